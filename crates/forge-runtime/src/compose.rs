@@ -78,7 +78,7 @@ impl Forge {
             model: Arc::new(build_models(loaded, &redactor)?),
             tools: Arc::new(tool_registry(loaded)),
             sandbox: boxes.clone(),
-            workspaces: boxes,
+            workspaces: Arc::new(boxes.workspaces()),
             clock,
             redactor,
         };

@@ -55,7 +55,7 @@ impl Forge {
         let boxes = sandbox::open_backends_in(loaded, scratch.path(), self.data_dir())?;
         let run = RunId::generate();
         let ran = Self::exec_as_run(&boxes, run, spec, command, output).await;
-        let removed = boxes.remove_snapshots(run).await;
+        let removed = boxes.workspaces().remove_snapshots(run).await;
         let ran = ran?;
         removed?;
         Ok(ran)
@@ -88,7 +88,7 @@ impl Forge {
         let changed = if end == beginning {
             Vec::new()
         } else {
-            boxes.compare(spec, run, Some(beginning), Some(end)).await?
+            boxes.workspaces().compare(spec, run, Some(beginning), Some(end)).await?
         };
         Ok(SandboxCommandResult {
             result,

@@ -1,10 +1,11 @@
 //! Files through whoever holds the workspace: the init of a box, or this process without a box. Both do the same
 //! requests by the same rules; what is here is the order of the steps.
 
-use crate::paths;
 use forge_jail::{JailReply, JailRequest, RawBytes, RemovalScope, ReplaceExisting, ReplyWithFd, SyncToDisk};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{Error, FileChunk};
+use forge_workspace::paths;
+use forge_workspace::run_blocking;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -101,11 +102,4 @@ fn io_fault(path: &str, error: &std::io::Error) -> Error {
 
 fn unexpected_reply() -> Error {
     Error::Died { why: "it gave an answer that does not fit the request".to_owned() }
-}
-
-/// Runs work that may wait for a disk.
-pub(crate) async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })?
 }

@@ -4,13 +4,13 @@
 //! covered that is not, it is written down, the box is closed and opened again with the same specification, and the request is
 //! served there. That is so for every backend.
 
-use crate::file_requests::run_blocking;
-use crate::workspace::{RunWorkspace, SecretMasks};
 use forge_ports::sandbox::{
     BoundedList, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec, WorkspaceEntry,
 };
 use forge_ports::{FlushHandle, Workspace, WorkspaceFiles, async_trait};
 use forge_types::{EgressRecord, SandboxReport, SnapshotId};
+use forge_workspace::run_blocking;
+use forge_workspace::{RunWorkspace, SecretMasks};
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{RwLock, RwLockReadGuard};

@@ -4,12 +4,9 @@
 //! A backend decides what the walls are, starts the init, and hands a [`Parts`] over. From then on commands, files,
 //! walks, snapshots and the end of the box are the same for all of them.
 
-use crate::active_work::{self, ActiveWork};
-use crate::file_requests::{self, FileRequestHandler, run_blocking};
+use crate::file_requests::{self, FileRequestHandler};
 use crate::guard::ClosableSandbox;
-use crate::paths::{self, WorkspacePaths};
 use crate::stream::CommandStreams;
-use crate::workspace::{self, RunWorkspace, WorkspaceHandle};
 use forge_file_search::{self as walk, MAX_RESPONSE_BYTES, SEARCH_HELPER};
 use forge_jail::{
     BackgroundProcesses, ExecEnd, ExecOutcome, HELPER_PATH, HelperBinary, Jail, JailCommand, JailLayerState,
@@ -24,6 +21,10 @@ use forge_ports::{async_trait, sandbox};
 use forge_types::{
     EgressRecord, RunId, SandboxLayer, SandboxLayerState, SandboxReport, SnapshotId, WorkspaceLimits,
 };
+use forge_workspace::active_work::{self, ActiveWork};
+use forge_workspace::paths::{self, WorkspacePaths};
+use forge_workspace::run_blocking;
+use forge_workspace::{self as workspace, RunWorkspace, WorkspaceHandle};
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -4,21 +4,17 @@
 //! workspace run in the box by the same binary, and so does the box's init: a `main` that opens boxes begins with
 //! [`helper_main`]. What this crate does not know: tools, models, configuration, and what a command is for.
 
-mod active_work;
 mod capture;
 pub mod docker;
 mod file_requests;
 mod guard;
 pub mod images;
 mod jailed_workspace;
-mod masks;
 mod native;
 mod one_shot;
-mod paths;
 mod process;
 mod stale_temps;
 mod stream;
-mod workspace;
 
 use docker::{DockerBackend, EngineKind};
 pub use forge_covers::secrets_in_history;
@@ -28,6 +24,7 @@ use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{RunId, SandboxLayer, SandboxSpec, SnapshotId};
 pub use forge_verify as verify;
+use forge_workspace::{ForcedCopy, LocalWorkspaces, WorkspaceStorage};
 use native::NativeBackend;
 pub use one_shot::{OneShotResult, OneShotSpec, ProgramLanguage};
 use process::ProcessBackend;
@@ -35,7 +32,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use workspace::{ForcedCopy, WorkspaceStorage};
 
 /// What the backends are told by their caller; this crate reads no environment.
 #[derive(Clone, Default)]
@@ -155,15 +151,21 @@ impl Backends {
         one_shot::run_one_shot(&self.native, once).await
     }
 
+    /// Returns the workspaces of runs while no sandbox is open on them.
+    #[must_use]
+    pub fn workspaces(&self) -> LocalWorkspaces<Self> {
+        LocalWorkspaces::new(self.options.workspace_storage(), self.clone())
+    }
+
     /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
     pub async fn remove_stale(&self) -> Vec<String> {
         let temporary = self.options.temporary.clone();
         let store = self.options.workspace_storage();
         let work = move || {
-            workspace::remove_stale_packs(&store);
+            forge_workspace::remove_stale_packs(&store);
             Ok::<_, Error>(remove_stale_resources(&temporary))
         };
-        let here = file_requests::run_blocking(work).await.unwrap_or_default();
+        let here = forge_workspace::run_blocking(work).await.unwrap_or_default();
         let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
             // An engine that does not run has nothing of ours.

@@ -2,12 +2,9 @@
 
 use crate::BackendOptions;
 use crate::egress::{self, EgressKey};
-use crate::file_requests::run_blocking;
 use crate::guard::GuardedWorkspace;
 use crate::jailed_workspace::{DrainEgressFn, JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
-use crate::paths::WorkspacePaths;
 use crate::stale_temps;
-use crate::workspace::{self, OpenError, RunWorkspace, WorkspaceKind};
 use forge_jail::{HostBind, Jail, JailSpec, MissingSource, NetworkAccess, PrewarmedJail, RawBytes, RootMode};
 use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
@@ -17,6 +14,9 @@ use forge_types::{
     EgressRules, ErrorClass, NetworkPolicy, RunId, SandboxLayer, SandboxReport, SandboxSpec, SnapshotId,
     Timestamp,
 };
+use forge_workspace::paths::WorkspacePaths;
+use forge_workspace::run_blocking;
+use forge_workspace::{self as workspace, OpenError, RunWorkspace, WorkspaceKind};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,6 +1,5 @@
 //! One-shot boxes for generated programs: a fresh box per execution, the code read-only beside an empty workspace.
 
-use crate::file_requests::run_blocking;
 use crate::native::NativeBackend;
 use crate::stale_temps;
 use forge_files::PrivateDir;
@@ -8,6 +7,7 @@ use forge_jail::{HostBind, MissingSource};
 use forge_ports::Workspace as _;
 use forge_ports::sandbox::{BackgroundPolicy, CapturedOutput, Error, ExecSpec};
 use forge_types::{NetworkPolicy, RunId, SandboxLimits, SandboxSpec, WorkspaceMode};
+use forge_workspace::run_blocking;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,13 +1,10 @@
 //! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen by itself.
 
 use crate::BackendOptions;
-use crate::active_work;
-use crate::file_requests::{self, FileRequestHandler, run_blocking};
+use crate::file_requests::{self, FileRequestHandler};
 use crate::guard::{ClosableSandbox, GuardedWorkspace};
-use crate::paths::{self, WorkspacePaths};
 use crate::stale_temps;
 use crate::stream::CommandStreams;
-use crate::workspace::{self, ForcedCopy, RunWorkspace, WorkspaceStorage};
 use forge_file_search::{self as walk, SearchRequest};
 use forge_files::PrivateDir;
 use forge_jail::{FaultKind, FileFault, JailReply, RawBytes, RootedFiles};
@@ -21,6 +18,10 @@ use forge_types::{
     NetworkPolicy, RunId, SandboxLayer, SandboxLayerState, SandboxReport, SandboxSpec, SnapshotId,
     WorkspaceLimits,
 };
+use forge_workspace::active_work;
+use forge_workspace::paths::{self, WorkspacePaths};
+use forge_workspace::run_blocking;
+use forge_workspace::{self as workspace, ForcedCopy, RunWorkspace, WorkspaceStorage};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;

@@ -1,7 +1,7 @@
 //! Numbers and byte strings in files of our own: LEB128 numbers, zigzag for signed ones, length before bytes.
 
 /// Builds a file.
-pub(crate) struct ByteWriter(pub(crate) Vec<u8>);
+pub(crate) struct ByteWriter(pub Vec<u8>);
 
 impl ByteWriter {
     pub(crate) fn write_byte(&mut self, byte: u8) {
@@ -27,7 +27,7 @@ impl ByteWriter {
 }
 
 /// Reads a file; every answer is `None` where the bytes end too early or say what cannot be.
-pub(crate) struct ByteReader<'a>(pub(crate) &'a [u8]);
+pub(crate) struct ByteReader<'a>(pub &'a [u8]);
 
 impl<'a> ByteReader<'a> {
     pub(crate) fn read_byte(&mut self) -> Option<u8> {

@@ -10,22 +10,17 @@
 
 pub mod apply;
 mod base;
-mod bounds;
 mod bytes;
 pub mod compare;
-mod copy;
-mod error;
-mod host;
-mod node;
 mod objects;
 mod tracker;
-mod walk;
+
+pub use forge_tree::{
+    DeltaEntry, Error, FileStamp, NodeKind, RelPath, StopFlag, TreeDelta, TreeNode, WorkBounds, WorkspaceCeiling,
+};
+use forge_tree::{bounds, copy, error, host, node, walk};
 
 pub use base::{BaseItem, BaseManifest, EntriesBelow};
-pub use bounds::{StopFlag, WorkBounds, WorkspaceCeiling};
-pub use error::Error;
-pub use host::{FileStamp, NodeKind};
-pub use node::{DeltaEntry, RelPath, TreeDelta, TreeNode};
 pub use objects::{ObjectReader, ObjectStore};
 pub use tracker::{
     BaseSaver, CopyKind, CopyStats, Layout, OverlayXattrs, Tracker, TrackerOptions, copy_tree, load_delta,

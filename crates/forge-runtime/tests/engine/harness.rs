@@ -58,7 +58,7 @@ impl World {
             model,
             tools: Arc::new(forge_tools::builtin_tools()),
             sandbox: boxes.clone(),
-            workspaces: boxes,
+            workspaces: Arc::new(boxes.workspaces()),
             clock: Arc::new(self.clock.clone()),
             redactor: Arc::new(redactor),
             cooldowns: self.cooling.clone(),

@@ -93,7 +93,7 @@ fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc
         model,
         tools: Arc::new(forge_tools::builtin_tools()),
         sandbox: boxes.clone(),
-        workspaces: boxes,
+        workspaces: Arc::new(boxes.workspaces()),
         clock,
         redactor: Arc::new(Redactor::default()),
         cooldowns: Arc::new(CooldownCache::process_local()),

@@ -15,13 +15,10 @@ mod host_dir;
 mod mounts;
 mod owner;
 
-use crate::file_requests::run_blocking;
 use crate::guard::GuardedWorkspace;
 use crate::jailed_workspace::{JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
 use crate::native::{EgressSetup, apply_spec};
-use crate::paths::WorkspacePaths;
 use crate::stale_temps;
-use crate::workspace::{self, ForcedCopy, RunWorkspace};
 use bollard::query_parameters::WaitContainerOptions;
 pub(crate) use container::inspect_image;
 use container::{ContainerPlan, EngineContainer};
@@ -34,6 +31,9 @@ use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
 use forge_types::{
     NetworkPolicy, RunId, SandboxLayer, SandboxLayerState, SandboxReport, SandboxSpec, SnapshotId,
 };
+use forge_workspace::paths::WorkspacePaths;
+use forge_workspace::run_blocking;
+use forge_workspace::{self as workspace, ForcedCopy, RunWorkspace};
 use futures::StreamExt as _;
 use host_dir::ContainerHostDir;
 use mounts::ContainerMounts;

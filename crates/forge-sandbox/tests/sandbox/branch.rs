@@ -17,7 +17,7 @@ fn branch(repo: &Path) -> SandboxSpec {
 
 async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<PublishedBranch>, Error> {
     run.close();
-    run.backends.publish(&run.spec, run.id, at, "What was done\n\nin words").await
+    run.backends.workspaces().publish(&run.spec, run.id, at, "What was done\n\nin words").await
 }
 
 /// Everything but objects and the folders whose times a new ref changes.

@@ -99,9 +99,9 @@ as_both! {
         let own = run.clone();
         let taken = tokio::spawn(async move { own.room().snapshot().await });
         until("the snapshot is under way", || half_made(data.path())).await;
-        run.backends.stop_run_work(RunId::generate());
+        run.backends.workspaces().stop_run_work(RunId::generate());
         assert!(!taken.is_finished(), "another run's stop is none of its business");
-        run.backends.stop_run_work(run.id);
+        run.backends.workspaces().stop_run_work(run.id);
         assert!(matches!(in_time(taken).await.unwrap(), Err(Error::Stopped)));
         let own = run.clone();
         let taken = tokio::spawn(async move { own.room().snapshot().await });

@@ -135,7 +135,7 @@ as_both! {
             let state = run.snapshot().await;
             run.reopen(None).await;
             assert_eq!(run.sh("cat */keys/.env */keys/any 2>/dev/null | grep -c HUNTER2 || true").await, "0\n", "inplace: {inplace}");
-            let diff = run.backends.diff(&run.spec, run.id, None, Some(state)).await.unwrap();
+            let diff = run.backends.workspaces().diff(&run.spec, run.id, None, Some(state)).await.unwrap();
             assert!(!diff.contains("HUNTER2"), "{diff}");
         }
     }

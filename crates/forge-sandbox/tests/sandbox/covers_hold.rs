@@ -60,10 +60,10 @@ as_both! {
         run.reopen(Some(second)).await;
         unseen(&run, "in the box of a run that was resumed at a later step").await;
         run.close();
-        let published = run.backends.publish(&run.spec, run.id, second, "done").await.unwrap().unwrap();
+        let published = run.backends.workspaces().publish(&run.spec, run.id, second, "done").await.unwrap().unwrap();
         let shown = tree::git(repo.path(), &["log", "-p", "--all", &published.branch]);
         assert!(!shown.contains(SECRET) && shown.contains("+x"), "{shown}");
-        let diff = run.backends.diff(&run.spec, run.id, None, Some(second)).await.unwrap();
+        let diff = run.backends.workspaces().diff(&run.spec, run.id, None, Some(second)).await.unwrap();
         assert!(!diff.contains(SECRET), "{diff}");
         for name in [".env", "conf/.env"] {
             assert_eq!(fs::read_to_string(repo.path().join(name)).unwrap(), format!("TOKEN={SECRET}\n"));

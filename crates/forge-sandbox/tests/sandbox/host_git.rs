@@ -24,7 +24,7 @@ fn branch(repo: &Path) -> SandboxSpec {
 
 async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<PublishedBranch>, Error> {
     run.close();
-    run.backends.publish(&run.spec, run.id, at, "What was done").await
+    run.backends.workspaces().publish(&run.spec, run.id, at, "What was done").await
 }
 
 /// A branch with one new file, from the opening of the sandbox on. An error's text is all of it.
@@ -36,7 +36,7 @@ async fn branch_run(repo: &Path, data: &Path) -> Result<PublishedBranch, String>
         assert_eq!(made.expect("the command runs").exit_code, 0);
         let state = room.snapshot().await.map_err(|error| error.to_string())?;
         drop(room);
-        let published = backends.publish(&spec, run, state, "What was done").await;
+        let published = backends.workspaces().publish(&spec, run, state, "What was done").await;
         Ok(published.map_err(|error| error.to_string())?.expect("something to commit"))
     };
     tokio::time::timeout(ENDS_WITHIN, whole).await.expect("it ends within its limit")
@@ -283,7 +283,7 @@ async fn merge_run(repo: &Path, data: &Path) {
         let state = run.snapshot().await;
         fs::write(repo.join("a.txt"), "zero\none\ntwo\nthree\n").unwrap();
         run.close();
-        let diff = run.backends.diff(&run.spec, run.id, None, Some(state)).await;
+        let diff = run.backends.workspaces().diff(&run.spec, run.id, None, Some(state)).await;
         assert!(diff.unwrap().contains("+end"));
         // Whether it merges depends on what the index says; that it ends does not.
         let merged = run.merge(None, Some(state), MergePolicy::Clean).await;

@@ -58,7 +58,7 @@ impl Run {
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
     ) -> Vec<(String, ChangeKind)> {
-        let changes = self.backends.compare(&self.spec, self.id, from, to).await.unwrap();
+        let changes = self.backends.workspaces().compare(&self.spec, self.id, from, to).await.unwrap();
         changes.into_iter().map(|change| (change.path, change.kind)).collect()
     }
 
@@ -79,7 +79,7 @@ impl Run {
         merge: MergePolicy,
     ) -> Result<ApplyReport, Error> {
         self.close();
-        self.backends.apply(&self.spec, self.id, from, to, merge).await
+        self.backends.workspaces().apply(&self.spec, self.id, from, to, merge).await
     }
 
     /// What the box shows, taken by a program in it.

@@ -141,7 +141,7 @@ async fn sequence(seed: u64, on: On) {
 /// Makes a branch of a state: the repository gains one ref and objects, and keeps all else.
 async fn published(run: &mut Run, repo: &Path, at: SnapshotId, before: &Tree) {
     run.close();
-    let branch = run.backends.publish(&run.spec, run.id, at, "done").await.unwrap();
+    let branch = run.backends.workspaces().publish(&run.spec, run.id, at, "done").await.unwrap();
     let refs = crate::tree::git(repo, &["for-each-ref", "--format=%(refname)"]);
     let added = branch.map(|branch| format!("refs/heads/{}", branch.branch));
     let wanted: Vec<&str> = added.as_deref().into_iter().chain(["refs/heads/main"]).collect();
@@ -247,7 +247,7 @@ as_both! {
             let run = id.parse().unwrap();
             let spec = transaction(&place.path().join("repo"));
             drop(backends.open(&spec, run, None).await.unwrap());
-            backends.remove_snapshots(run).await.unwrap();
+            backends.workspaces().remove_snapshots(run).await.unwrap();
             assert!(!place.path().join("data/runs").join(&id).join("view").exists());
         }
     }

@@ -77,7 +77,7 @@ async fn transaction_is_isolated(options: fn(&Path) -> BackendOptions) {
     assert_eq!(tree::contents(&without_git(&tree::of(repo.path()))), tree::contents(&without_git(&before)));
     run.apply(None, Some(second)).await.unwrap();
     assert_eq!(tree::contents(&tree::of(repo.path())), tree::contents(&applied));
-    assert!(run.backends.remove_snapshots(run.id).await.unwrap() > 0);
+    assert!(run.backends.workspaces().remove_snapshots(run.id).await.unwrap() > 0);
     assert!(!data.path().join("runs").join(run.id.to_string()).join("view").exists());
 }
 
@@ -135,10 +135,10 @@ as_both! {
         let changes = run.changes(None, Some(state)).await;
         let paths: Vec<_> = changes.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["x-2/f", "x-2/g", "x/f"]);
-        let diff = run.backends.diff(&run.spec, run.id, None, Some(state)).await.unwrap();
+        let diff = run.backends.workspaces().diff(&run.spec, run.id, None, Some(state)).await.unwrap();
         assert!(diff.contains("--- a/x-2/f\n+++ b/x-2/f\n@@ -1 +1 @@\n-old\n+new\n"), "{diff}");
         run.close();
-        run.backends.restore(&run.spec, run.id, None).await.unwrap();
+        run.backends.workspaces().restore(&run.spec, run.id, None).await.unwrap();
         run.reopen(None).await;
         assert_eq!(run.inside().await, beginning);
         run.reopen(Some(state)).await;
@@ -189,14 +189,14 @@ while True:
         let other = run.backends.open(&run.spec, forge_types::RunId::generate(), None).await;
         assert!(matches!(other, Err(Error::View { why }) if why.contains("directly")));
         run.close();
-        run.backends.restore(&run.spec, run.id, Some(state)).await.unwrap();
+        run.backends.workspaces().restore(&run.spec, run.id, Some(state)).await.unwrap();
         assert_eq!(tree::contents(&tree::of(repo.path())), tree::contents(&before));
         run.reopen(Some(later)).await;
         assert_eq!(run.inside().await, now);
         run.reopen(Some(state)).await;
         assert_eq!(run.inside().await, beginning);
         run.close();
-        run.backends.restore(&run.spec, run.id, None).await.unwrap();
+        run.backends.workspaces().restore(&run.spec, run.id, None).await.unwrap();
         assert_eq!(tree::contents(&tree::of(repo.path())), tree::contents(&before));
     }
 
@@ -223,7 +223,7 @@ while True:
             assert_eq!(run.room().report().masked, ["conf/.env"]);
             run.sh("! cat conf/.env; echo x > a.txt; mv conf moved || true; echo OWN=1 > .env").await;
             let state = run.snapshot().await;
-            let diff = run.backends.diff(&run.spec, run.id, None, Some(state)).await.unwrap();
+            let diff = run.backends.workspaces().diff(&run.spec, run.id, None, Some(state)).await.unwrap();
             assert!(!diff.contains("hunter2") && diff.contains("OWN=1"), "{diff}");
             run.apply(None, Some(state)).await.unwrap();
             assert_eq!(fs::read_to_string(repo.path().join("conf/.env")).unwrap(), "TOKEN=hunter2");

@@ -1,112 +1,94 @@
-//! The workspace of a run: what the box shows, snapshots of it, and what it looks like from outside.
-//!
-//! A [`View`] is prepared before the box opens: the manifest of each repository is taken, the way it is shown is chosen,
-//! a snapshot is put back. While the box is open it keeps snapshots. `outside` compares, applies and removes what closed
-//! boxes left.
+//! One run's workspace: prepared before its sandbox opens, and the snapshots taken while it is open.
 
-mod apply_history;
-mod baseline;
-mod errors;
-mod git;
-mod gitdir;
-mod layout;
-mod lock;
-mod open;
-mod publish;
-mod secret_masks;
-mod snapshot_id;
-mod store;
-mod strategy;
-
-use crate::masks;
+use crate::baseline::{BaselineState, BaselineWriter};
+use crate::errors::{OpenError, workspace_error};
+use crate::layout::{FileMask, RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, XattrNamespace};
 use crate::paths::WorkspacePaths;
-use baseline::{BaselineState, BaselineWriter};
-pub(crate) use errors::{OpenError, workspace_error};
+use crate::secret_masks::{self, InitialScan, SecretMasks};
+use crate::strategy::MountStrategy;
+use crate::{gitdir, masks, snapshot_id, strategy};
 use forge_jail::{HostBind, OverlayAttributes, RawBytes, RootMode, WORKSPACE_PATH, WorkspaceRoot};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{
     BaseManifest, CopyStats, Layout, ObjectStore, OverlayXattrs, RelPath, StopFlag, Tracker, WorkBounds,
 };
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceMode};
-pub(crate) use layout::WorkspaceKind;
-pub(crate) use layout::XattrNamespace;
-use layout::{FileMask, RunRepo, WorkspaceLayout, WorkspaceMeta};
-pub(crate) use open::{WorkspaceHandle, prepare_workspace, prepare_workspace_then};
-pub(crate) use publish::remove_stale_packs;
-use secret_masks::InitialScan;
-pub(crate) use secret_masks::SecretMasks;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use strategy::MountStrategy;
 
 /// Where views are kept, and how they are made.
 #[derive(Clone, Debug)]
-pub(crate) struct WorkspaceStorage {
+pub struct WorkspaceStorage {
     /// The folder with one folder per run.
-    pub(crate) workspaces: PathBuf,
+    pub workspaces: PathBuf,
     /// The folder for locks of repositories.
-    pub(crate) locks: PathBuf,
+    pub locks: PathBuf,
     /// No overlay, if there is a reason.
-    pub(crate) limit: Option<ForcedCopy>,
+    pub limit: Option<ForcedCopy>,
 }
 
 /// Why a view is a copy whatever the kernel can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ForcedCopy {
+pub struct ForcedCopy {
     /// The reason, for people.
-    pub(crate) why: String,
+    pub why: String,
 }
 
 /// How one repository is shown in a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RepoMount {
+pub struct RepoMount {
     /// Its folder in the workspace; empty: it is the workspace.
-    pub(crate) name: String,
+    pub name: String,
     /// The repository on the host.
-    pub(crate) repo: PathBuf,
+    pub repo: PathBuf,
     /// What the box gets.
-    pub(crate) layers: RepoLayers,
+    pub layers: RepoLayers,
 }
 
 impl RepoMount {
     /// Where it stands in the box.
-    pub(crate) fn mount_target(&self) -> PathBuf {
+    pub fn mount_target(&self) -> PathBuf {
         if self.name.is_empty() { WORKSPACE_PATH.into() } else { Path::new(WORKSPACE_PATH).join(&self.name) }
     }
 }
 
 /// What a box gets of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RepoLayers {
+pub enum RepoLayers {
     /// The repository itself, under the box's user.
     Direct,
     /// The repository, read-only, and what receives the changes.
-    Overlay { upper: PathBuf, work: PathBuf },
+    Overlay {
+        /// The directory on the host that receives the changes.
+        upper: PathBuf,
+        /// The overlay's own directory beside it.
+        work: PathBuf,
+    },
     /// A folder that belongs to the box's user alone.
     Owned(PathBuf),
 }
 
 /// The view of a run, ready for a box or open in one.
 #[derive(Debug)]
-pub(crate) struct RunWorkspace {
-    layout: WorkspaceLayout,
-    meta: WorkspaceMeta,
-    trackers: Mutex<Vec<Tracker>>,
+pub struct RunWorkspace {
+    pub(crate) layout: WorkspaceLayout,
+    pub(crate) meta: WorkspaceMeta,
+    pub(crate) trackers: Mutex<Vec<Tracker>>,
     /// What makes the beginning durable, if it still works at it; then what went wrong with it, if anything did.
-    baseline: Mutex<BaselineState>,
+    pub(crate) baseline: Mutex<BaselineState>,
     /// Ends that work with the view.
-    saving: StopFlag,
+    pub(crate) saving: StopFlag,
     /// What work takes that lasts as long as the view.
-    own: WorkBounds,
-    safe: AtomicBool,
-    is_new: bool,
-    mounts: Vec<RepoMount>,
-    git: gitdir::GitDir,
-    secret_masks: Arc<SecretMasks>,
-    reveal: Vec<String>,
+    pub(crate) own: WorkBounds,
+    pub(crate) safe: AtomicBool,
+    pub(crate) is_new: bool,
+    pub(crate) mounts: Vec<RepoMount>,
+    pub(crate) git: gitdir::GitDir,
+    pub(crate) secret_masks: Arc<SecretMasks>,
+    pub(crate) reveal: Vec<String>,
 }
 
 impl Drop for RunWorkspace {
@@ -118,7 +100,7 @@ impl Drop for RunWorkspace {
 
 impl RunWorkspace {
     /// Makes the view of a new run, or takes up that of one that goes on, and puts it to the snapshot `at`.
-    pub(crate) fn prepare(
+    pub fn prepare(
         store: &WorkspaceStorage,
         spec: &SandboxSpec,
         run: RunId,
@@ -256,7 +238,7 @@ impl RunWorkspace {
     }
 
     /// The folder of the host that is the workspace, if there is one.
-    pub(crate) fn host_directory(&self) -> Option<PathBuf> {
+    pub fn host_directory(&self) -> Option<PathBuf> {
         match self.mounts.as_slice() {
             [RepoMount { layers: RepoLayers::Direct, repo, .. }] => Some(repo.clone()),
             [RepoMount { layers: RepoLayers::Owned(copy), .. }] => Some(copy.clone()),
@@ -266,7 +248,7 @@ impl RunWorkspace {
     }
 
     /// How each repository is shown, in the words of a box.
-    pub(crate) fn jail_roots(&self) -> Vec<WorkspaceRoot> {
+    pub fn jail_roots(&self) -> Vec<WorkspaceRoot> {
         let root = |shown: &RepoMount| {
             let (source, show) = match &shown.layers {
                 RepoLayers::Direct => (shown.repo.clone(), RootMode::Bind),
@@ -281,24 +263,24 @@ impl RunWorkspace {
     }
 
     /// Which kind it is.
-    pub(crate) fn workspace_kind(&self) -> WorkspaceKind {
+    pub fn workspace_kind(&self) -> WorkspaceKind {
         self.meta.kind
     }
 
     /// Git data that lies elsewhere and must be seen.
-    pub(crate) fn git_binds(&self) -> Vec<HostBind> {
+    pub fn git_binds(&self) -> Vec<HostBind> {
         self.git.binds.clone()
     }
 
     /// Variables that git needs for data that lies elsewhere: as root's box sees it, it belongs to nobody.
-    pub(crate) fn git_env(&self) -> &'static [(&'static str, &'static str)] {
+    pub fn git_env(&self) -> &'static [(&'static str, &'static str)] {
         const SAFE_DIRECTORY_ENV: &[(&str, &str)] =
             &[("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
         if self.git.binds.is_empty() { &[] } else { SAFE_DIRECTORY_ENV }
     }
 
     /// Paths of the workspace that are covered.
-    pub(crate) fn masked_paths(&self) -> Vec<RawBytes> {
+    pub fn masked_paths(&self) -> Vec<RawBytes> {
         let meta = &self.meta;
         meta.masks
             .iter()
@@ -307,7 +289,7 @@ impl RunWorkspace {
     }
 
     /// By which folders of the host the workspace may be named.
-    pub(crate) fn workspace_paths(&self) -> WorkspacePaths {
+    pub fn workspace_paths(&self) -> WorkspacePaths {
         let mut places = WorkspacePaths::default();
         for shown in &self.mounts {
             if let RepoLayers::Owned(copy) = &shown.layers {
@@ -319,7 +301,7 @@ impl RunWorkspace {
     }
 
     /// Says in a report what the workspace is.
-    pub(crate) fn describe(&self, report: &mut SandboxReport) {
+    pub fn describe(&self, report: &mut SandboxReport) {
         let meta = &self.meta;
         let word = meta.kind.display_name();
         report.view =
@@ -331,7 +313,7 @@ impl RunWorkspace {
     }
 
     /// Takes note of where the kernel keeps an overlay's attributes.
-    pub(crate) fn record_mount(&self, attributes: Option<OverlayAttributes>) -> Result<(), Error> {
+    pub fn record_mount(&self, attributes: Option<OverlayAttributes>) -> Result<(), Error> {
         let space = match attributes {
             None => return Ok(()),
             Some(OverlayAttributes::Trusted) => XattrNamespace::Trusted,
@@ -346,20 +328,20 @@ impl RunWorkspace {
 
     /// Whether the state before the first change is kept, so that changes may begin. Only where the workspace is the
     /// repository itself this takes more than a look.
-    pub(crate) fn is_baseline_saved(&self) -> bool {
+    pub fn is_baseline_saved(&self) -> bool {
         self.safe.load(Ordering::Acquire)
             || !matches!(self.mounts.first(), Some(RepoMount { layers: RepoLayers::Direct, .. }))
     }
 
     /// Keeps the workspace as it stands now.
-    pub(crate) fn snapshot(&self, bounds: &WorkBounds) -> Result<SnapshotId, Error> {
+    pub fn snapshot(&self, bounds: &WorkBounds) -> Result<SnapshotId, Error> {
         let (id, objects) = self.snapshot_unflushed(bounds)?;
         flush_objects(&objects)?;
         Ok(id)
     }
 
     /// As [`View::snapshot`], with what must be [flushed](flush) before it is durable.
-    pub(crate) fn snapshot_unflushed(
+    pub fn snapshot_unflushed(
         &self,
         bounds: &WorkBounds,
     ) -> Result<(SnapshotId, Vec<Arc<ObjectStore>>), Error> {
@@ -375,7 +357,7 @@ impl RunWorkspace {
     }
 
     /// Puts the workspace to a snapshot; `None`: the beginning. No box is open on it.
-    pub(crate) fn restore(&self, to: Option<SnapshotId>, bounds: &WorkBounds) -> Result<(), Error> {
+    pub fn restore(&self, to: Option<SnapshotId>, bounds: &WorkBounds) -> Result<(), Error> {
         self.wait_baseline_saved(bounds)?;
         let parts = snapshot_id::split_digests(&self.layout, &self.meta, to)?;
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -388,7 +370,7 @@ impl RunWorkspace {
 
     /// Makes a copy of the repositories in place of an overlay that can't be had, for this reason. What was done in the
     /// overlay before is put into the copy.
-    pub(crate) fn fall_back_to_copy(self, why: &str, bounds: &WorkBounds) -> Result<Self, OpenError> {
+    pub fn fall_back_to_copy(self, why: &str, bounds: &WorkBounds) -> Result<Self, OpenError> {
         // Waits for what writes into the same folder.
         let done = match self.is_new {
             true => self.wait_baseline_saved(bounds).map(|()| None),
@@ -452,12 +434,12 @@ impl From<XattrNamespace> for OverlayXattrs {
 
 impl FileMask {
     /// Whether it is one whatever its name: what else holds the same is one as well.
-    fn matches_by_content(&self) -> bool {
+    pub(crate) fn matches_by_content(&self) -> bool {
         self.content.is_some_and(|content| content != forge_types::Digest::of_bytes(b""))
             && !masks::can_be_credential(Path::new(std::ffi::OsStr::from_bytes(&self.path)))
     }
 
-    fn rel_path(&self) -> Option<RelPath> {
+    pub(crate) fn rel_path(&self) -> Option<RelPath> {
         RelPath::new(self.path.clone())
     }
 
@@ -469,7 +451,7 @@ impl FileMask {
 }
 
 impl WorkspaceLayout {
-    fn load_base(&self, index: usize) -> Result<Arc<BaseManifest>, Error> {
+    pub(crate) fn load_base(&self, index: usize) -> Result<Arc<BaseManifest>, Error> {
         let path = self.base_path(index);
         BaseManifest::load(&path).map(Arc::new).map_err(|error| Error::View {
             why: format!("{}: {error}; the run's steps can't be used any more", path.display()),
@@ -504,7 +486,7 @@ pub(crate) fn resolve_repos(spec: &SandboxSpec) -> Result<Vec<RunRepo>, Error> {
 }
 
 /// A run goes on with the repositories that it began with.
-fn check_same_repos(meta: &WorkspaceMeta, repos: &[RunRepo]) -> Result<(), Error> {
+pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[RunRepo]) -> Result<(), Error> {
     for (was, is) in meta.repos.iter().zip(repos) {
         if was.path != is.path || (was.ino != is.ino && meta.kind == WorkspaceKind::Overlay) {
             let path = was.path.display();
@@ -592,6 +574,6 @@ fn repo_mount(place: &WorkspaceLayout, meta: &WorkspaceMeta, index: usize) -> Re
 }
 
 /// Makes the contents of snapshots durable.
-pub(crate) fn flush_objects(objects: &[Arc<ObjectStore>]) -> Result<(), Error> {
+pub fn flush_objects(objects: &[Arc<ObjectStore>]) -> Result<(), Error> {
     objects.iter().try_for_each(|objects| objects.flush().map_err(|error| workspace_error(&error)))
 }

@@ -1,7 +1,7 @@
 //! Work of the host for a run that ends when nobody wants it any more: because the future that waits for it was dropped,
 //! or because the run is to stop.
 
-use crate::file_requests::run_blocking;
+use crate::blocking::run_blocking;
 use forge_ports::sandbox::Error;
 use forge_snapshot::{StopFlag, WorkBounds};
 use forge_types::{RunId, WorkspaceLimits};
@@ -16,14 +16,14 @@ static ACTIVE_WORK: Mutex<Vec<(RunId, u64, StopFlag)>> = Mutex::new(Vec::new());
 static NEXT_WORK_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// A piece of work that somebody waits for. When this is dropped the work ends at its next look.
-pub(crate) struct ActiveWork {
+pub struct ActiveWork {
     number: u64,
     stop: StopFlag,
 }
 
 impl ActiveWork {
     /// Work for a run.
-    pub(crate) fn new(run: RunId) -> Self {
+    pub fn new(run: RunId) -> Self {
         let number = NEXT_WORK_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let stop = StopFlag::default();
         ACTIVE_WORK.lock().unwrap_or_else(PoisonError::into_inner).push((run, number, stop.clone()));
@@ -31,14 +31,14 @@ impl ActiveWork {
     }
 
     /// Returns when nobody wants the work any more.
-    pub(crate) async fn wait_stopped(&self) {
+    pub async fn wait_stopped(&self) {
         while !self.stop.is_stopped() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// What the work may take.
-    pub(crate) fn work_bounds(&self, limits: WorkspaceLimits) -> WorkBounds {
+    pub fn work_bounds(&self, limits: WorkspaceLimits) -> WorkBounds {
         WorkBounds::new(limits, self.stop.clone())
     }
 }
@@ -54,13 +54,13 @@ impl Drop for ActiveWork {
 }
 
 /// Ends everything that is under way for a run; who waits for it is told that it was stopped.
-pub(crate) fn stop_run_work(run: RunId) {
+pub fn stop_run_work(run: RunId) {
     let under_way = ACTIVE_WORK.lock().unwrap_or_else(PoisonError::into_inner);
     under_way.iter().filter(|(owner, ..)| *owner == run).for_each(|(.., stop)| stop.stop());
 }
 
 /// Runs work for a run that may wait for a disk, within bounds.
-pub(crate) async fn run_bounded<T: Send + 'static>(
+pub async fn run_bounded<T: Send + 'static>(
     run: RunId,
     limits: WorkspaceLimits,
     work: impl FnOnce(&WorkBounds) -> Result<T, Error> + Send + 'static,

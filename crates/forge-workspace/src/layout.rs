@@ -28,7 +28,7 @@ const LAYOUT_VERSION: u32 = 1;
 /// How a workspace is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum WorkspaceKind {
+pub enum WorkspaceKind {
     /// The repository itself.
     Direct,
     /// Copy on write, by the kernel.
@@ -41,7 +41,7 @@ pub(crate) enum WorkspaceKind {
 
 impl WorkspaceKind {
     /// The word for people.
-    pub(crate) const fn display_name(self) -> &'static str {
+    pub const fn display_name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Overlay => "overlay",
@@ -54,7 +54,7 @@ impl WorkspaceKind {
 /// In which attributes the kernel keeps its notes about an overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum XattrNamespace {
+pub enum XattrNamespace {
     /// `trusted.overlay.*`.
     Trusted,
     /// `user.overlay.*`.
@@ -65,35 +65,35 @@ pub(crate) enum XattrNamespace {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRepo {
     /// Its folder in the workspace; empty: it is the workspace.
-    pub(crate) name: String,
+    pub name: String,
     /// The folder on the host, without links.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// The folder's number in its file system when the run began.
-    pub(crate) ino: u64,
+    pub ino: u64,
 }
 
 /// A file that tools do not see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileMask {
     /// Which of the repositories.
-    pub(crate) repo: usize,
+    pub repo: usize,
     /// The path in the repository, as bytes.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// What was in it; `None`: it could not be read.
-    pub(crate) content: Option<Digest>,
+    pub content: Option<Digest>,
 }
 
 /// What a view is: decided when the run begins, never changed but for a fallback before the first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkspaceMeta {
     version: u32,
-    pub(crate) kind: WorkspaceKind,
+    pub kind: WorkspaceKind,
     /// Why it is not a better kind; empty if it is the best.
-    pub(crate) reason: String,
-    pub(crate) space: XattrNamespace,
-    pub(crate) repos: Vec<RunRepo>,
-    pub(crate) masks: Vec<FileMask>,
-    pub(crate) warnings: Vec<String>,
+    pub reason: String,
+    pub space: XattrNamespace,
+    pub repos: Vec<RunRepo>,
+    pub masks: Vec<FileMask>,
+    pub warnings: Vec<String>,
 }
 
 impl WorkspaceMeta {

@@ -7,7 +7,7 @@
 use super::WorkspaceStorage;
 use super::layout::WorkspaceLayout;
 use crate::active_work::ActiveWork;
-use crate::file_requests::run_blocking;
+use crate::blocking::run_blocking;
 use forge_git::{IncomingPack, Repository, RepositoryHeads, ScratchRepository};
 use forge_ports::Workspace;
 use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec};
@@ -28,19 +28,19 @@ const DEFAULT_AUTHOR_EMAIL: &str = "forge@localhost";
 /// What is to be published, and where.
 pub(crate) struct BranchPublisher<'a> {
     /// The open box, its workspace in the state to publish.
-    pub(crate) sandbox: &'a dyn Workspace,
+    pub sandbox: &'a dyn Workspace,
     /// Ends the commands in the sandbox when nobody waits for the result any more.
-    pub(crate) work: &'a ActiveWork,
+    pub work: &'a ActiveWork,
     /// The repository's folder in the workspace; empty: it is the workspace.
-    pub(crate) directory: &'a str,
+    pub directory: &'a str,
     /// The repository on the host.
-    pub(crate) repo: &'a Path,
+    pub repo: &'a Path,
     /// The run.
-    pub(crate) run: RunId,
+    pub run: RunId,
     /// The commit's message.
-    pub(crate) message: &'a str,
+    pub message: &'a str,
     /// Paths in the repository that stay as they are in its last commit.
-    pub(crate) masked: Vec<PathBuf>,
+    pub masked: Vec<PathBuf>,
 }
 
 impl BranchPublisher<'_> {
@@ -257,7 +257,7 @@ pub(crate) fn delete_branch(repo: &Path, branch: &str) {
 }
 
 /// Removes from the repositories of all runs what publishing a branch left there when it was killed.
-pub(crate) fn remove_stale_packs(store: &WorkspaceStorage) {
+pub fn remove_stale_packs(store: &WorkspaceStorage) {
     let runs = std::fs::read_dir(&store.workspaces).into_iter().flatten().flatten();
     let ids = runs.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let metas =

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A view that is open in a box. Once the box is dead another one may have it, whoever still holds the dead one.
-pub(crate) struct WorkspaceHandle {
+pub struct WorkspaceHandle {
     workspace: Mutex<Option<Arc<RunWorkspace>>>,
     is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -22,7 +22,7 @@ static OPEN_WORKSPACES: Mutex<Vec<Weak<WorkspaceHandle>>> = Mutex::new(Vec::new(
 
 impl WorkspaceHandle {
     /// A view for a box that is dead, with everything in it, once `over` says so.
-    pub(crate) fn new(view: Arc<RunWorkspace>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
+    pub fn new(view: Arc<RunWorkspace>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
         let slot = Arc::new(Self { workspace: Mutex::new(Some(view)), is_dead: over });
         let mut open = OPEN_WORKSPACES.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|slot| slot.strong_count() > 0);
@@ -31,14 +31,14 @@ impl WorkspaceHandle {
     }
 
     /// The view, if no other box took it over.
-    pub(crate) fn run_workspace(&self) -> Option<Arc<RunWorkspace>> {
+    pub fn run_workspace(&self) -> Option<Arc<RunWorkspace>> {
         self.workspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl RunWorkspace {
     /// The folder of the host that is removed with the view.
-    pub(crate) fn workspace_dir(&self) -> &Path {
+    pub fn workspace_dir(&self) -> &Path {
         self.layout.root_dir()
     }
 }
@@ -86,7 +86,7 @@ pub(super) async fn retry_while_busy<T: Send + 'static>(
 
 impl RunWorkspace {
     /// Takes note of that a copy which was just made belongs to the box's user by now.
-    pub(crate) fn record_owner_change(&self) -> std::io::Result<()> {
+    pub fn record_owner_change(&self) -> std::io::Result<()> {
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = trackers.iter_mut().filter(|_| self.is_new);
         let adopt = |tracker: &mut Tracker| {
@@ -117,7 +117,7 @@ pub(crate) type SandboxResources = Vec<Box<dyn Any + Send + Sync>>;
 
 /// [`View::prepare`] off the runtime's threads. With the view comes what must be dropped after the box: the lock of
 /// repositories that are changed directly.
-pub(crate) async fn prepare_workspace(
+pub async fn prepare_workspace(
     store: &WorkspaceStorage,
     spec: &SandboxSpec,
     run: RunId,
@@ -131,7 +131,7 @@ pub(crate) async fn prepare_workspace(
 }
 
 /// As [`prepare`], with what follows on it, and without a way back to the runtime in between.
-pub(crate) async fn prepare_workspace_then<T: Send + 'static>(
+pub async fn prepare_workspace_then<T: Send + 'static>(
     store: &WorkspaceStorage,
     spec: &SandboxSpec,
     run: RunId,

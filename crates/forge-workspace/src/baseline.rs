@@ -119,14 +119,14 @@ fn clone_error(error: &Error) -> Error {
 
 impl RunWorkspace {
     /// The box stands, or nothing more is done for it: makes the beginning durable, beside what follows.
-    pub(crate) fn start_saving_baseline(&self) {
+    pub fn start_saving_baseline(&self) {
         self.secret_masks.start_scanning();
         let mut beginning = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
         *beginning = std::mem::replace(&mut *beginning, BaselineState::Safe).start_saving();
     }
 
     /// Waits until the beginning is durable.
-    pub(crate) fn wait_baseline_saved(&self, bounds: &WorkBounds) -> Result<(), Error> {
+    pub fn wait_baseline_saved(&self, bounds: &WorkBounds) -> Result<(), Error> {
         if self.safe.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -63,7 +63,7 @@ impl WorkBounds {
     }
 
     /// Whether a file of `size` bytes may be read at all.
-    pub(crate) fn check_file_size(&self, size: u64, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
+    pub fn check_file_size(&self, size: u64, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
         self.check_stopped()?;
         if size <= self.limits.file_bytes {
             return Ok(());
@@ -101,7 +101,7 @@ impl WorkspaceCeiling {
 }
 
 /// What was exceeded, in words: how much, of what, at most.
-pub(crate) struct CeilingExcess(pub(crate) WorkspaceCeiling, pub(crate) u64);
+pub struct CeilingExcess(pub WorkspaceCeiling, pub u64);
 
 impl fmt::Display for CeilingExcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +134,7 @@ fn group_thousands(number: u64) -> String {
 }
 
 /// Counts what one look at a tree finds.
-pub(crate) struct BoundedTally<'a> {
+pub struct BoundedTally<'a> {
     bounds: &'a WorkBounds,
     /// The tree, for messages.
     root_path: &'a Path,
@@ -146,7 +146,7 @@ pub(crate) struct BoundedTally<'a> {
 
 impl<'a> BoundedTally<'a> {
     /// Counts everything that stands in a tree.
-    pub(crate) const fn of_tree(bounds: &'a WorkBounds, root_path: &'a Path) -> Self {
+    pub const fn of_tree(bounds: &'a WorkBounds, root_path: &'a Path) -> Self {
         Self {
             bounds,
             root_path,
@@ -157,17 +157,17 @@ impl<'a> BoundedTally<'a> {
     }
 
     /// Counts paths that differ.
-    pub(crate) const fn of_changes(bounds: &'a WorkBounds, place: &'a Path) -> Self {
+    pub const fn of_changes(bounds: &'a WorkBounds, place: &'a Path) -> Self {
         Self { counted: WorkspaceCeiling::ChangedPaths, ..Self::of_tree(bounds, place) }
     }
 
     /// What it counts for.
-    pub(crate) const fn bounds(&self) -> &'a WorkBounds {
+    pub const fn bounds(&self) -> &'a WorkBounds {
         self.bounds
     }
 
     /// Counts one path whose name, or whole path, has `bytes`.
-    pub(crate) fn count_path(&self, bytes: usize) -> Result<(), Error> {
+    pub fn count_path(&self, bytes: usize) -> Result<(), Error> {
         self.bounds.check_stopped()?;
         let limits = &self.bounds.limits;
         let most = if self.counted == WorkspaceCeiling::Paths { limits.paths } else { limits.changed_paths };
@@ -178,7 +178,7 @@ impl<'a> BoundedTally<'a> {
     }
 
     /// Counts bytes of a name or a target beside those of [`Tally::path`].
-    pub(crate) fn count_bytes(&self, bytes: usize) -> Result<(), Error> {
+    pub fn count_bytes(&self, bytes: usize) -> Result<(), Error> {
         let (bytes, most) = (bytes as u64, self.bounds.limits.path_bytes);
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > most {
             return Err(Error::ceiling_exceeded(WorkspaceCeiling::PathBytes, most, self.root_path));
@@ -187,7 +187,7 @@ impl<'a> BoundedTally<'a> {
     }
 
     /// Whether directories may lie `depth` deep.
-    pub(crate) fn check_depth(&self, depth: u64) -> Result<(), Error> {
+    pub fn check_depth(&self, depth: u64) -> Result<(), Error> {
         let most = self.bounds.limits.depth;
         if depth > most {
             Err(Error::ceiling_exceeded(WorkspaceCeiling::Depth, most, self.root_path))

@@ -17,9 +17,9 @@ const SANDBOX_DIRS: &[&str] = &[
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GitDir {
     /// Git data, read-only, at the place where the folder looks for it.
-    pub(crate) binds: Vec<HostBind>,
+    pub binds: Vec<HostBind>,
     /// What the user should know.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Looks at the folder `repo` of the host that stands in the box at `inside`.

@@ -1,48 +1,32 @@
-//! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
+//! A run's workspace without a sandbox: comparing two states of it, and applying one to its repositories.
 
 use super::apply_history::ApplyHistory;
 use super::git::GitIndex;
-use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, WorkspaceMeta, write_durably};
-use super::open::{POLL_INTERVAL, retry_while_busy};
-use super::publish::{BranchPublisher, delete_branch};
+use super::layout::{WorkspaceLayout, WorkspaceMeta};
 use super::secret_masks::MaskIndex;
-use super::{OpenError, RunWorkspace, WorkspaceStorage, lock, snapshot_id, workspace_error};
-use crate::Backends;
-use crate::active_work::{self, ActiveWork};
-use crate::file_requests::run_blocking;
+use super::{OpenError, WorkspaceStorage, lock, snapshot_id, workspace_error};
 use forge_ports::sandbox::{ApplyConflict, Error};
-use forge_ports::workspace_store::{ApplyReport, MergePolicy, PublishedBranch, SnapshotUsage};
-use forge_ports::{Sandbox as _, SnapshotStorage, Workspace, WorkspaceStore, async_trait};
+use forge_ports::workspace_store::{ApplyReport, MergePolicy};
 use forge_snapshot::apply::{self, Mergeable, RepoApply};
 use forge_snapshot::compare::{
     self, ChangeType, ContentSources, DiffOptions, DiffText, RenameDetection, TreeChange, unified_diff,
 };
 use forge_snapshot::{BaseManifest, ObjectStore, RelPath, TreeDelta, WorkBounds};
-use forge_types::{
-    ChangeKind, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceChange, WorkspaceLimits,
-};
+use forge_types::{ChangeKind, RunId, SnapshotId, WorkspaceChange};
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Longest time of one step of a commit, milliseconds.
-const COMMIT_TIMEOUT_MS: u64 = 1_800_000;
-
-/// How long what a box was writing when it ended may take to land.
-const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether contents are only read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ObjectAccess {
+pub(crate) enum ObjectAccess {
     Read,
     Write,
 }
 
 /// How a way back is found.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum InversePolicy {
+pub(crate) enum InversePolicy {
     /// What the last apply changed, if it was that way.
     AsRecorded,
     /// By what differs between the states.
@@ -50,15 +34,15 @@ enum InversePolicy {
 }
 
 /// A run's view without a box.
-struct OfflineWorkspace {
-    layout: WorkspaceLayout,
-    meta: WorkspaceMeta,
-    roots: Vec<OfflineRepo>,
-    bounds: WorkBounds,
+pub(crate) struct OfflineWorkspace {
+    pub(crate) layout: WorkspaceLayout,
+    pub(crate) meta: WorkspaceMeta,
+    pub(crate) roots: Vec<OfflineRepo>,
+    pub(crate) bounds: WorkBounds,
 }
 
 /// One repository of it.
-struct OfflineRepo {
+pub(crate) struct OfflineRepo {
     repo: PathBuf,
     git: GitIndex,
     base: Arc<BaseManifest>,
@@ -78,7 +62,7 @@ impl OfflineRepo {
 }
 
 impl OfflineWorkspace {
-    fn open(
+    pub(crate) fn open(
         store: &WorkspaceStorage,
         run: RunId,
         access: ObjectAccess,
@@ -103,7 +87,7 @@ impl OfflineWorkspace {
     }
 
     /// How each repository differs from its beginning in a state, without what is masked.
-    fn repo_deltas(&self, state: Option<SnapshotId>) -> Result<Vec<TreeDelta>, Error> {
+    pub(crate) fn repo_deltas(&self, state: Option<SnapshotId>) -> Result<Vec<TreeDelta>, Error> {
         let parts = snapshot_id::split_digests(&self.layout, &self.meta, state)?;
         let record = ApplyHistory::load(&self.layout)?;
         let mut deltas = Vec::with_capacity(parts.len());
@@ -176,7 +160,7 @@ impl OfflineWorkspace {
         }
     }
 
-    fn compare(
+    pub(crate) fn compare(
         &self,
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
@@ -189,7 +173,7 @@ impl OfflineWorkspace {
         Ok(changes)
     }
 
-    fn diff(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<String, Error> {
+    pub(crate) fn diff(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<String, Error> {
         let mut text = Vec::new();
         for (index, differences) in self.repo_changes(from, to)?.iter().enumerate() {
             let name = &self.meta.repos[index].name;
@@ -206,7 +190,7 @@ impl OfflineWorkspace {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn apply(
+    pub(crate) fn apply(
         &self,
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
@@ -349,264 +333,4 @@ const fn change_kind(change: ChangeType) -> ChangeKind {
         ChangeType::Mode => ChangeKind::Mode,
         ChangeType::Retyped => ChangeKind::Retyped,
     }
-}
-
-#[async_trait]
-impl WorkspaceStore for Backends {
-    async fn compare(
-        &self,
-        spec: &SandboxSpec,
-        run: RunId,
-        from: Option<SnapshotId>,
-        to: Option<SnapshotId>,
-    ) -> Result<Vec<WorkspaceChange>, Error> {
-        if from == to {
-            return Ok(Vec::new());
-        }
-        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            Ok(OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?.compare(from, to)?)
-        };
-        retry_while_busy(&self.options.workspace_storage(), run, spec.workspace, work).await
-    }
-
-    async fn diff(
-        &self,
-        spec: &SandboxSpec,
-        run: RunId,
-        from: Option<SnapshotId>,
-        to: Option<SnapshotId>,
-    ) -> Result<String, Error> {
-        if from == to {
-            return Ok(String::new());
-        }
-        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            Ok(OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?.diff(from, to)?)
-        };
-        retry_while_busy(&self.options.workspace_storage(), run, spec.workspace, work).await
-    }
-
-    async fn restore(&self, spec: &SandboxSpec, run: RunId, to: Option<SnapshotId>) -> Result<(), Error> {
-        let (spec, limits) = (spec.clone(), spec.workspace);
-        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            if to.is_none() && WorkspaceLayout::for_run(&store.workspaces, run).load_meta()?.is_none() {
-                // It has not begun, so it stands at its beginning.
-                return Ok(());
-            }
-            let _locks = lock::lock_direct_repos(store, &spec, run)?;
-            Ok(RunWorkspace::prepare(store, &spec, run, None, bounds)?.restore(to, bounds)?)
-        };
-        retry_while_busy(&self.options.workspace_storage(), run, limits, work).await
-    }
-
-    async fn apply(
-        &self,
-        spec: &SandboxSpec,
-        run: RunId,
-        from: Option<SnapshotId>,
-        to: Option<SnapshotId>,
-        merge: MergePolicy,
-    ) -> Result<ApplyReport, Error> {
-        if from == to {
-            return Ok(ApplyReport::default());
-        }
-        let (spec, limits) = (spec.clone(), spec.workspace);
-        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
-            super::check_same_repos(&closed.meta, &super::resolve_repos(&spec)?)?;
-            let _begun = ApplyMarker::create_marker(&closed.layout, from, to)?;
-            Ok(closed.apply(from, to, merge, InversePolicy::AsRecorded, &store.locks)?)
-        };
-        retry_while_busy(&self.options.workspace_storage(), run, limits, work).await
-    }
-
-    async fn publish(
-        &self,
-        spec: &SandboxSpec,
-        run: RunId,
-        to: SnapshotId,
-        message: &str,
-    ) -> Result<Option<PublishedBranch>, Error> {
-        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?;
-            // A commit of the run's own counts as well, so git data is not left out.
-            let changed: Vec<bool> =
-                closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
-            Ok((closed.meta, changed))
-        };
-        let (meta, changed) =
-            retry_while_busy(&self.options.workspace_storage(), run, spec.workspace, work).await?;
-        if !changed.contains(&true) {
-            return Ok(None);
-        }
-        let mut own = spec.clone();
-        own.network = NetworkPolicy::Off;
-        own.limits.command_ms = own.limits.command_ms.max(COMMIT_TIMEOUT_MS);
-        let room = self.open(&own, run, Some(to)).await?;
-        let wanted = ActiveWork::new(run);
-        let published = publish_all(room.as_ref(), &wanted, &meta, &changed, run, message).await;
-        drop(room);
-        // Git touches objects that it finds there already. The workspace has to be what the snapshot says once more.
-        let put_back = super::prepare_workspace(&self.options.workspace_storage(), spec, run, Some(to)).await;
-        let published = published?;
-        drop(put_back?);
-        Ok(published)
-    }
-
-    async fn revert_partial_apply(&self, run: RunId) -> Result<bool, Error> {
-        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            let place = WorkspaceLayout::for_run(&store.workspaces, run);
-            let Some((from, to)) = ApplyMarker::find_interrupted(&place) else { return Ok(false) };
-            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
-            // To the end first: what was held aside on the way tells what stood there. What that finds done is recorded
-            // nowhere, so the way back is that of all that differs.
-            closed.apply(from, to, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
-            closed.apply(to, from, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
-            drop(ApplyMarker { path: ApplyMarker::marker_path(&place) });
-            Ok(true)
-        };
-        retry_while_busy(&self.options.workspace_storage(), run, WorkspaceLimits::NONE, work).await
-    }
-
-    fn stop_run_work(&self, run: RunId) {
-        active_work::stop_run_work(run);
-    }
-}
-
-#[async_trait]
-impl SnapshotStorage for Backends {
-    async fn usage(&self) -> Result<Vec<SnapshotUsage>, Error> {
-        let store = self.options.workspace_storage();
-        run_blocking(move || {
-            let entries = match std::fs::read_dir(&store.workspaces) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-                Err(error) => {
-                    return Err(Error::View { why: format!("{}: {error}", store.workspaces.display()) });
-                }
-                Ok(entries) => entries,
-            };
-            let run = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<RunId>().ok();
-            let mut usage: Vec<SnapshotUsage> =
-                entries.flatten().filter_map(run).filter_map(|run| workspace_usage(&store, run)).collect();
-            usage.sort_by_key(|usage| usage.run);
-            Ok(usage)
-        })
-        .await
-    }
-
-    async fn remove_snapshots(&self, run: RunId) -> Result<u64, Error> {
-        let work = move |store: &WorkspaceStorage, _: &WorkBounds| {
-            let place = WorkspaceLayout::for_run(&store.workspaces, run);
-            if place.objects_dir(0).exists() {
-                // While a box is open on it this fails.
-                drop(ObjectStore::open(&place.objects_dir(0))?);
-            }
-            // First what says that there is a view: whatever is left after a crash is nobody's.
-            let _ = std::fs::remove_file(place.root_dir().join("meta.json"));
-            let begun = Instant::now();
-            let mut freed = forge_files::remove_tree(place.root_dir());
-            // What a box that has just ended was still writing, its manifest say, may land after it was looked for.
-            while place.root_dir().exists() && begun.elapsed() < WRITE_DRAIN_TIMEOUT {
-                std::thread::park_timeout(POLL_INTERVAL);
-                freed += forge_files::remove_tree(place.root_dir());
-            }
-            // The run's own folder goes too if nothing else is in it.
-            let _ = place.root_dir().parent().map(std::fs::remove_dir);
-            Ok(freed)
-        };
-        retry_while_busy(&self.options.workspace_storage(), run, WorkspaceLimits::NONE, work).await
-    }
-}
-
-/// Gives each changed repository its branch: all of them or none.
-async fn publish_all(
-    room: &dyn Workspace,
-    wanted: &ActiveWork,
-    meta: &WorkspaceMeta,
-    changed: &[bool],
-    run: RunId,
-    message: &str,
-) -> Result<Option<PublishedBranch>, Error> {
-    let mut first: Option<PublishedBranch> = None;
-    let mut done: Vec<&Path> = Vec::new();
-    for (index, repo) in meta.repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
-        let masked =
-            meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::FileMask::rel_path);
-        let publish = BranchPublisher {
-            sandbox: room,
-            work: wanted,
-            directory: &repo.name,
-            repo: &repo.path,
-            run,
-            message,
-            masked: masked.map(|path| path.as_path().to_owned()).collect(),
-        };
-        match publish.publish().await {
-            Ok(Some(published)) => {
-                done.push(&repo.path);
-                first.get_or_insert(published);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                // All of them or none.
-                done.iter().for_each(|repo| delete_branch(repo, &format!("forge/{run}")));
-                return Err(error);
-            }
-        }
-    }
-    Ok(first)
-}
-
-/// The note that an apply has begun. It goes when the apply has ended, in whatever way: one that is found later is of
-/// a process that was killed.
-struct ApplyMarker {
-    path: PathBuf,
-}
-
-impl ApplyMarker {
-    fn marker_path(place: &WorkspaceLayout) -> PathBuf {
-        place.root_dir().join("applying.json")
-    }
-
-    fn create_marker(
-        place: &WorkspaceLayout,
-        from: Option<SnapshotId>,
-        to: Option<SnapshotId>,
-    ) -> Result<Self, Error> {
-        let begun = Self { path: Self::marker_path(place) };
-        let bytes =
-            serde_json::to_vec(&(from, to)).map_err(|error| Error::View { why: error.to_string() })?;
-        write_durably(&begun.path, &bytes).map_err(|error| place.layout_error("writing", &error))?;
-        Ok(begun)
-    }
-
-    /// From where to where an apply went that was cut off.
-    fn find_interrupted(place: &WorkspaceLayout) -> Option<(Option<SnapshotId>, Option<SnapshotId>)> {
-        serde_json::from_slice(&forge_files::read(&Self::marker_path(place), MAX_RECORD_BYTES).ok()?).ok()
-    }
-}
-
-impl Drop for ApplyMarker {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// What a run keeps, if it keeps anything.
-fn workspace_usage(store: &WorkspaceStorage, run: RunId) -> Option<SnapshotUsage> {
-    let place = WorkspaceLayout::for_run(&store.workspaces, run);
-    place.root_dir().is_dir().then(|| {
-        let written = [
-            place.root_dir().to_owned(),
-            place.objects_dir(0),
-            place.objects_dir(0).join("pack"),
-            place.upper_dir(0),
-        ];
-        let at = written.iter().filter_map(|path| std::fs::metadata(path).ok());
-        let at = at.map(|meta| meta.mtime() * 1_000_000 + meta.mtime_nsec() / 1000).max().unwrap_or(0);
-        SnapshotUsage {
-            run,
-            bytes: forge_files::count_tree_bytes(place.root_dir()),
-            at: Timestamp::from_micros(at),
-        }
-    })
 }

@@ -4,7 +4,7 @@ use forge_ports::sandbox::Error;
 
 /// Why a view is not there.
 #[derive(Debug)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// An earlier box of the run is still ending.
     Busy(Error),
     /// It can't be had.
@@ -28,7 +28,7 @@ impl From<forge_snapshot::Error> for OpenError {
 
 impl OpenError {
     /// The reason as an error.
-    pub(crate) fn into_error(self) -> Error {
+    pub fn into_error(self) -> Error {
         match self {
             Self::Busy(error) | Self::Failed(error) => error,
         }
@@ -36,7 +36,7 @@ impl OpenError {
 }
 
 /// An error of the snapshots in the port's words.
-pub(crate) fn workspace_error(error: &forge_snapshot::Error) -> Error {
+pub fn workspace_error(error: &forge_snapshot::Error) -> Error {
     match error {
         forge_snapshot::Error::Ceiling { .. } => Error::Ceiling { why: error.to_string() },
         forge_snapshot::Error::Stopped => Error::Stopped,

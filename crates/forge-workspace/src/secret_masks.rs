@@ -26,7 +26,7 @@ const MAX_QUICK_INDEX_BYTES: u64 = 256 << 10;
 
 /// Covers of one open box.
 #[derive(Debug)]
-pub(crate) struct SecretMasks {
+pub struct SecretMasks {
     state: Mutex<MaskState>,
     ready: Condvar,
     stop: AtomicBool,
@@ -319,7 +319,7 @@ impl SecretMasks {
     }
 
     /// Whether a request can be served at once: all is read and nothing happened since.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         let Ok(state) = self.state.try_lock() else { return false };
         matches!(state.stage, MaskStage::Ready)
             && state.found.is_empty()
@@ -327,7 +327,7 @@ impl SecretMasks {
     }
 
     /// Whether something has to be covered that is not. May wait.
-    pub(crate) fn has_new_secrets(&self) -> bool {
+    pub fn has_new_secrets(&self) -> bool {
         let passed = self.direct && self.writing.swap(false, Ordering::SeqCst);
         let mut state = self.wait_ready();
         let MaskState { watches, found, .. } = &mut *state;
@@ -343,14 +343,14 @@ impl SecretMasks {
     }
 
     /// Something begins that writes.
-    pub(crate) fn begin_writing(&self) {
+    pub fn begin_writing(&self) {
         if self.direct {
             self.writing.store(true, Ordering::SeqCst);
         }
     }
 
     /// Something ended that wrote: whether what happened meanwhile has to be [passed over](Self::pass_over).
-    pub(crate) fn finish_writing(&self) -> bool {
+    pub fn finish_writing(&self) -> bool {
         if !self.direct {
             return false;
         }
@@ -362,7 +362,7 @@ impl SecretMasks {
     }
 
     /// What happened meanwhile is the run's own.
-    pub(crate) fn accept_changes(&self) {
+    pub fn accept_changes(&self) {
         let mut state = self.wait_ready();
         state.watches.iter_mut().for_each(|(_, watch)| watch.ignore_own_changes());
         self.writing.store(false, Ordering::SeqCst);
@@ -376,19 +376,19 @@ impl SecretMasks {
     }
 
     /// What the user should know that was found beside the box.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         self.state.try_lock().map(|state| state.warnings.clone()).unwrap_or_default()
     }
 }
 
 impl RunWorkspace {
     /// What is covered.
-    pub(crate) fn secret_masks(&self) -> Arc<SecretMasks> {
+    pub fn secret_masks(&self) -> Arc<SecretMasks> {
         Arc::clone(&self.secret_masks)
     }
 
     /// Writes down what has to be covered beside what is, for the next box of the run.
-    pub(crate) fn save_masks(&self) -> Result<(), Error> {
+    pub fn save_masks(&self) -> Result<(), Error> {
         self.wait_baseline_saved(&self.own)?;
         let Some(mut meta) = self.layout.load_meta()? else { return Ok(()) };
         if add_masks(&mut meta, self.secret_masks.pending_masks()) {

@@ -19,7 +19,7 @@ static ZERO_CHUNK: [u8; READ_CHUNK_BYTES] = [0; READ_CHUNK_BYTES];
 
 /// How a content was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CopyMethod {
+pub enum CopyMethod {
     /// The blocks are shared until one of the two is written to.
     Reflink,
     /// The bytes were copied.
@@ -27,7 +27,7 @@ pub(crate) enum CopyMethod {
 }
 
 /// Copies `size` bytes into an empty file. Bytes that the source does not have are not made up: the copy is shorter.
-pub(crate) fn copy_content(from: &File, to: &File, size: u64, bounds: &WorkBounds) -> io::Result<CopyMethod> {
+pub fn copy_content(from: &File, to: &File, size: u64, bounds: &WorkBounds) -> io::Result<CopyMethod> {
     bounds.check_stopped()?;
     if size > 0 && rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(CopyMethod::Reflink);
@@ -97,7 +97,7 @@ fn copy_by_reading(from: &File, to: &File, start: u64, end: u64, bounds: &WorkBo
 }
 
 /// The digest of a file from its beginning, and how many bytes it had. Holes are not read: what they read as is known.
-pub(crate) fn hash_file(file: &File, bounds: &WorkBounds) -> io::Result<(Digest, u64)> {
+pub fn hash_file(file: &File, bounds: &WorkBounds) -> io::Result<(Digest, u64)> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; READ_CHUNK_BYTES];
     let (mut at, mut data_ends) = (0, 0);

@@ -17,7 +17,7 @@ const DIRENT_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What to do with a folder that may not be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnDenied {
+pub enum OnDenied {
     /// Say so and go on: the tree is somebody else's.
     Skip,
     /// Give its owner, who we are, the right for as long as the walk is in it: the tree is ours.
@@ -26,7 +26,7 @@ pub(crate) enum OnDenied {
 
 /// How many threads walk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WalkThreads {
+pub enum WalkThreads {
     /// The caller's.
     One,
     /// The caller's and another one.
@@ -35,38 +35,39 @@ pub(crate) enum WalkThreads {
 
 /// An entry of a folder.
 #[derive(Clone)]
-pub(crate) struct ListedEntry {
+pub struct ListedEntry {
     name: Range<u32>,
     /// What stands there.
-    pub(crate) stamp: FileStamp,
+    pub stamp: FileStamp,
 }
 
 /// The entries of a folder, sorted by name.
 #[derive(Default)]
-pub(crate) struct DirListing {
+pub struct DirListing {
     names: Vec<u8>,
-    pub(crate) items: Vec<ListedEntry>,
+    /// The entries, ordered by name.
+    pub items: Vec<ListedEntry>,
 }
 
 impl DirListing {
     /// The name of an entry.
-    pub(crate) fn entry_name(&self, item: &ListedEntry) -> &[u8] {
+    pub fn entry_name(&self, item: &ListedEntry) -> &[u8] {
         &self.names[item.name.start as usize..item.name.end as usize]
     }
 
     /// Entries with their names.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &FileStamp)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &FileStamp)> {
         self.items.iter().map(|item| (self.entry_name(item), &item.stamp))
     }
 
     /// The entry of this name.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<&FileStamp> {
+    pub fn find(&self, name: &[u8]) -> Option<&FileStamp> {
         let at = self.items.binary_search_by(|item| self.entry_name(item).cmp(name)).ok()?;
         Some(&self.items[at].stamp)
     }
 
     /// Reads a folder, and counts what is in it. An entry that vanishes meanwhile is left out.
-    pub(crate) fn read(folder: impl AsFd, tally: &BoundedTally<'_>) -> io::Result<Self> {
+    pub fn read(folder: impl AsFd, tally: &BoundedTally<'_>) -> io::Result<Self> {
         let folder = folder.as_fd();
         let mut listing = Self::default();
         let mut buffer = Vec::with_capacity(DIRENT_BUFFER_BYTES);
@@ -96,7 +97,7 @@ impl DirListing {
 }
 
 /// An open folder; puts a mode back that the walk had to change.
-pub(crate) struct OpenDir {
+pub struct OpenDir {
     fd: OwnedFd,
     restore_mode: Option<u32>,
     /// Kept so that a forced folder above stays passable.
@@ -126,15 +127,15 @@ impl Drop for OpenDir {
 }
 
 /// A folder that the walk stands in.
-pub(crate) struct VisitedDir<'a, T> {
+pub struct VisitedDir<'a, T> {
     /// Its path below the root.
-    pub(crate) path: &'a RelPath,
+    pub path: &'a RelPath,
     /// The folder itself.
-    pub(crate) fd: &'a OpenDir,
+    pub fd: &'a OpenDir,
     /// What is in it; `None`: it may not be read.
-    pub(crate) listing: Option<DirListing>,
+    pub listing: Option<DirListing>,
     /// What was said of it when it was named as worth a visit.
-    pub(crate) about: T,
+    pub about: T,
 }
 
 /// A folder by its name in the one above it, so that what waits holds no whole paths; `None`: the root.
@@ -171,14 +172,14 @@ struct WalkQueue<T> {
 }
 
 /// The folders of a folder that are to be visited, by their names, and what to tell those visits.
-pub(crate) type SubdirVisits<T> = Vec<(Box<[u8]>, T)>;
+pub type SubdirVisits<T> = Vec<(Box<[u8]>, T)>;
 
 /// What is done in each folder.
-pub(crate) type VisitFn<'a, T, E> = dyn Fn(VisitedDir<'_, T>) -> Result<SubdirVisits<T>, E> + Sync + 'a;
+pub type VisitFn<'a, T, E> = dyn Fn(VisitedDir<'_, T>) -> Result<SubdirVisits<T>, E> + Sync + 'a;
 
 /// Visits `root` and every folder that a visit names, and counts everything that is listed on the way. The first error
 /// ends the walk.
-pub(crate) fn walk_tree<T, E>(
+pub fn walk_tree<T, E>(
     root: &OwnedFd,
     about: T,
     denied: OnDenied,

@@ -104,7 +104,7 @@ impl Error {
     }
 
     /// An error of the host at `path`; a full disk becomes [`Error::Full`].
-    pub(crate) fn from_io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+    pub fn from_io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         let source = match Self::from_wrapped(source.into()) {
             Ok(own) => return own,
             Err(source) => source,
@@ -118,17 +118,17 @@ impl Error {
 
 impl Error {
     /// The error of this crate that travelled as one of the host.
-    pub(crate) fn from_wrapped(source: io::Error) -> Result<Self, io::Error> {
+    pub fn from_wrapped(source: io::Error) -> Result<Self, io::Error> {
         source.downcast::<Self>()
     }
 
     /// A tree, or a file, at `path` exceeds a ceiling.
-    pub(crate) fn ceiling_exceeded(ceiling: WorkspaceCeiling, limit: u64, path: &Path) -> Self {
+    pub fn ceiling_exceeded(ceiling: WorkspaceCeiling, limit: u64, path: &Path) -> Self {
         Self::Ceiling { ceiling, limit, path: path.to_owned() }
     }
 
     /// Names what is above a ceiling by its path in the repository: the directory that stores a workspace is internal.
-    pub(crate) fn in_repository(self, workspace: &Path, repository: &Path) -> Self {
+    pub fn in_repository(self, workspace: &Path, repository: &Path) -> Self {
         match self {
             Self::Ceiling { ceiling, limit, path } => {
                 let below = path.strip_prefix(workspace).ok().filter(|below| *below != Path::new(""));
@@ -151,7 +151,7 @@ impl From<Error> for io::Error {
 }
 
 /// Names what was being done, and where, in an error of the host.
-pub(crate) trait IoContext<T> {
+pub trait IoContext<T> {
     /// `doing` completes the sentence «cannot … PATH».
     fn io_context(self, doing: &'static str, path: &Path) -> Result<T, Error>;
 }

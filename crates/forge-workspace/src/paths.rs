@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 
 /// Folders of the host by which a workspace may be named, each with where it stands in the workspace.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WorkspacePaths(Vec<(PathBuf, PathBuf)>);
+pub struct WorkspacePaths(Vec<(PathBuf, PathBuf)>);
 
 impl WorkspacePaths {
     /// The workspace is the folder `root`.
-    pub(crate) fn for_root(root: impl Into<PathBuf>) -> Self {
+    pub fn for_root(root: impl Into<PathBuf>) -> Self {
         Self(vec![(root.into(), PathBuf::new())])
     }
 
     /// One more folder of the host, and where it stands in the workspace; empty: it is the workspace.
-    pub(crate) fn with_root(mut self, host: impl Into<PathBuf>, inside: impl Into<PathBuf>) -> Self {
+    pub fn with_root(mut self, host: impl Into<PathBuf>, inside: impl Into<PathBuf>) -> Self {
         self.0.push((host.into(), inside.into()));
         self
     }
 
     /// `path` relative to the workspace; `.` is the workspace itself. Absolute paths are taken if they begin with the
     /// place of the workspace, inside (`/workspace`) or outside.
-    pub(crate) fn to_relative(&self, path: &str) -> Result<String, Error> {
+    pub fn to_relative(&self, path: &str) -> Result<String, Error> {
         let given = Path::new(path);
         let outside = |(host, inside): &(PathBuf, PathBuf)| {
             given.strip_prefix(host).ok().map(|below| inside.join(below))
@@ -58,7 +58,7 @@ fn normalize(path: &str, below: &Path) -> Result<String, Error> {
 }
 
 /// A refused file operation in the port's words.
-pub(crate) fn file_error(fault: &FileFault) -> Error {
+pub fn file_error(fault: &FileFault) -> Error {
     let (why, kind) = match fault.kind {
         FaultKind::NotFound => ("there is no such file or directory".to_owned(), PathErrorKind::NotFound),
         FaultKind::Denied => ("permission denied (is it masked?)".to_owned(), PathErrorKind::Denied),

@@ -13,13 +13,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Names that begin so are forge's own, half-made files: never part of a tree.
-pub(crate) const TEMP_PREFIX: &[u8] = b".forge-tmp-";
+pub const TEMP_PREFIX: &[u8] = b".forge-tmp-";
 
 /// Paths longer than this are opened in pieces; the kernel takes 4,095 bytes at once.
 const MAX_OPEN_PATH_BYTES: usize = 3_800;
 
 /// How a folder is opened.
-pub(crate) const DIR_OPEN_FLAGS: OFlags =
+pub const DIR_OPEN_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What kind of thing stands at a path.
@@ -91,8 +91,9 @@ impl FileStamp {
         }
     }
 
+    /// Returns the stamp that the kernel's `stat` describes.
     #[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
-    pub(crate) fn from_stat(stat: &Stat) -> Self {
+    pub fn from_stat(stat: &Stat) -> Self {
         let raw = stat.st_mode as u32;
         let kind = match FileType::from_raw_mode(raw) {
             FileType::RegularFile => NodeKind::File,
@@ -118,25 +119,25 @@ impl FileStamp {
     }
 
     /// Whether both speak of the same file in the same state.
-    pub(crate) fn is_same_state(&self, other: &Self) -> bool {
+    pub fn is_same_state(&self, other: &Self) -> bool {
         (self.kind, self.size, self.mtime_ns, self.ctime_ns, self.ino, self.dev)
             == (other.kind, other.size, other.mtime_ns, other.ctime_ns, other.ino, other.dev)
     }
 }
 
 /// Whether an error says that nothing stands at a path, or that the way to it is no way of folders.
-pub(crate) fn is_absent(error: &io::Error) -> bool {
+pub fn is_absent(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 /// Whether an error is a matter of permissions.
-pub(crate) fn is_denied(error: &io::Error) -> bool {
+pub fn is_denied(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ACCESS | Errno::PERM))
 }
 
 /// The folder of a path and its last name; `None` for the root.
-pub(crate) fn split_path(path: &RelPath) -> Option<(&[u8], &[u8])> {
+pub fn split_path(path: &RelPath) -> Option<(&[u8], &[u8])> {
     let bytes = path.as_bytes();
     match bytes.iter().rposition(|b| *b == b'/') {
         Some(at) => Some((&bytes[..at], &bytes[at + 1..])),
@@ -146,12 +147,12 @@ pub(crate) fn split_path(path: &RelPath) -> Option<(&[u8], &[u8])> {
 }
 
 /// Opens the root of a tree. Here, and only here, links are followed: the caller names the place.
-pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Opens a folder by its path below `root`, through no symbolic link. Works for paths of any length.
-pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+pub fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let mut rest = path;
     let mut at: Option<OwnedFd> = None;
     loop {
@@ -184,7 +185,7 @@ fn open_short_path(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Resu
 }
 
 /// Opens a regular file for reading: never blocks, never follows a link.
-pub(crate) fn open_file(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
+pub fn open_file(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
     if FileStamp::stat_open(&file)?.kind != NodeKind::File {
@@ -195,7 +196,7 @@ pub(crate) fn open_file(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
 
 /// Opens a regular file whose owner we are although its mode forbids it: gives the owner the right, opens, takes it
 /// back.
-pub(crate) fn open_file_by_force(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
+pub fn open_file_by_force(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
     match open_file(folder.as_fd(), name) {
         Err(error) if is_denied(&error) => {}
         done => return done,
@@ -211,7 +212,7 @@ pub(crate) fn open_file_by_force(folder: impl AsFd, name: &[u8]) -> io::Result<F
 }
 
 /// A descriptor that only names what stands at `name`, and its stamp.
-pub(crate) fn open_path_fd(folder: impl AsFd, name: &[u8]) -> io::Result<(OwnedFd, FileStamp)> {
+pub fn open_path_fd(folder: impl AsFd, name: &[u8]) -> io::Result<(OwnedFd, FileStamp)> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let place = rustix::fs::openat(folder, name, flags, Mode::empty())?;
     let stamp = FileStamp::stat_open(&place)?;
@@ -219,19 +220,19 @@ pub(crate) fn open_path_fd(folder: impl AsFd, name: &[u8]) -> io::Result<(OwnedF
 }
 
 /// Sets the permission bits of what a descriptor names, also if it was opened for its name only.
-pub(crate) fn set_mode(place: &OwnedFd, mode: u32) -> io::Result<()> {
+pub fn set_mode(place: &OwnedFd, mode: u32) -> io::Result<()> {
     let path: PathBuf = format!("/proc/self/fd/{}", place.as_raw_fd()).into();
     Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
 }
 
 /// Sets the permission bits of a file or folder in an open folder; a symbolic link there is an error.
-pub(crate) fn set_mode_at(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<()> {
+pub fn set_mode_at(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<()> {
     set_mode_if(folder, name, mode, |_| true)
 }
 
 /// [`set_mode_at`], if what `name` stands for now is what is meant: where somebody else owns the directory, a file that
 /// only this user may read could have been moved there.
-pub(crate) fn set_mode_if(
+pub fn set_mode_if(
     folder: impl AsFd,
     name: &[u8],
     mode: u32,
@@ -250,7 +251,7 @@ pub(crate) fn set_mode_if(
 ///
 /// # Errors
 /// Something else stands there: whoever owns the folder can put it there, and it must not get another owner.
-pub(crate) fn open_made(folder: impl AsFd, name: &[u8], kind: NodeKind) -> io::Result<OwnedFd> {
+pub fn open_made(folder: impl AsFd, name: &[u8], kind: NodeKind) -> io::Result<OwnedFd> {
     let (place, stamp) = open_path_fd(folder, name)?;
     let own = stamp.kind == kind && stamp.uid == rustix::process::geteuid().as_raw();
     if !own || (kind != NodeKind::Dir && stamp.linked) {
@@ -272,23 +273,23 @@ fn replaced() -> io::Error {
 }
 
 /// Sets the owner of what a descriptor names, also if it was opened for its name only.
-pub(crate) fn set_owner(place: &OwnedFd, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
+pub fn set_owner(place: &OwnedFd, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
     Ok(rustix::fs::chownat(place, c"", uid, gid, AtFlags::EMPTY_PATH)?)
 }
 
 /// Where a symbolic link points.
-pub(crate) fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+pub fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
     Ok(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
 }
 
 /// Makes the entries of a folder durable: names that were made, renamed or removed in it.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     let folder = rustix::fs::openat(CWD, path, DIR_OPEN_FLAGS, Mode::empty())?;
     Ok(rustix::fs::fsync(folder)?)
 }
 
 /// Writes a small file so that after a crash either the old or the new content stands there.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");
@@ -307,12 +308,12 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Sets when the content of an open file last changed; when it was last read stays.
-pub(crate) fn set_time(file: impl AsFd, mtime_ns: i64) -> io::Result<()> {
+pub fn set_time(file: impl AsFd, mtime_ns: i64) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &mtime_timestamps(mtime_ns))?)
 }
 
 /// [`set_time`] for a name in an open folder, not through a link.
-pub(crate) fn set_time_at(folder: impl AsFd, name: &[u8], mtime_ns: i64) -> io::Result<()> {
+pub fn set_time_at(folder: impl AsFd, name: &[u8], mtime_ns: i64) -> io::Result<()> {
     Ok(rustix::fs::utimensat(folder, name, &mtime_timestamps(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
@@ -326,7 +327,7 @@ fn mtime_timestamps(mtime_ns: i64) -> Timestamps {
 
 /// Removes what stands at `name`, however deep, whatever its folders' modes are if they are ours. `keep` is asked about
 /// paths below it, which begin with a slash: what it keeps stays, with the folders around it.
-pub(crate) fn remove_tree(
+pub fn remove_tree(
     folder: BorrowedFd<'_>,
     name: &[u8],
     keep: &dyn Fn(&[u8]) -> bool,

@@ -1,0 +1,13 @@
+//! Work that may wait for a disk, on threads of its own.
+
+use forge_ports::sandbox::Error;
+
+/// Runs work that may wait for a disk on a thread that may block.
+///
+/// # Errors
+/// Those of the work, and [`Error::Died`] when the work panics.
+pub async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })?
+}

@@ -1,0 +1,299 @@
+//! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
+
+use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, WorkspaceMeta, write_durably};
+use super::offline::{InversePolicy, ObjectAccess, OfflineWorkspace};
+use super::open::{POLL_INTERVAL, retry_while_busy};
+use super::publish::{BranchPublisher, delete_branch};
+use super::{RunWorkspace, WorkspaceStorage, lock};
+use crate::active_work::{self, ActiveWork};
+use crate::blocking::run_blocking;
+use forge_ports::sandbox::Error;
+use forge_ports::workspace_store::{ApplyReport, MergePolicy, PublishedBranch, SnapshotUsage};
+use forge_ports::{Sandbox, SnapshotStorage, Workspace, WorkspaceStore, async_trait};
+use forge_snapshot::{ObjectStore, WorkBounds};
+use forge_types::{
+    NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceChange, WorkspaceLimits,
+};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest time of one step of a commit, milliseconds.
+const COMMIT_TIMEOUT_MS: u64 = 1_800_000;
+
+/// How long what a box was writing when it ended may take to land.
+const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The workspaces of runs on this machine while no sandbox is open on them.
+#[derive(Clone, Debug)]
+pub struct LocalWorkspaces<S> {
+    storage: WorkspaceStorage,
+    /// Git commands of a branch's commit run in it.
+    sandbox: S,
+}
+
+impl<S> LocalWorkspaces<S> {
+    /// Returns the workspaces kept in `storage`; `sandbox` runs the git commands of a branch's commit.
+    pub const fn new(storage: WorkspaceStorage, sandbox: S) -> Self {
+        Self { storage, sandbox }
+    }
+}
+
+#[async_trait]
+impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
+    async fn compare(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<Vec<WorkspaceChange>, Error> {
+        if from == to {
+            return Ok(Vec::new());
+        }
+        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
+            Ok(OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?.compare(from, to)?)
+        };
+        retry_while_busy(&self.storage, run, spec.workspace, work).await
+    }
+
+    async fn diff(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<String, Error> {
+        if from == to {
+            return Ok(String::new());
+        }
+        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
+            Ok(OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?.diff(from, to)?)
+        };
+        retry_while_busy(&self.storage, run, spec.workspace, work).await
+    }
+
+    async fn restore(&self, spec: &SandboxSpec, run: RunId, to: Option<SnapshotId>) -> Result<(), Error> {
+        let (spec, limits) = (spec.clone(), spec.workspace);
+        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
+            if to.is_none() && WorkspaceLayout::for_run(&store.workspaces, run).load_meta()?.is_none() {
+                // It has not begun, so it stands at its beginning.
+                return Ok(());
+            }
+            let _locks = lock::lock_direct_repos(store, &spec, run)?;
+            Ok(RunWorkspace::prepare(store, &spec, run, None, bounds)?.restore(to, bounds)?)
+        };
+        retry_while_busy(&self.storage, run, limits, work).await
+    }
+
+    async fn apply(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+        merge: MergePolicy,
+    ) -> Result<ApplyReport, Error> {
+        if from == to {
+            return Ok(ApplyReport::default());
+        }
+        let (spec, limits) = (spec.clone(), spec.workspace);
+        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
+            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
+            super::check_same_repos(&closed.meta, &super::resolve_repos(&spec)?)?;
+            let _begun = ApplyMarker::create_marker(&closed.layout, from, to)?;
+            Ok(closed.apply(from, to, merge, InversePolicy::AsRecorded, &store.locks)?)
+        };
+        retry_while_busy(&self.storage, run, limits, work).await
+    }
+
+    async fn publish(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        to: SnapshotId,
+        message: &str,
+    ) -> Result<Option<PublishedBranch>, Error> {
+        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
+            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?;
+            // A commit of the run's own counts as well, so git data is not left out.
+            let changed: Vec<bool> =
+                closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
+            Ok((closed.meta, changed))
+        };
+        let (meta, changed) = retry_while_busy(&self.storage, run, spec.workspace, work).await?;
+        if !changed.contains(&true) {
+            return Ok(None);
+        }
+        let mut own = spec.clone();
+        own.network = NetworkPolicy::Off;
+        own.limits.command_ms = own.limits.command_ms.max(COMMIT_TIMEOUT_MS);
+        let room = self.sandbox.open(&own, run, Some(to)).await?;
+        let wanted = ActiveWork::new(run);
+        let published = publish_all(room.as_ref(), &wanted, &meta, &changed, run, message).await;
+        drop(room);
+        // Git touches objects that it finds there already. The workspace has to be what the snapshot says once more.
+        let put_back = super::prepare_workspace(&self.storage, spec, run, Some(to)).await;
+        let published = published?;
+        drop(put_back?);
+        Ok(published)
+    }
+
+    async fn revert_partial_apply(&self, run: RunId) -> Result<bool, Error> {
+        let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
+            let place = WorkspaceLayout::for_run(&store.workspaces, run);
+            let Some((from, to)) = ApplyMarker::find_interrupted(&place) else { return Ok(false) };
+            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
+            // To the end first: what was held aside on the way tells what stood there. What that finds done is recorded
+            // nowhere, so the way back is that of all that differs.
+            closed.apply(from, to, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
+            closed.apply(to, from, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
+            drop(ApplyMarker { path: ApplyMarker::marker_path(&place) });
+            Ok(true)
+        };
+        retry_while_busy(&self.storage, run, WorkspaceLimits::NONE, work).await
+    }
+
+    fn stop_run_work(&self, run: RunId) {
+        active_work::stop_run_work(run);
+    }
+}
+
+#[async_trait]
+impl<S: Sandbox> SnapshotStorage for LocalWorkspaces<S> {
+    async fn usage(&self) -> Result<Vec<SnapshotUsage>, Error> {
+        let store = self.storage.clone();
+        run_blocking(move || {
+            let entries = match std::fs::read_dir(&store.workspaces) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => {
+                    return Err(Error::View { why: format!("{}: {error}", store.workspaces.display()) });
+                }
+                Ok(entries) => entries,
+            };
+            let run = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<RunId>().ok();
+            let mut usage: Vec<SnapshotUsage> =
+                entries.flatten().filter_map(run).filter_map(|run| workspace_usage(&store, run)).collect();
+            usage.sort_by_key(|usage| usage.run);
+            Ok(usage)
+        })
+        .await
+    }
+
+    async fn remove_snapshots(&self, run: RunId) -> Result<u64, Error> {
+        let work = move |store: &WorkspaceStorage, _: &WorkBounds| {
+            let place = WorkspaceLayout::for_run(&store.workspaces, run);
+            if place.objects_dir(0).exists() {
+                // While a box is open on it this fails.
+                drop(ObjectStore::open(&place.objects_dir(0))?);
+            }
+            // First what says that there is a view: whatever is left after a crash is nobody's.
+            let _ = std::fs::remove_file(place.root_dir().join("meta.json"));
+            let begun = Instant::now();
+            let mut freed = forge_files::remove_tree(place.root_dir());
+            // What a box that has just ended was still writing, its manifest say, may land after it was looked for.
+            while place.root_dir().exists() && begun.elapsed() < WRITE_DRAIN_TIMEOUT {
+                std::thread::park_timeout(POLL_INTERVAL);
+                freed += forge_files::remove_tree(place.root_dir());
+            }
+            // The run's own folder goes too if nothing else is in it.
+            let _ = place.root_dir().parent().map(std::fs::remove_dir);
+            Ok(freed)
+        };
+        retry_while_busy(&self.storage, run, WorkspaceLimits::NONE, work).await
+    }
+}
+
+/// Gives each changed repository its branch: all of them or none.
+async fn publish_all(
+    room: &dyn Workspace,
+    wanted: &ActiveWork,
+    meta: &WorkspaceMeta,
+    changed: &[bool],
+    run: RunId,
+    message: &str,
+) -> Result<Option<PublishedBranch>, Error> {
+    let mut first: Option<PublishedBranch> = None;
+    let mut done: Vec<&Path> = Vec::new();
+    for (index, repo) in meta.repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
+        let masked =
+            meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::FileMask::rel_path);
+        let publish = BranchPublisher {
+            sandbox: room,
+            work: wanted,
+            directory: &repo.name,
+            repo: &repo.path,
+            run,
+            message,
+            masked: masked.map(|path| path.as_path().to_owned()).collect(),
+        };
+        match publish.publish().await {
+            Ok(Some(published)) => {
+                done.push(&repo.path);
+                first.get_or_insert(published);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // All of them or none.
+                done.iter().for_each(|repo| delete_branch(repo, &format!("forge/{run}")));
+                return Err(error);
+            }
+        }
+    }
+    Ok(first)
+}
+
+/// The note that an apply has begun. It goes when the apply has ended, in whatever way: one that is found later is of
+/// a process that was killed.
+struct ApplyMarker {
+    path: PathBuf,
+}
+
+impl ApplyMarker {
+    fn marker_path(place: &WorkspaceLayout) -> PathBuf {
+        place.root_dir().join("applying.json")
+    }
+
+    fn create_marker(
+        place: &WorkspaceLayout,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<Self, Error> {
+        let begun = Self { path: Self::marker_path(place) };
+        let bytes =
+            serde_json::to_vec(&(from, to)).map_err(|error| Error::View { why: error.to_string() })?;
+        write_durably(&begun.path, &bytes).map_err(|error| place.layout_error("writing", &error))?;
+        Ok(begun)
+    }
+
+    /// From where to where an apply went that was cut off.
+    fn find_interrupted(place: &WorkspaceLayout) -> Option<(Option<SnapshotId>, Option<SnapshotId>)> {
+        serde_json::from_slice(&forge_files::read(&Self::marker_path(place), MAX_RECORD_BYTES).ok()?).ok()
+    }
+}
+
+impl Drop for ApplyMarker {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What a run keeps, if it keeps anything.
+fn workspace_usage(store: &WorkspaceStorage, run: RunId) -> Option<SnapshotUsage> {
+    let place = WorkspaceLayout::for_run(&store.workspaces, run);
+    place.root_dir().is_dir().then(|| {
+        let written = [
+            place.root_dir().to_owned(),
+            place.objects_dir(0),
+            place.objects_dir(0).join("pack"),
+            place.upper_dir(0),
+        ];
+        let at = written.iter().filter_map(|path| std::fs::metadata(path).ok());
+        let at = at.map(|meta| meta.mtime() * 1_000_000 + meta.mtime_nsec() / 1000).max().unwrap_or(0);
+        SnapshotUsage {
+            run,
+            bytes: forge_files::count_tree_bytes(place.root_dir()),
+            at: Timestamp::from_micros(at),
+        }
+    })
+}
