@@ -1,34 +1,34 @@
-//! A text read in other ways: escapes and entities resolved, line breaks taken out, hex digits drawn together.
+//! Decoded readings of a text: with escapes and entities resolved, line breaks removed, or hex digits joined.
 //!
-//! Programs wrap and escape what they print in more ways than could be listed. So a text is also searched as it reads
-//! without one such layer, or several, and each place there leads back to the place in the text itself.
+//! Programs wrap and escape their output in more ways than could be listed. So a text is also searched without one or
+//! more of these layers, and every position in a reading maps back to the original text.
 
 use std::ops::Range;
 
-/// Layers of escapes that are resolved one after the other.
+/// Maximum number of escape layers that are resolved.
 const MAX_LAYERS: usize = 4;
-/// Characters between two digits of hex that draw them apart: what `xxd`, `od`, certificates and source code write.
+/// Separators between hex digits in the output of `xxd` and `od`, in certificates and in source code.
 const HEX_SEPARATORS: &[u8] = b" \t\r\n:,;-_'\"";
 
-/// Signs that stand before a line of something that was quoted, without a space between.
+/// Prefixes of quoted lines that are not followed by a space.
 const SIGNS: [char; 8] = ['+', '-', '>', '<', '|', '#', '*', ':'];
 
-/// A text as it reads in one way.
+/// One reading of a text.
 pub(super) struct DecodedText {
     pub(super) text: String,
-    /// For each byte of `text` the part of the original that it stands for.
+    /// For each byte of `text`, the part of the original that it represents.
     places: Vec<Range<usize>>,
-    /// Where in `text` something is cut off that could go on, such as `\u00` at the end.
+    /// Position in `text` from which it is incomplete and could continue, for example `\u00` at the end.
     pub(super) cut: usize,
 }
 
-/// The views of a text.
+/// The readings of a text.
 pub(super) struct DecodedTexts {
-    /// Without escapes: one layer of them, two, and so on.
+    /// With one layer of escapes resolved, with two, and so on.
     pub(super) layers: Vec<DecodedText>,
-    /// Without what encodes or wraps words.
+    /// With the encoding or wrapping of words removed.
     pub(super) words: Vec<DecodedText>,
-    /// As digits of hex.
+    /// As hex digits.
     pub(super) hex: Vec<DecodedText>,
 }
 
@@ -38,23 +38,23 @@ impl DecodedText {
         Self { text: text.to_owned(), places, cut: text.len() }
     }
 
-    /// The part of the original that a part of the text stands for.
+    /// Returns the part of the original that a part of the text represents.
     pub(super) fn original_range(&self, part: Range<usize>) -> Range<usize> {
         self.places[part.start].start..self.places[part.end - 1].end
     }
 
-    /// Where in the original the text at `at` begins.
+    /// Returns where in the original the text at `at` starts.
     pub(super) fn original_start(&self, at: usize) -> Option<usize> {
         self.places.get(at).map(|place| place.start)
     }
 
-    /// Reads the text once more: `unit` gives for the text at a place how long the unit there is and what it stands for,
-    /// or nothing if it stands for itself. `None` if all of it does.
+    /// Decodes the text once more; `unit` classifies the unit at the start of a remaining text. Returns `None` if every
+    /// unit is plain.
     fn decode_with(&self, unit: impl Fn(&str) -> DecodedUnit) -> Option<Self> {
         let (mut text, mut places) = (String::with_capacity(self.text.len()), Vec::new());
         let (mut at, mut changed, mut cut) = (0, false, None);
         while let Some(c) = self.text[at..].chars().next() {
-            // What is cut off in one reading is so in those that follow from it, and joins nothing before it.
+            // A unit cut off in one reading is cut off in all later ones and joins nothing before it.
             let rest = if at < self.cut { &self.text[at..self.cut] } else { &self.text[at..] };
             if at >= self.cut {
                 cut = cut.or(Some(text.len()));
@@ -98,30 +98,30 @@ impl DecodedText {
     }
 }
 
-/// What stands at a place.
+/// The unit at one position.
 enum DecodedUnit {
-    /// A character.
+    /// A plain character.
     Itself,
-    /// So many bytes that stand for a character.
+    /// This number of bytes, which encode a character.
     Decoded(usize, char),
-    /// So many bytes that stand for nothing.
+    /// This number of bytes, which encode nothing.
     Nothing(usize),
-    /// The same, but more of the text may come to belong to it.
+    /// Like `Nothing`, but further text may belong to the unit.
     Loose(usize),
-    /// The beginning of something that goes on beyond the text.
+    /// The beginning of a unit that continues beyond the text.
     Cut,
 }
 
-/// Whether a text is whole.
+/// Completeness of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Nothing follows, or what follows does not matter.
     Whole,
-    /// Its last line may go on.
+    /// The last line may continue.
     Open,
 }
 
-/// All views of a text but the text itself.
+/// Returns all readings of a text except the text itself.
 pub(super) fn decode_all(text: &str, reach: Reach) -> DecodedTexts {
     let mut layers = vec![DecodedText::identity(text)];
     while layers.len() <= MAX_LAYERS {
@@ -145,7 +145,7 @@ pub(super) fn decode_all(text: &str, reach: Reach) -> DecodedTexts {
         words.extend(words_before.then(|| layer.decode_with(wrap_after_words)).flatten());
         words.extend(signs_before.then(|| layer.decode_with(wrap_after_signs)).flatten());
     }
-    // Percent-encoded twice, and what is wrapped below that.
+    // Double percent-encoding, and wrapping below it.
     let again: Vec<DecodedText> = words
         .iter()
         .filter(|view| view.text.contains(['%', '\n', '\r']))
@@ -157,7 +157,7 @@ pub(super) fn decode_all(text: &str, reach: Reach) -> DecodedTexts {
     DecodedTexts { layers, words, hex }
 }
 
-/// An escape of JSON, of C, or of a shell.
+/// Decodes an escape of JSON, C or a shell.
 fn decode_escape(rest: &str) -> DecodedUnit {
     let Some(body) = rest.strip_prefix('\\') else { return DecodedUnit::Itself };
     let Some(kind) = body.chars().next() else { return DecodedUnit::Cut };
@@ -184,13 +184,13 @@ fn decode_escape(rest: &str) -> DecodedUnit {
         'x' => number(1, 2, 16),
         '0'..='3' => number(0, 3, 8),
         '4'..='7' => number(0, 2, 8),
-        // As `printf %q` writes what a shell would act on.
+        // `printf %q` writes characters that are special to a shell in this way.
         kind if kind.is_ascii_punctuation() || kind == ' ' => DecodedUnit::Decoded(2, kind),
         _ => DecodedUnit::Itself,
     }
 }
 
-/// An octal number as `echo -e` and `printf %b` take it: with a zero before its three digits.
+/// Decodes an octal number of `echo -e` and `printf %b`, which has a zero before its three digits.
 fn octal(rest: &str) -> DecodedUnit {
     const DIGITS: usize = 3;
     let Some(body) = rest.strip_prefix("\\0") else {
@@ -205,7 +205,7 @@ fn octal(rest: &str) -> DecodedUnit {
     code.and_then(char::from_u32).map_or(DecodedUnit::Itself, |c| DecodedUnit::Decoded(2 + DIGITS, c))
 }
 
-/// The number of a character in braces after `u` or `x`.
+/// Decodes a character number in braces after `u` or `x`.
 fn braced(body: &str) -> DecodedUnit {
     const MOST_DIGITS: usize = 8;
     let number = &body[2..];
@@ -229,14 +229,14 @@ fn decode_percent(rest: &str) -> DecodedUnit {
     if digits.count() < 2 {
         return DecodedUnit::Cut;
     }
-    // Only ASCII: bytes of longer characters stay as they are.
+    // Only ASCII: bytes of longer characters are left as they are.
     match u8::from_str_radix(&body[..2], 16) {
         Ok(byte) if byte.is_ascii() => DecodedUnit::Decoded(3, char::from(byte)),
         _ => DecodedUnit::Itself,
     }
 }
 
-/// A character of HTML.
+/// Decodes an HTML character reference.
 fn decode_entity(rest: &str) -> DecodedUnit {
     const MAX_ENTITY_BYTES: usize = 8;
     let Some(body) = rest.strip_prefix('&') else { return DecodedUnit::Itself };
@@ -260,7 +260,7 @@ fn decode_entity(rest: &str) -> DecodedUnit {
     c.map_or(DecodedUnit::Itself, |c| DecodedUnit::Decoded(end + 2, c))
 }
 
-/// A line break with the indentation after it, as encoders wrap long lines.
+/// Removes a line break and the following indentation, as inserted by encoders that wrap long lines.
 fn join_wrapped_line(rest: &str) -> DecodedUnit {
     if !rest.starts_with(['\n', '\r']) {
         return DecodedUnit::Itself;
@@ -268,7 +268,7 @@ fn join_wrapped_line(rest: &str) -> DecodedUnit {
     DecodedUnit::Nothing(rest.len() - rest.trim_start_matches(['\n', '\r', ' ', '\t']).len())
 }
 
-/// Whether words, and whether signs, stand before the last word of a line that follows another one.
+/// Returns whether any line after the first has words before its last word, and whether any has signs there.
 fn before_words(text: &str) -> (bool, bool) {
     let (mut words, mut signs) = (false, false);
     for line in text.split(['\n', '\r']).skip(1) {
@@ -283,7 +283,7 @@ fn before_words(text: &str) -> (bool, bool) {
     (words, signs)
 }
 
-/// A line break with all that stands before the last word of the next line: a number, a time, the sign of a quotation.
+/// Removes a line break and everything before the last word of the next line: a line number, a time, a quotation mark.
 fn wrap_after_words(rest: &str) -> DecodedUnit {
     if !rest.starts_with(['\n', '\r']) {
         return DecodedUnit::Itself;
@@ -293,11 +293,11 @@ fn wrap_after_words(rest: &str) -> DecodedUnit {
     let end = line.find(['\n', '\r']);
     let body = line[..end.unwrap_or(line.len())].trim_end();
     let length = start + body.rfind([' ', '\t']).map_or(0, |at| at + 1);
-    // Until it has ended any word may be the last one.
+    // Until the line has ended, any word may be the last one.
     if end.is_some() { DecodedUnit::Nothing(length) } else { DecodedUnit::Loose(length) }
 }
 
-/// The same with the signs that stand before the word: those of `diff`, of quotations, of comments.
+/// Like [`wrap_after_words`], including the signs of `diff`, quotations and comments directly before the word.
 fn wrap_after_signs(rest: &str) -> DecodedUnit {
     let (length, make): (usize, fn(usize) -> DecodedUnit) = match wrap_after_words(rest) {
         DecodedUnit::Nothing(length) => (length, DecodedUnit::Nothing),
@@ -308,7 +308,7 @@ fn wrap_after_signs(rest: &str) -> DecodedUnit {
     make(length + word.len() - word.trim_start_matches(SIGNS).len())
 }
 
-/// Digits of hex in lower case, without what is written between them.
+/// Converts hex digits to lower case and removes the separators between them.
 fn normalize_hex(rest: &str) -> DecodedUnit {
     let bytes = rest.as_bytes();
     let prefix = |prefix: &[u8]| {

@@ -1,13 +1,13 @@
-//! The forms in which a secret commonly appears.
+//! Common encodings of a secret.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// Forms shorter than this would be found in ordinary text.
+/// Minimum length of a form; shorter ones would be found in ordinary text.
 const MIN_FORM_BYTES: usize = 8;
 
-/// The secret itself, escaped as in JSON (once and twice), percent-encoded, in hex, and in base64: alone or in the
-/// middle of something longer, such as `user:secret`.
+/// Returns the secret itself, JSON-escaped (once and twice), percent-encoded, in hex, and in base64: alone or inside a
+/// longer text such as `user:secret`.
 pub(super) fn encoded_forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     let once = json_escape(secret);
@@ -25,18 +25,18 @@ pub(super) fn encoded_forms(secret: &str) -> Vec<String> {
             forms.push(stable_base64(&encoded, before, bytes.len()).to_owned());
         }
     }
-    // With what follows unknown the last character may differ; alone, all of them are known.
+    // If unknown text follows, the last character may differ; a secret alone determines all of them.
     forms.extend([STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret)]);
     forms.retain(|form| form.len() >= MIN_FORM_BYTES);
     forms
 }
 
-/// The secret in hex, in lower case.
+/// Encodes the secret in lower-case hex.
 pub(super) fn hex_encode(secret: &str) -> String {
     secret.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The characters of a base64 text that depend on nothing before the secret and on nothing after it: six bits each.
+/// Returns the base64 characters (six bits each) that depend on nothing before or after the secret.
 fn stable_base64(encoded: &str, before: usize, length: usize) -> &str {
     let first = (before * 8).div_ceil(6);
     let last = length * 8 / 6;
@@ -48,7 +48,7 @@ fn json_escape(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// Percent-encoded as in a query (RFC 3986), or as in a form, where a space is a plus.
+/// Percent-encodes a text as in a query (RFC 3986), or as in a form, where a space is a plus.
 fn percent_encode(text: &str, upper: bool, plus: bool) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {

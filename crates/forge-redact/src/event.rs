@@ -1,7 +1,7 @@
-//! Secrets taken out of events and messages.
+//! Redaction of events and messages.
 //!
-//! Every type is taken apart field by field, without `..`: a new field does not compile until somebody decided whether a
-//! server, a tool or a repository can fill it.
+//! Every type is destructured field by field without `..`, so a new field does not compile until its author has decided
+//! whether a server, a tool or a repository can fill it.
 
 use super::pieces::PieceContext;
 use super::{KnownSecrets, Redactor};
@@ -12,12 +12,12 @@ use forge_types::{
     ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
 };
 
-/// What stands in the place of the id of a call that holds a secret, before its number: providers take nothing but letters,
+/// Prefix, before a number, of the ID that replaces a call ID containing a secret. Providers accept only letters,
 /// digits, `_` and `-`.
 const REDACTED_ID_PREFIX: &str = "call_redacted_";
 
 impl Redactor {
-    /// Takes secrets out of all that an event holds.
+    /// Redacts all fields of an event.
     pub fn redact_event(&self, kind: &mut EventKind) {
         let known = self.known_secrets();
         if !known.secrets.is_empty() {
@@ -25,8 +25,7 @@ impl Redactor {
         }
     }
 
-    /// Takes secrets out of a reply that goes on where the text `before` ended, from which they were taken already: no part
-    /// of a secret is left where the two meet.
+    /// Redacts a reply that continues the already redacted text `before`, including a secret that spans the two.
     pub fn redact_reply(&self, reply: &mut ModelReply, before: &str) {
         let known = self.known_secrets();
         if !known.secrets.is_empty() {
@@ -34,7 +33,7 @@ impl Redactor {
         }
     }
 
-    /// Takes secrets out of what is known of a sandbox.
+    /// Redacts a sandbox report.
     pub fn redact_report(&self, report: &mut SandboxReport) {
         let known = self.known_secrets();
         if !known.secrets.is_empty() {
@@ -43,10 +42,10 @@ impl Redactor {
     }
 }
 
-/// A way through an event.
+/// The redaction of one event.
 struct EventRedactor<'a> {
     known: &'a KnownSecrets,
-    /// Ids of calls that hold a secret, each once: their place here is the number that stands for them.
+    /// Distinct call IDs that contain a secret; the index determines the number that replaces each.
     ids: Vec<String>,
 }
 
@@ -73,7 +72,7 @@ impl<'a> EventRedactor<'a> {
     fn redact_payload(&self, payload: &mut Payload) {
         match payload {
             Payload::Inline(text) => drop(self.redact_text(text)),
-            // Its text was looked at before it was put there.
+            // Its text was redacted before it was stored.
             Payload::Stored { blob: _, bytes: _, chars: _ } => {}
         }
     }
@@ -84,7 +83,7 @@ impl<'a> EventRedactor<'a> {
             EventKind::Commanded { id: _, command } => self.redact_command(command),
             EventKind::Intended { effect: _, what, reserved: _, snapshot: _ } => self.redact_effect(what),
             EventKind::Settled { effect: _, outcome, snapshot: _ } => self.redact_outcome(outcome),
-            // The id is that of a call in the state, which got it from a reply that was cleaned.
+            // The ID comes from a call in the state, which got it from a redacted reply.
             EventKind::ToolCallRejected { call_id: _, tool, verdict: _, error } => {
                 self.redact_text(tool);
                 self.redact_error(error);
@@ -108,7 +107,7 @@ impl<'a> EventRedactor<'a> {
                 self.redact_texts(files_modified);
                 answer.iter_mut().for_each(|answer| self.redact_payload(answer));
             }
-            // Forge's own words, hashes and numbers.
+            // Forge's own texts, hashes and numbers.
             EventKind::Claimed { worker: _, attempt: _ }
             | EventKind::Surveyed { manifest: _ }
             | EventKind::Restored { to: _, direction: _, applied: _ } => {}
@@ -156,7 +155,7 @@ impl<'a> EventRedactor<'a> {
             }
             Effect::RunTool(run) => {
                 let ToolRun { call, access: _, attempt: _, not_before: _ } = run;
-                // As in `Judged`, the id comes from the state.
+                // The ID comes from the state, as in `ToolCallRejected`.
                 let ToolCall { id: _, name, arguments } = call;
                 self.redact_texts([name, arguments]);
             }
@@ -245,7 +244,7 @@ impl<'a> EventRedactor<'a> {
     fn redact_reply(&mut self, reply: &mut ModelReply, before: &str) {
         let ModelReply { parts, usage: _, model, finish, latency_ms: _ } = reply;
         self.redact_text(model);
-        // What the token limit cut off goes on in the next reply.
+        // A reply cut off by the token limit continues in the next one.
         self.redact_parts(parts, PieceContext { before, goes_on: *finish == FinishReason::Length });
     }
 
@@ -254,7 +253,7 @@ impl<'a> EventRedactor<'a> {
         self.redact_parts(parts, PieceContext::default());
     }
 
-    /// Parts of one message. Those of one kind are read as one text, whatever stands between them.
+    /// Redacts the parts of one message. All parts of one kind are read as one text, regardless of parts between them.
     fn redact_parts(&mut self, parts: &mut [MessagePart], around: PieceContext<'_>) {
         let (mut said, mut thought) = (Vec::new(), Vec::new());
         for MessagePart { kind, opaque } in parts.iter_mut() {
@@ -272,7 +271,7 @@ impl<'a> EventRedactor<'a> {
                     self.redact_payload(content);
                 }
             }
-            // Its provider takes it as it was or not at all, and does without it.
+            // The provider accepts the state only unchanged, and does not need it.
             if opaque.as_ref().is_some_and(|opaque| self.holds_secret(opaque)) {
                 *opaque = None;
             }
@@ -280,7 +279,7 @@ impl<'a> EventRedactor<'a> {
         self.known.redact_pieces(&mut said, around);
         let thought = self.known.redact_pieces(&mut thought, PieceContext { before: "", ..around });
         if thought.contains(&true) {
-            // The state of one part may stand for the thoughts of others, in pieces of its own.
+            // The state of one part may encode the thoughts of others, split differently.
             let thoughts = parts.iter_mut().filter(|part| matches!(part.kind, PartKind::Reasoning { .. }));
             thoughts.for_each(|part| part.opaque = None);
         }
@@ -291,7 +290,7 @@ impl<'a> EventRedactor<'a> {
         [provider, model, data].into_iter().any(|text| self.known.redact_text(text, false).is_some())
     }
 
-    /// Two calls whose ids differ have different ones afterwards, and a result that of its call.
+    /// Replaces a call ID so that distinct IDs remain distinct and a result keeps the ID of its call.
     fn redact_call_id(&mut self, id: &mut String) {
         if self.known.redact_text(id, false).is_none() {
             return;

@@ -1,65 +1,65 @@
-//! Dumps of bytes as `xxd`, `hexdump -C` and `od -t x1z` write them: digits of hex on several lines, with offsets or anything
-//! else before them and the text beside them.
+//! Hex dumps of `xxd`, `hexdump -C` and `od -t x1z`: hex digits on several lines, with offsets or other text before
+//! them and the characters next to them.
 //!
-//! No form of a line is expected: a secret's digits follow one another in groups of whole bytes, on one line and then
-//! anywhere on the next. So it does not matter what `cat -n`, `diff`, `ts` or a person put before them.
+//! No line format is assumed: a secret's digits follow one another in groups of whole bytes, on one line and then
+//! anywhere on the next. So prefixes added by `cat -n`, `diff`, `ts` or a user do not matter.
 
 use std::ops::Range;
 
-/// Characters between two groups of digits of one line at most.
+/// Maximum number of characters between two groups of digits on a line.
 const MAX_GAP_CHARS: usize = 3;
-/// Characters of a line before its digits, or beside them, at most.
+/// Maximum number of characters on a line before its digits, or next to them.
 const MAX_ASIDE: usize = 512;
-/// Ways that are tried from one place for each digit of a secret, so that no text makes the search long.
+/// Maximum number of steps tried from one position per digit of a secret, which bounds the search in any text.
 const MOST_STEPS_PER_DIGIT: usize = 8;
 
-/// Groups of digits in a text.
+/// The groups of digits in a text.
 pub(super) struct HexDump<'a> {
     text: &'a str,
     groups: Vec<Group>,
     lines: Vec<DumpLine>,
 }
 
-/// Digits of whole bytes that stand together.
+/// Adjacent digits of whole bytes.
 struct Group {
     at: Range<usize>,
     line: usize,
 }
 
 struct DumpLine {
-    /// Its groups, by number.
+    /// Range of its groups in the list of all groups.
     groups: Range<usize>,
-    /// Where it ends in the text.
+    /// End position in the text.
     end: usize,
     ended: bool,
 }
 
-/// What was found where digits of a secret begin.
+/// A match at the digits of a secret.
 pub(super) enum Found {
-    /// All of it: the places of its digits and of what stands beside them.
+    /// The whole secret: the ranges of its digits and of the characters next to them.
     Whole(Vec<Range<usize>>),
-    /// Its beginning, as far as the text goes.
+    /// The beginning of the secret, up to the end of the text.
     Open,
 }
 
-/// A group on the way through the digits of a secret.
+/// A group matched by the digits of a secret.
 struct Step {
     group: usize,
-    /// What of the group was taken.
+    /// The matched part of the group.
     taken: Range<usize>,
-    /// Digits of the secret so far.
+    /// Number of digits matched so far.
     matched: usize,
-    /// The next way to be tried from here.
+    /// Number of the next successor to try.
     next: usize,
 }
 
 impl<'a> HexDump<'a> {
-    /// The groups of a text. With `more`, its last line may go on.
+    /// Finds the groups of a text. `more` means that its last line may continue.
     pub(super) fn find_dumps(text: &'a str, more: bool) -> Self {
         let (mut groups, mut lines, mut start) = (Vec::new(), Vec::new(), 0);
         for line in text.split_inclusive('\n') {
             let (first, ended) = (groups.len(), line.ends_with('\n') || !more);
-            // Lines without any in a row count as one: most texts have nothing else.
+            // Consecutive lines without groups count as one, because most texts consist of them.
             let plain = lines.last().is_some_and(|last: &DumpLine| last.groups.is_empty());
             let number = lines.len();
             groups.extend(
@@ -74,7 +74,7 @@ impl<'a> HexDump<'a> {
         Self { text, groups, lines }
     }
 
-    /// Where a secret with these digits, or with `more` its beginning, stands.
+    /// Returns where a secret with these digits is, or with `more` its beginning.
     pub(super) fn find(&self, digits: &str, more: bool) -> Vec<(usize, Found)> {
         let digits = digits.as_bytes();
         let bytes = self.text.as_bytes();
@@ -114,7 +114,7 @@ impl<'a> HexDump<'a> {
         None
     }
 
-    /// The step onto a group, if its digits from `at` on go on with those of the secret.
+    /// Returns the step to a group if its digits from `at` on continue those of the secret.
     fn step(&self, digits: &[u8], group: usize, at: usize, matched: usize) -> Option<Step> {
         let end = self.groups[group].at.end.min(at + digits.len() - matched);
         let taken = at..end;
@@ -123,8 +123,8 @@ impl<'a> HexDump<'a> {
         same.then(|| Step { group, matched: matched + taken.len(), taken, next: 0 })
     }
 
-    /// The group that may follow: the next one of the line, then each of the next line. The inner `None` is a way that does
-    /// not exist, the outer one the end of all ways.
+    /// Returns the next group to try: the following one on the line, then each of the next line. An inner `None` is a
+    /// missing successor, the outer `None` the end of the list.
     fn way(&self, group: usize, number: usize) -> Option<Option<usize>> {
         let Group { at, line } = &self.groups[group];
         let Some(number) = number.checked_sub(1) else {
@@ -135,7 +135,7 @@ impl<'a> HexDump<'a> {
         Some(Some(next))
     }
 
-    /// Whether what follows a group may be still to come.
+    /// Returns whether the successor of a group may still arrive.
     fn may_go_on(&self, group: usize) -> bool {
         let Group { at, line } = &self.groups[group];
         let unread = |from: usize| self.text.len() - from <= MAX_ASIDE;
@@ -146,7 +146,8 @@ impl<'a> HexDump<'a> {
         }
     }
 
-    /// The places of a whole secret, if the last of its lines has ended: what stands beside its digits is known then.
+    /// Returns the ranges of a whole secret, if the last of its lines has ended, so that the characters next to its
+    /// digits are known.
     fn whole(&self, steps: &[Step], more: bool) -> Option<Found> {
         let last = steps.last()?;
         let unread = self.text.len() - last.taken.end <= MAX_ASIDE;
@@ -161,7 +162,7 @@ impl<'a> HexDump<'a> {
             let beside: String = bytes.map(shown).collect();
             let from = last.taken.end;
             let rest = &self.text[from..self.lines[self.groups[last.group].line].end];
-            // Digits of other bytes may follow; what stands beside all of them begins after a wider gap.
+            // Digits of other bytes may follow; the characters start after a wider gap.
             let from = from + rest.find("  ").unwrap_or(0);
             let rest = &self.text[from..self.lines[self.groups[last.group].line].end];
             places.extend(rest.match_indices(&beside).map(|(at, _)| from + at..from + at + beside.len()));
@@ -170,7 +171,7 @@ impl<'a> HexDump<'a> {
     }
 }
 
-/// The groups of a line.
+/// Returns the groups of a line.
 fn groups_of(line: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let bytes = line.as_bytes();
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
@@ -191,7 +192,7 @@ fn groups_of(line: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// How a byte is shown beside its digits.
+/// Returns the character shown for a byte next to its digits.
 fn shown(digits: &[u8]) -> char {
     let byte = std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
     byte.map(char::from).filter(|c| (' '..='~').contains(c)).unwrap_or('.')

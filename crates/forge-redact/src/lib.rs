@@ -1,8 +1,8 @@
-//! Secrets taken out of everything that is journalled or shown live (SEC-6).
+//! Redaction of secrets in everything that is journalled or shown live (SEC-6).
 //!
-//! Two things are known: the values that this process loaded, in the forms in which they commonly appear, and what keys
-//! of well-known services look like. Values are removed everywhere; what only looks like a key is removed from what
-//! people and logs see, never from the journal, so that a file that holds such a text can be edited exactly.
+//! Secrets are recognised in two ways: as values that this process loaded, in their common encodings, and by the
+//! typical form of keys of well-known services. Values are redacted everywhere. Texts that only look like a key are
+//! redacted in output and logs, never in the journal, so that a file with such a text can be edited exactly.
 
 mod decoded_text;
 mod encodings;
@@ -23,35 +23,35 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// What stands in the place of a secret.
+/// Replacement for a secret.
 pub const REDACTED: &str = "***REDACTED***";
-/// Shorter values are no secrets, and removing them would mangle ordinary text.
+/// Minimum length of a secret; redacting shorter values would mangle ordinary text.
 const MIN_SECRET_BYTES: usize = 8;
 
-/// Knows the secret values of this process. It may learn more while it is in use.
+/// The secret values of this process. More can be added while it is in use.
 #[derive(Default)]
 pub struct Redactor {
     known: RwLock<Arc<KnownSecrets>>,
 }
 
-/// What is known at some moment.
+/// A snapshot of the known secrets.
 #[derive(Default)]
 struct KnownSecrets {
     secrets: BTreeSet<String>,
     /// All forms of all secrets.
     forms: TextFinder,
-    /// All secrets in hex, in lower case.
+    /// All secrets in lower-case hex.
     hex: TextFinder,
 }
 
-/// Texts that are looked for, all at once.
+/// A search for several texts at once.
 #[derive(Default)]
 struct TextFinder {
-    /// Sorted.
+    /// Sorted texts.
     texts: Vec<String>,
     finder: Option<AhoCorasick>,
     longest: usize,
-    /// The bytes with which one of them begins.
+    /// First bytes of the texts.
     firsts: BTreeSet<u8>,
 }
 
@@ -64,8 +64,8 @@ impl TextFinder {
             .then(|| {
                 AhoCorasick::builder()
                     .match_kind(MatchKind::LeftmostLongest)
-                    // Tokens have thousands of characters: a table of all transitions would take longer to make than
-                    // it ever saves.
+                    // Tokens have thousands of characters, so building a full transition table would take longer than
+                    // it could save.
                     .kind(Some(AhoCorasickKind::NoncontiguousNFA))
                     .build(&texts)
                     .ok()
@@ -78,7 +78,8 @@ impl TextFinder {
         self.finder.iter().flat_map(move |finder| finder.find_iter(text)).map(|found| found.range())
     }
 
-    /// Where the end of the text begins that could be the beginning of something; its length if there is none.
+    /// Returns the start of a suffix that could be the beginning of a match, or the length of the text if there is
+    /// none.
     fn partial_match_start(&self, text: &str) -> usize {
         let from = ceil_char_boundary(text, text.len().saturating_sub(self.longest.saturating_sub(1)));
         let bytes = text.as_bytes();
@@ -92,7 +93,7 @@ impl TextFinder {
         starts.find(begins).unwrap_or(text.len())
     }
 
-    /// The same for a view, as a place in the original text of this length.
+    /// Returns the same for a reading, as a position in the original text of this length.
     fn partial_match_in(&self, view: &DecodedText, length: usize) -> usize {
         let at = self.partial_match_start(&view.text[..view.cut]);
         view.original_start(at).unwrap_or(length)
@@ -107,7 +108,7 @@ impl KnownSecrets {
         Self { secrets, forms, hex }
     }
 
-    /// The text without secrets, if it held any. With `more`, it may go on.
+    /// Returns the redacted text, or `None` if it contained no secret. `more` means that the text may continue.
     fn redact_text(&self, text: &str, more: bool) -> Option<String> {
         let finds = self.find_secrets(text, more);
         let mut clean = String::with_capacity(text.len());
@@ -121,7 +122,7 @@ impl KnownSecrets {
         (!finds.is_empty()).then_some(clean)
     }
 
-    /// Where secrets are in a text, however they are written there; in order, none over another.
+    /// Returns the ranges of secrets in any encoding, sorted and without overlap.
     fn find_secrets(&self, text: &str, more: bool) -> Vec<Range<usize>> {
         if self.secrets.is_empty() {
             return Vec::new();
@@ -142,8 +143,8 @@ impl KnownSecrets {
         merge_overlapping(finds)
     }
 
-    /// Where the end of the text begins that could be the beginning of a secret, or of a dump of one; its length if there
-    /// is none.
+    /// Returns the start of a suffix that could be the beginning of a secret or of a dump of one, or the length of the
+    /// text if there is none.
     fn partial_secret_start(&self, text: &str) -> usize {
         let views = decoded_text::decode_all(text, Reach::Open);
         let begun = self.partial_form_in(text, &views);
@@ -157,8 +158,8 @@ impl KnownSecrets {
         ceil_char_boundary(text, in_layers.fold(begun.min(self.open_dump_start(text)), usize::min))
     }
 
-    /// Where the end of the text begins that is more of the beginning of a secret than ordinary text would have by chance;
-    /// its length if there is none.
+    /// Returns the start of a suffix that matches more of a secret than ordinary text would by chance, or the length of
+    /// the text if there is none.
     fn partial_form_start(&self, text: &str) -> usize {
         let enough = |whole: usize, at: usize| whole - at >= MIN_SECRET_BYTES;
         let at = self.forms.partial_match_start(text);
@@ -184,7 +185,7 @@ impl KnownSecrets {
         ceil_char_boundary(text, begun)
     }
 
-    /// Where secrets are in dumps of bytes, as far as their lines have ended.
+    /// Returns the ranges of secrets in hex dumps, as far as their lines have ended.
     fn find_in_dumps(&self, text: &str, more: bool) -> Vec<Range<usize>> {
         let dump = HexDump::find_dumps(text, more);
         let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, more));
@@ -195,7 +196,8 @@ impl KnownSecrets {
         places.flatten().collect()
     }
 
-    /// Where in the dump with which a text ends a secret may begin whose end, or what stands beside it, is to come.
+    /// Returns the start of a secret in a dump at the end of the text that is still incomplete, or lacks the characters
+    /// next to it.
     fn open_dump_start(&self, text: &str) -> usize {
         let dump = HexDump::find_dumps(text, true);
         let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, true));
@@ -204,7 +206,7 @@ impl KnownSecrets {
     }
 }
 
-/// Places in order, none over another.
+/// Sorts ranges and merges overlapping ones.
 fn merge_overlapping(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
     finds.sort_by_key(|found| (found.start, found.end));
     let mut apart: Vec<Range<usize>> = Vec::with_capacity(finds.len());
@@ -217,27 +219,27 @@ fn merge_overlapping(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
     apart
 }
 
-/// The first place at or after `at` that lies between two characters.
+/// Returns the first character boundary at or after `at`.
 fn ceil_char_boundary(text: &str, at: usize) -> usize {
     (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 impl Redactor {
-    /// A redactor of these values.
+    /// Creates a redactor for these values.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let redactor = Self::default();
         redactor.add_secrets(secrets);
         redactor
     }
 
-    /// From now on these values are removed as well.
+    /// Adds values to redact from now on.
     pub fn add_secrets<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
         let known = self.known_secrets();
         let new = |secret: &&str| secret.len() >= MIN_SECRET_BYTES && !known.secrets.contains(*secret);
         let new: Vec<String> = secrets.into_iter().filter(new).map(str::to_owned).collect();
         if !new.is_empty() {
             let mut place = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            // Somebody else may have learnt something meanwhile.
+            // Another thread may have added values in the meantime.
             let all = place.secrets.iter().cloned().chain(new).collect();
             *place = Arc::new(KnownSecrets::new(all));
         }
@@ -247,19 +249,19 @@ impl Redactor {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The text without secrets, if it held any.
+    /// Returns the redacted text, or `None` if it contained no secret.
     pub fn redacted_text(&self, text: &str) -> Option<String> {
         self.known_secrets().redact_text(text, false)
     }
 
-    /// Takes secrets out of a text.
+    /// Redacts secrets in a text.
     pub fn redact_in_place(&self, text: &mut String) {
         if let Some(clean) = self.known_secrets().redact_text(text, false) {
             *text = clean;
         }
     }
 
-    /// Takes secrets, and what looks like a key, out of a text that people or logs see.
+    /// Redacts secrets, and texts that look like a key, for output and logs.
     pub fn redact_for_display(&self, text: &str) -> String {
         let clean = self.known_secrets().redact_text(text, false);
         redact_keys(clean.as_deref().unwrap_or(text)).into_owned()

@@ -1,9 +1,9 @@
-//! What keys of well-known services look like. No process needs to know a key to hide it by its looks.
+//! Patterns of keys of well-known services, by which a key can be redacted without being known to the process.
 
 use super::REDACTED;
 use std::borrow::Cow;
 
-/// The looks of a key: how it begins, what it goes on with, and how much of that there is at least.
+/// A key pattern: its head, the bytes allowed after it, and their minimum number.
 struct KeyPattern {
     head: &'static str,
     body: fn(u8) -> bool,
@@ -34,7 +34,7 @@ fn is_upper_or_digit(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit()
 }
 
-/// The looks, longer heads before those that they begin with.
+/// The patterns; a longer head comes before a head that is its prefix.
 const KEY_PATTERNS: &[KeyPattern] = &[
     key_pattern("sk-ant-", is_dashed_word_byte, 20),
     key_pattern("sk-proj-", is_dashed_word_byte, 20),
@@ -51,19 +51,19 @@ const KEY_PATTERNS: &[KeyPattern] = &[
     key_pattern("xoxp-", is_dashed_word_byte, 10),
     key_pattern("AKIA", is_upper_or_digit, 16),
     key_pattern("AIza", is_dashed_word_byte, 35),
-    // Tokens that carry claims (RFC 7519): three parts, of which the first begins like this.
+    // Tokens with claims (RFC 7519): three parts, the first of which starts like this.
     key_pattern("eyJ", is_dotted_word_byte, 60),
 ];
 
-/// A text that is held back is not held back for longer than this, in bytes.
+/// Maximum number of bytes held back as a possible key.
 const MAX_KEY_LOOKBACK_BYTES: usize = 8 << 10;
 
-/// Whether a byte stands within a word, so that no key begins after it.
+/// Returns whether a byte is part of a word, so that no key starts after it.
 pub(super) fn is_in_word(byte: u8) -> bool {
     is_word_byte(byte)
 }
 
-/// Whether a key can begin here: in the middle of a word none does.
+/// Returns whether a key can start here, which is not possible inside a word.
 fn at_boundary(bytes: &[u8], at: usize) -> bool {
     at == 0
         || !is_word_byte(bytes[at - 1])
@@ -71,7 +71,7 @@ fn at_boundary(bytes: &[u8], at: usize) -> bool {
         || ends_with_escape(&bytes[..at])
 }
 
-/// Whether a text ends with an escape of JSON or of a URL, whose last letter belongs to no word.
+/// Returns whether a text ends with an escape of JSON or of a URL; its last letter is not part of a word.
 fn ends_with_escape(bytes: &[u8]) -> bool {
     let hex = |bytes: &[u8], digits: usize| bytes.iter().rev().take(digits).all(u8::is_ascii_hexdigit);
     match bytes {
@@ -87,14 +87,14 @@ fn ends_with_escape(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a text ends with a terminal's colour code, which ends with a letter and is no word.
+/// Returns whether a text ends with a terminal colour code, which ends with a letter but is not a word.
 fn ends_with_colour(bytes: &[u8]) -> bool {
     let Some(code) = bytes.strip_suffix(b"m") else { return false };
     let digits = code.iter().rev().take_while(|byte| byte.is_ascii_digit() || **byte == b';').count();
     code[..code.len() - digits].ends_with(b"\x1b[")
 }
 
-/// The end of the key that begins here.
+/// Returns the end of the key that starts here.
 fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
     if !at_boundary(bytes, at) {
         return None;
@@ -107,7 +107,7 @@ fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
     })
 }
 
-/// Whether the text from here to its end could become a key with what follows.
+/// Returns whether the text from here to its end could become a key if more follows.
 fn may_become_key(bytes: &[u8], at: usize) -> bool {
     let rest = &bytes[at..];
     at_boundary(bytes, at)
@@ -120,12 +120,12 @@ fn may_become_key(bytes: &[u8], at: usize) -> bool {
         })
 }
 
-/// Whether a byte is the first one of some key.
+/// Returns whether some key starts with this byte.
 fn may_start_key(byte: u8) -> bool {
     matches!(byte, b's' | b'k' | b'g' | b'x' | b'A' | b'e')
 }
 
-/// The text without what looks like a key.
+/// Redacts everything that looks like a key.
 pub fn redact_keys(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut clean = String::new();
@@ -147,7 +147,7 @@ pub fn redact_keys(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Where the end of the text begins that could become a key with what follows; its length if there is none.
+/// Returns the start of a suffix that could become a key if more follows, or the length of the text if there is none.
 pub(super) fn partial_key_start(text: &str) -> usize {
     let bytes = text.as_bytes();
     let run = bytes

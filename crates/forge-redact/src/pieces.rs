@@ -1,4 +1,4 @@
-//! Text that stands in several pieces and is read as one: a secret may begin in one of them and end in another.
+//! Redaction of texts in several pieces that are read as one: a secret may start in one piece and end in another.
 
 use super::{
     DecodedTexts, KnownSecrets, REDACTED, Reach, TextFinder, ceil_char_boundary, decoded_text,
@@ -6,22 +6,22 @@ use super::{
 };
 use std::ops::Range;
 
-/// Characters of the end of a secret that give nothing away, and that ordinary text may begin with.
+/// Minimum length of the end of a secret that is redacted; a shorter one reveals nothing and may be ordinary text.
 const MIN_TAIL_BYTES: usize = 4;
 
-/// What stands around the pieces.
+/// The text around the pieces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PieceContext<'a> {
-    /// The text that the pieces go on with, already without secrets.
+    /// The already redacted text that the pieces continue.
     pub(super) before: &'a str,
-    /// Whether more text will go on where the pieces end, so that the beginning of a secret may stand there.
+    /// Whether more text will follow the pieces, so that they may end with the beginning of a secret.
     pub(super) goes_on: bool,
 }
 
 impl KnownSecrets {
-    /// Takes secrets out of pieces that are read one after the other; tells for each whether it held some.
+    /// Redacts consecutive pieces; returns for each whether it contained a secret.
     pub(super) fn redact_pieces(&self, pieces: &mut [&mut String], around: PieceContext<'_>) -> Vec<bool> {
-        // Each alone first: what stands at the beginning of one (a dump, say) is known only there.
+        // Each piece alone first: some patterns, such as a dump, are recognised only at the start of a piece.
         let mut held: Vec<bool> = pieces.iter_mut().map(|piece| self.redact_one(piece)).collect();
         let filled = pieces.iter().filter(|piece| !piece.is_empty()).count();
         if self.secrets.is_empty() || filled == 0 {
@@ -51,7 +51,7 @@ impl KnownSecrets {
         held
     }
 
-    /// Where secrets are in the whole, of which the first bytes stand before the pieces.
+    /// Returns the ranges of secrets in the pieces; `whole` starts with the text before them.
     fn find_in_context(&self, whole: &str, around: PieceContext<'_>) -> Vec<Range<usize>> {
         let mut finds = self.find_secrets(whole, false);
         let from = around.before.len();
@@ -61,12 +61,12 @@ impl KnownSecrets {
         if around.goes_on {
             finds.push(self.partial_form_start(whole)..whole.len());
         }
-        // What stands before the pieces stays as it is.
+        // The text before the pieces is not changed.
         let within = finds.into_iter().map(|found| found.start.max(from)..found.end);
         merge_overlapping(within.filter(|found| !found.is_empty()).collect())
     }
 
-    /// How much of the beginning of a text is the rest of a secret whose beginning was taken out of the text before it.
+    /// Returns the length of the prefix that is the rest of a secret redacted at the end of the preceding text.
     fn secret_tail_len(&self, text: &str, goes_on: bool) -> usize {
         let DecodedTexts { layers, words, hex } = decoded_text::decode_all(text, Reach::Whole);
         let mut rest = self.forms.tail_match_len(text, goes_on);
@@ -81,7 +81,8 @@ impl KnownSecrets {
 }
 
 impl TextFinder {
-    /// How much of the beginning of a text is the end of one of the texts, or the middle of one if that is all there is.
+    /// Returns the length of the prefix that is the end of one of the texts, or the middle of one if that is the whole
+    /// text.
     fn tail_match_len(&self, text: &str, goes_on: bool) -> usize {
         let ends = self.texts.iter().flat_map(|known| {
             let places = known.char_indices().map(|(at, _)| at).skip(1);
@@ -93,14 +94,14 @@ impl TextFinder {
     }
 }
 
-/// Takes out of a piece what was found in it; `start` is its place in the text in which that was found.
+/// Redacts ranges in a piece; `start` is the position of the piece in the text to which the ranges refer.
 fn cut_ranges(piece: &mut String, start: usize, finds: &[Range<usize>]) -> bool {
     let end = start + piece.len();
     let (mut clean, mut kept) = (String::new(), 0);
     for found in finds.iter().filter(|found| found.start < end && start < found.end) {
         let (from, until) = (found.start.max(start) - start, found.end.min(end) - start);
         clean.push_str(&piece[kept..from]);
-        // One sign for the whole secret; but no piece may look as if nothing had been there.
+        // The whole secret gets one marker, but no piece may become empty without a trace.
         if found.start >= start || (from, until) == (0, piece.len()) {
             clean.push_str(REDACTED);
         }

@@ -1,26 +1,26 @@
-//! Text that comes in pieces: what could be the beginning of a secret waits for what follows.
+//! Redaction of text that arrives in pieces: a possible beginning of a secret is held back until more follows.
 
 use super::{KnownSecrets, MIN_SECRET_BYTES, Redactor, patterns, redact_keys};
 
-/// Text that waits for what follows, in bytes, at most: beyond that it goes on as it is, so that no output makes it grow
-/// without end. Longer secrets let more wait.
+/// Maximum number of bytes held back, unless secrets are longer. Beyond it the text is passed on unchanged, so that no
+/// output can make the buffer grow without limit.
 const MAX_PENDING_BYTES: usize = 64 << 10;
-/// In how many times its own length a secret is found at least.
+/// Minimum expansion of a secret's length up to which its encodings are found.
 const MIN_EXPANSION_FACTOR: usize = 8;
 
-/// A redactor for text that comes in pieces and is shown, never journalled.
+/// A redactor for text that arrives in pieces and is shown, never journalled.
 #[derive(Clone, Debug, Default)]
 pub struct StreamRedactor {
     pending: String,
-    /// Whether what was shown last ends within a word: no key begins there.
+    /// Whether the text shown last ends inside a word, so that no key starts there.
     in_word: bool,
 }
 
-/// Stands for the word that was shown; no key begins with it.
+/// Substitute for the word already shown; no key starts with it.
 const WORD_PLACEHOLDER: &str = "a";
 
 impl StreamRedactor {
-    /// Takes more text and gives what can be shown.
+    /// Adds text and returns the part that can be shown.
     pub fn push(&mut self, redactor: &Redactor, text: &str) -> String {
         self.pending.push_str(text);
         let known = redactor.known_secrets();
@@ -35,14 +35,14 @@ impl StreamRedactor {
         shown
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing is held back.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Gives the rest.
+    /// Returns the remaining text.
     pub fn flush(&mut self, redactor: &Redactor) -> String {
-        // Now it is known that nothing follows.
+        // Nothing follows, so a partial match is not a secret.
         if let Some(clean) = redactor.known_secrets().redact_text(&self.pending, false) {
             self.pending = clean;
         }
@@ -70,7 +70,7 @@ impl StreamRedactor {
 }
 
 impl KnownSecrets {
-    /// Where what waits of a text begins, of which another reason lets the end from `open` wait.
+    /// Returns the start of the text to hold back; `open` is the start for another reason.
     fn pending_start(&self, text: &str, open: usize) -> usize {
         let from = self.partial_secret_start(text).min(open);
         let most = MAX_PENDING_BYTES.max(self.forms.longest.saturating_mul(MIN_EXPANSION_FACTOR));
@@ -78,17 +78,17 @@ impl KnownSecrets {
     }
 }
 
-/// A redactor for bytes that come in pieces and are passed on. Values that are known are taken out of what is text among
-/// them; all else stays as it is, what only looks like a key included.
+/// A redactor for bytes that arrive in pieces and are passed on. Known values are redacted in the text among them;
+/// everything else is unchanged, including texts that only look like a key.
 #[derive(Debug, Default)]
 pub struct ByteStreamRedactor {
     pending: String,
-    /// The beginning of a character.
+    /// The beginning of an incomplete character.
     partial_char: Vec<u8>,
 }
 
 impl ByteStreamRedactor {
-    /// Takes more bytes and gives what can be passed on.
+    /// Adds bytes and returns those that can be passed on.
     pub fn push(&mut self, redactor: &Redactor, bytes: &[u8]) -> Vec<u8> {
         let known = redactor.known_secrets();
         if known.secrets.is_empty() && self.pending.is_empty() && self.partial_char.is_empty() {
@@ -108,7 +108,7 @@ impl ByteStreamRedactor {
                 self.emit_certain(&known, &mut passed);
                 self.partial_char = other.to_owned();
             } else {
-                // Between bytes that are no text, so few of them hold nothing.
+                // Text this short between bytes that are not text contains no secret.
                 if self.pending.len() + text.len() < MIN_SECRET_BYTES {
                     passed.append(&mut std::mem::take(&mut self.pending).into_bytes());
                     passed.extend_from_slice(text.as_bytes());
@@ -122,7 +122,7 @@ impl ByteStreamRedactor {
         passed
     }
 
-    /// Gives the rest.
+    /// Returns the remaining bytes.
     pub fn flush(&mut self, redactor: &Redactor) -> Vec<u8> {
         let mut passed = Vec::new();
         self.emit_all(&redactor.known_secrets(), &mut passed);
@@ -144,7 +144,7 @@ impl ByteStreamRedactor {
     }
 }
 
-/// Whether bytes are the beginning of a character.
+/// Returns whether bytes are the beginning of a character.
 fn is_partial_char(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
