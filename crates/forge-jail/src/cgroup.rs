@@ -1,9 +1,9 @@
-//! Control groups: ceilings for the box as a whole, version 1 or 2, whichever this process may use.
+//! Control groups: ceilings for the sandbox as a whole, version 1 or 2, whichever this process may use.
 //!
-//! A group is made once per box, below the caller's own group, so that limits above keep counting. Moving another
-//! process into a group waits for all processors (several milliseconds), a thread that moves itself does not (Linux
-//! 5.5): on version 1 the init goes in by itself. The groups are made while the init builds the ground of the box, and it is
-//! in them before it is told what the box is for.
+//! A group is created once per sandbox, below the caller's own group, so that limits above keep counting. Moving
+//! another process into a group waits for all processors (several milliseconds); a thread that moves itself does not
+//! (Linux 5.5), so on version 1 the init joins by itself. The groups are created while the init builds the base of the
+//! sandbox, and the init joins them before it receives the specification.
 
 use std::fs;
 use std::io;
@@ -15,40 +15,41 @@ use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::owner::process_start_time;
 use crate::spec::{DisabledProtection, JailLimits};
 
-/// How the names of groups begin; then owner's process id, its start time, the box's number and label.
+/// Prefix of the group names; then owner's process id, its start time, the sandbox's number and label.
 const GROUP_PREFIX: &str = "forge-";
-/// How deep [`prune`] looks for leftovers: a service of a user's session, or a container in a container, is deep.
+/// Depth to which [`prune_stale_groups`] searches: a service of a user's session, or a container in a container, is
+/// deep.
 const MAX_PRUNE_DEPTH: usize = 16;
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CgroupHierarchy {
-    /// Version 1: what it controls. Version 2: empty.
+    /// The controllers of a version 1 hierarchy; empty for version 2.
     controllers: Vec<String>,
-    /// Where it is mounted.
+    /// The mount point.
     mount: PathBuf,
     /// The caller's own group in it.
     own: PathBuf,
 }
 
-/// The groups of one box.
+/// The groups of one sandbox.
 #[derive(Debug, Default)]
 pub(crate) struct JailCgroups {
     directories: Vec<PathBuf>,
     memory: Option<PathBuf>,
-    /// The file that counts kills, kept open: it is read after every command.
+    /// The file that counts kills, kept open because it is read after every command.
     kills: Option<fs::File>,
-    /// The files of what is used and of the most that was used, kept open for the same reason.
+    /// The files of the current and the peak usage, kept open for the same reason.
     usage: Option<fs::File>,
     peak: Option<fs::File>,
 }
 
-/// What could be limited by a group.
+/// The groups of a new sandbox and the ceilings that they enforce.
 #[derive(Debug, Default)]
 pub(crate) struct CgroupSetup {
-    /// The groups; empty when there are none to be had.
+    /// The groups; empty when none could be created.
     pub(crate) group: JailCgroups,
-    /// A line for each ceiling that a group holds.
+    /// One report for each ceiling that a group enforces.
     pub(crate) layers: Vec<LayerReport>,
 }
 
@@ -59,12 +60,12 @@ impl CgroupSetup {
     }
 }
 
-/// Makes the groups for a box as far as this machine and user allow.
+/// Creates the groups for a sandbox as far as this machine and user allow.
 pub(crate) fn create_groups(label: &str, limits: &JailLimits, without: &[DisabledProtection]) -> CgroupSetup {
     let hierarchies = find_hierarchies();
     let name = group_name(label);
     let made = create_groups_in(&hierarchies, &name, limits, without);
-    // Leftovers beside the new groups go now: they are what a killed process of this session left.
+    // Stale groups next to the new ones are removed now: a killed process of this session left them.
     for parent in made.group.directories.iter().filter_map(|folder| folder.parent()) {
         prune_below(parent, MAX_PRUNE_DEPTH, &mut Vec::new());
     }
@@ -114,8 +115,8 @@ fn is_left_out(without: &[DisabledProtection], layer: IsolationLayer) -> bool {
     without.iter().any(|weakness| weakness.layer() == layer)
 }
 
-/// Version 2 allows limits only on groups whose parent holds no processes itself: the candidates are the own group
-/// (at the root), its parent and those above, as far as they are ours to write.
+/// Creates a version 2 group. Version 2 allows limits only on groups with a parent that contains no processes: the
+/// candidates are the own group (at the root), its parent and the groups above, as far as this process may write them.
 fn create_v2(
     hierarchy: &CgroupHierarchy,
     name: &str,
@@ -157,7 +158,7 @@ fn limit_v1(folder: &Path, layer: IsolationLayer, limits: &JailLimits) -> io::Re
             if with_swap.exists() {
                 fs::write(with_swap, limits.memory_bytes.to_string())?;
             }
-            // What waits in connections is counted apart here, and where this file is absent, not at all.
+            // Version 1 counts socket buffers separately, and not at all where this file is absent.
             let _ = fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), limits.memory_bytes.to_string());
             Ok(())
         }
@@ -169,7 +170,7 @@ fn limit_v1(folder: &Path, layer: IsolationLayer, limits: &JailLimits) -> io::Re
     }
 }
 
-/// Whether the limit was wanted and set.
+/// Sets the limit; returns whether it was wanted.
 fn limit_v2(folder: &Path, layer: IsolationLayer, limits: &JailLimits) -> io::Result<bool> {
     match layer {
         IsolationLayer::Memory => {
@@ -196,7 +197,7 @@ fn cpu_quota_us(limits: &JailLimits) -> i64 {
 }
 
 impl JailCgroups {
-    /// The groups of a process that somebody else put there: only looked at, never changed or removed.
+    /// Finds the groups of a process that another process placed there; they are only read, never changed or removed.
     pub(crate) fn of_process(pid: i32) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -213,32 +214,32 @@ impl JailCgroups {
         group
     }
 
-    /// Opens what is looked at with every command.
+    /// Opens the counters that are read with every command.
     fn open_counters(&mut self, folder: &Path) {
         let open = |name: &&str| fs::File::open(folder.join(name)).ok();
         self.kills = ["memory.oom_control", "memory.events"].iter().find_map(open);
         self.usage = ["memory.usage_in_bytes", "memory.current"].iter().find_map(open);
-        // Version 2 resets what this one descriptor sees (Linux 6.12); version 1 what everybody sees.
+        // Version 2 resets only what this descriptor sees (Linux 6.12); version 1 resets it for all readers.
         let both = |name: &&str| fs::File::options().read(true).write(true).open(folder.join(name)).ok();
         let names = ["memory.max_usage_in_bytes", "memory.peak"];
         self.peak = names.iter().find_map(both).or_else(|| names.iter().find_map(open));
     }
 
-    /// Begins counting anew, if the kernel can; what is used now, in bytes.
+    /// Resets the peak, if the kernel can, and returns the current usage in bytes.
     pub(crate) fn reset_peak(&self) -> Option<u64> {
         if let Some(peak) = &self.peak {
-            // Where it cannot be, the most since the box's start counts.
+            // If it cannot be reset, the peak since the sandbox's start counts.
             let _ = peak.write_at(b"0", 0);
         }
         read_number(self.usage.as_ref()?)
     }
 
-    /// What is used now, in bytes.
+    /// Returns the current memory usage in bytes.
     pub(crate) fn memory_usage(&self) -> Option<u64> {
         read_number(self.usage.as_ref()?)
     }
 
-    /// The most that was used since counting began, in bytes.
+    /// Returns the peak memory usage since the last reset, in bytes.
     pub(crate) fn memory_peak_since_reset(&self) -> Option<u64> {
         read_number(self.peak.as_ref()?)
     }
@@ -252,7 +253,7 @@ impl JailCgroups {
         Ok(())
     }
 
-    /// The lists of threads of the groups, by which a thread moves itself; `None` where only processes are moved
+    /// Opens the groups' thread lists, with which a thread moves itself; `None` where only processes can be moved
     /// (version 2).
     pub(crate) fn open_task_lists(&self) -> Option<Vec<OwnedFd>> {
         let open = |folder: &PathBuf| fs::File::options().write(true).open(folder.join("tasks"));
@@ -260,12 +261,12 @@ impl JailCgroups {
         lists.ok().filter(|lists| !lists.is_empty())
     }
 
-    /// Moves a process, and with it all that it will start, into the groups.
+    /// Moves a process, and with it all its future children, into the groups.
     pub(crate) fn add_process(&self, pid: i32) -> io::Result<()> {
         self.directories.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
     }
 
-    /// How many processes of the box the kernel has killed for memory.
+    /// Returns the number of processes of the sandbox that the kernel has killed for memory.
     pub(crate) fn oom_kills(&self) -> u64 {
         let mut text = [0u8; 512];
         let read = self.kills.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
@@ -273,7 +274,7 @@ impl JailCgroups {
         text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// The most memory the box has used at once, in bytes, if the kernel tells.
+    /// Returns the sandbox's peak memory usage in bytes, if the kernel reports it.
     pub(crate) fn memory_peak(&self) -> Option<u64> {
         let folder = self.memory.as_ref()?;
         ["memory.max_usage_in_bytes", "memory.peak"]
@@ -285,7 +286,7 @@ impl JailCgroups {
 impl Drop for JailCgroups {
     fn drop(&mut self) {
         for folder in &self.directories {
-            // The box is dead and reaped by now; if not, `prune` finds the folder later.
+            // The sandbox is dead and reaped by now; if not, `prune_stale_groups` finds the directory later.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -307,7 +308,7 @@ fn group_name(label: &str) -> String {
     format!("{GROUP_PREFIX}{pid}-{}-{number}-{label}", process_start_time(pid).unwrap_or(0))
 }
 
-/// Removes groups whose owner is gone and that hold no process; returns what was removed.
+/// Removes groups that have lost their owner and contain no process; returns the removed directories.
 pub fn prune_stale_groups() -> Vec<PathBuf> {
     let mut removed = Vec::new();
     for hierarchy in find_hierarchies() {
@@ -320,10 +321,10 @@ fn prune_below(folder: &Path, depth: usize, removed: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
         let path = entry.path();
-        // Whoever may make groups may name them so.
+        // Any user who may create groups can use such a name, so the directory's owner is checked too.
         let own = || entry.metadata().is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw());
         let dead = entry.file_name().to_str().is_some_and(owner_is_dead) && own();
-        // The kernel refuses to remove a group that holds a process, so nothing alive is ever harmed.
+        // The kernel refuses to remove a group that contains a process, so no running process is affected.
         if dead && fs::remove_dir(&path).is_ok() {
             removed.push(path);
         } else if depth < MAX_PRUNE_DEPTH {

@@ -1,4 +1,4 @@
-//! The handle of a box: starts it, passes requests and answers, and ends it.
+//! The handle of a sandbox: starts it, passes requests and replies, and ends it.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,25 +28,25 @@ mod prewarm;
 pub use attach::ConnectedContainer;
 pub use prewarm::PrewarmedJail;
 
-/// How long the init may take to build the box before it is given up, in seconds.
+/// Time the init may take to build the sandbox, in seconds.
 const START_TIMEOUT_SECS: i64 = 20;
-/// How long the end of a container's init is waited for: it may hang on a dead file system.
+/// Time to wait for the end of a container's init, in seconds: it may hang on a dead file system.
 const CONTAINER_EXIT_TIMEOUT_SECS: i64 = 10;
-/// The reader thread only moves messages.
+/// Stack size of the reader thread, which only moves messages.
 const READER_STACK_BYTES: usize = 256 * 1024;
 
-/// What came back for a request.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct ReplyWithFd {
     /// The reply.
     pub reply: JailReply,
-    /// The descriptor beside [`Reply::Opened`] or [`Reply::Temp`].
+    /// The descriptor passed with [`JailReply::Opened`] or [`JailReply::Temp`].
     pub fd: Option<OwnedFd>,
 }
 
 type ReplyCallback = Box<dyn FnOnce(Result<ReplyWithFd, Error>) + Send>;
 
-/// A living box. Dropping it kills everything in it and removes its control groups; both are done when the drop
+/// A running sandbox. Dropping it kills everything in it and removes its control groups; both are done when the drop
 /// returns (some milliseconds).
 #[derive(Debug)]
 pub struct Jail {
@@ -56,18 +56,18 @@ pub struct Jail {
     overlay: Option<OverlayAttributes>,
     warnings: Vec<String>,
     listener: Mutex<Option<OwnedFd>>,
-    /// Keeps the user id of a box of root's taken, until nothing of the box is left.
+    /// Reserves the user id of a sandbox started by root until the sandbox is completely gone.
     _user: Option<ReservedUid>,
 }
 
-/// What the init said when the box stood.
+/// The state that the init reported when the sandbox was ready.
 #[derive(Debug, Default)]
 struct StartupReport {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
     warnings: Vec<String>,
     listener: Option<OwnedFd>,
-    /// Whether the init is in its control groups, where it was told to go there.
+    /// Whether the init has joined its control groups, if it was told to.
     joined: bool,
 }
 
@@ -81,11 +81,11 @@ struct JailConnection {
 #[derive(Default)]
 struct ConnectionState {
     waiting: HashMap<u64, ReplyCallback>,
-    /// What holds the box's ceilings.
+    /// The control groups that enforce the sandbox's ceilings.
     group: JailCgroups,
     layers: Vec<LayerReport>,
     oom_seen: u64,
-    /// For each command that runs, what the box used when it began, in bytes.
+    /// For each running command, the sandbox's memory usage when it began, in bytes.
     used_before: HashMap<u64, u64>,
     dead: Option<String>,
 }
@@ -104,37 +104,37 @@ struct InitProcess {
     parent: InitParent,
 }
 
-/// Whose child an init is.
+/// The parent of an init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InitParent {
-    /// Of this process, which must reap it.
+    /// This process, which must reap it.
     ThisProcess,
-    /// Of a container engine.
+    /// A container engine.
     ContainerEngine,
 }
 
 impl Jail {
-    /// Builds a box and starts its init: `exe` (normally `/proc/self/exe`) is started again under
-    /// [`INIT_ARGV0`] and must then call [`crate::init_main`]. Blocks for some milliseconds.
+    /// Builds a sandbox and starts its init: `exe` (normally `/proc/self/exe`) is started again under [`INIT_ARGV0`]
+    /// and must then call [`crate::init_main`]. Blocks for some milliseconds.
     ///
     /// # Errors
-    /// [`Error::Spec`] for a description that makes no sense, [`Error::Refused`] when a layer is missing that no
-    /// box goes without, [`Error::IdMap`] when root's workspace cannot be shown under another owner,
-    /// [`Error::Overlay`] when a copy-on-write view cannot be had, [`Error::Image`] for an image that cannot be used,
-    /// [`Error::Build`] and [`Error::Init`] for what else goes wrong. Nothing is left behind then.
+    /// [`Error::Spec`] for an invalid description, [`Error::Refused`] when a required layer is missing,
+    /// [`Error::IdMap`] when root's workspace cannot be shown under another owner, [`Error::Overlay`] when a
+    /// copy-on-write workspace is not possible, [`Error::Image`] for an unusable image, [`Error::Build`] and
+    /// [`Error::Init`] for other failures. Everything started so far is cleaned up.
     pub fn spawn(spec: &JailSpec, exe: &Path) -> Result<Self, Error> {
         PrewarmedJail::start(spec, exe)?.finish(spec)
     }
 
-    /// What isolates the box.
+    /// Returns the layers that isolate the sandbox.
     #[must_use]
     pub fn layers(&self) -> Vec<LayerReport> {
         self.shared.lock().layers.clone()
     }
 
-    /// Sends a request; `on_reply` is called once, on the reader thread, and must not block. Returns the number
-    /// that [`Request::Cancel`] takes. Descriptors are duplicated into the box: for [`Request::Exec`] exactly the
-    /// write ends for stdout and stderr.
+    /// Sends a request; `on_reply` is called once, on the reader thread, and must not block. Returns the number that
+    /// [`JailRequest::Cancel`] takes. Descriptors are duplicated into the sandbox: for [`JailRequest::Exec`] exactly
+    /// the write ends for stdout and stderr.
     pub fn submit(
         &self,
         request: JailRequest,
@@ -144,10 +144,11 @@ impl Jail {
         self.shared.send_request(request, fds, Box::new(on_reply))
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its reply.
     ///
     /// # Errors
-    /// [`Error::Died`] when the box is gone, [`Error::Start`] and [`Error::File`] for what the box refused.
+    /// [`Error::Died`] when the sandbox is gone, [`Error::Start`] and [`Error::File`] for requests that failed or were
+    /// refused.
     pub fn call(&self, request: JailRequest, fds: &[BorrowedFd<'_>]) -> Result<ReplyWithFd, Error> {
         let (give, take) = mpsc::channel();
         self.submit(request, fds, move |answer| {
@@ -157,38 +158,38 @@ impl Jail {
         take.recv().unwrap_or_else(|_| Err(Error::Died("its reader ended".to_owned())))
     }
 
-    /// What a person should know about the box, beside its layers.
+    /// Returns the warnings about the sandbox for the user, in addition to its layers.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Why the box is dead, if it is.
+    /// Returns the reason why the sandbox is dead, if it is.
     #[must_use]
     pub fn death_reason(&self) -> Option<String> {
         self.shared.lock().dead.clone()
     }
 
-    /// The most memory the box has used at once, in bytes; `None` where no control group counts it.
+    /// Returns the sandbox's peak memory usage in bytes; `None` where no control group counts it.
     #[must_use]
     pub fn memory_peak(&self) -> Option<u64> {
         self.shared.lock().group.memory_peak()
     }
 
-    /// Which attributes the copy-on-write views of the box have; `None` when it has no such view.
+    /// Returns the attributes that the sandbox's overlays use; `None` when it has no overlay.
     #[must_use]
     pub fn overlay_attributes(&self) -> Option<OverlayAttributes> {
         self.overlay
     }
 
-    /// The listener in the box's network that [`JailSpec::listen`] asked for, non-blocking; `None` when none was
-    /// asked for or it was taken already.
+    /// Takes the listener in the sandbox's network that [`JailSpec::listen`] requested, non-blocking; `None` if none
+    /// was requested or it was already taken.
     #[must_use]
     pub fn claim_listener(&self) -> Option<OwnedFd> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The process id of the init as this process sees it.
+    /// Returns the process id of the init as this process sees it.
     #[must_use]
     pub fn init_pid(&self) -> i32 {
         self.init.pid.as_raw_nonzero().get()
@@ -200,17 +201,17 @@ impl Drop for Jail {
         self.shared.lock().dead.get_or_insert_with(|| "closed".to_owned());
         let _ = rustix::net::shutdown(&self.shared.control, rustix::net::Shutdown::Both);
         self.init.kill_and_wait();
-        // A callback that drops the last handle runs on the reader itself, which cannot wait for itself.
+        // A callback that drops the last handle runs on the reader thread, which cannot join itself.
         if let Some(reader) = self.reader.take().filter(|r| r.thread().id() != std::thread::current().id()) {
             let _ = reader.join();
         }
-        // Only now are the groups empty; their removal is the drop of `Group`.
+        // Only now are the groups empty; dropping `JailCgroups` removes them.
         self.shared.lock().group = JailCgroups::default();
     }
 }
 
 impl ConnectionState {
-    /// A command begins: alone in the box it is counted from nothing.
+    /// Records the memory usage at the start of a command; the peak is reset if no other command runs.
     fn record_command_start(&mut self, id: u64) {
         let first = self.used_before.is_empty();
         let used = if first { self.group.reset_peak() } else { self.group.memory_usage() };
@@ -221,9 +222,9 @@ impl ConnectionState {
 }
 
 impl InitProcess {
-    /// Kills the init, with it the whole box, and waits until nothing of it is left.
+    /// Kills the init, and with it the whole sandbox, and waits until it is gone.
     ///
-    /// Another user's container cannot be killed from here: its init ends by itself when the socket closes.
+    /// Another user's container cannot be killed from here: its init exits by itself when the socket closes.
     fn kill_and_wait(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
         match self.parent {
@@ -267,7 +268,7 @@ impl JailConnection {
             state.used_before.remove(&id);
             let taken = state.waiting.remove(&id);
             let error = match error.raw_os_error() {
-                // Said at once: the reader may need a moment longer to see the end.
+                // Reported at once: the reader may need a moment longer to see the end.
                 Some(libc::EPIPE | libc::ECONNRESET) => {
                     Error::Died(state.dead.get_or_insert_with(|| "its init ended".to_owned()).clone())
                 }
@@ -281,7 +282,7 @@ impl JailConnection {
         id
     }
 
-    /// The box is no more: whoever waits for an answer is told.
+    /// Marks the sandbox as dead and fails all pending requests.
     fn fail_pending(&self, why: String) {
         let mut state = self.lock();
         let why = state.dead.get_or_insert(why).clone();
@@ -292,7 +293,8 @@ impl JailConnection {
         }
     }
 
-    /// The init is in its groups: reports what they hold, and has it watch what they do not.
+    /// Reports the ceilings that the groups enforce, once the init has joined them, and has the init watch the memory
+    /// if they do not.
     fn activate_groups(&self, mut made: CgroupSetup, limits: &JailLimits, without: &[DisabledProtection]) {
         let mut reports = std::mem::take(&mut made.layers);
         let has = |layer: IsolationLayer| reports.iter().any(|r| r.layer == layer);
@@ -317,7 +319,7 @@ impl JailConnection {
         state.group = made.group;
     }
 
-    /// Passes answers on until the init is gone.
+    /// Dispatches replies until the init is gone.
     fn read_replies(&self) {
         let mut buffer = Vec::new();
         let why = loop {
@@ -398,7 +400,7 @@ fn start_init(
         .map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })
 }
 
-/// Follows the start until the ground stands, or cleans up after it.
+/// Follows the start until the base is ready; cleans up after a failure.
 fn wait_for_init(control: &OwnedFd, first: &mut Child, exe: &Path) -> Result<InitProcess, Error> {
     let mut init: Option<InitProcess> = None;
     let outcome = wait_for_startup(control, exe, &mut |pid| {
@@ -407,7 +409,7 @@ fn wait_for_init(control: &OwnedFd, first: &mut Child, exe: &Path) -> Result<Ini
         Ok(())
     });
     if init.is_none() {
-        // It may still be at work on something that hangs, such as a dead network file system.
+        // The process may still be blocked on something that hangs, such as a dead network file system.
         let _ = first.kill();
     }
     let _ = first.wait();

@@ -1,4 +1,4 @@
-//! What can go wrong, in words a person can act on.
+//! Errors of the crate, with messages that a user can act on.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::wire::{FileFault, StartFault};
 
-/// A failure of the box or of a request to it.
+/// A failure of the sandbox or of a request to it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The description of the box is wrong.
+    /// The description of the sandbox is invalid.
     #[error("the sandbox description is not valid: {0}")]
     Spec(String),
-    /// A layer of isolation that no box goes without is missing on this machine.
+    /// A required isolation layer is missing on this machine.
     #[error("this machine cannot isolate commands: {}", format_blockers(.0))]
     Refused(Vec<LayerReport>),
     /// The file system of the workspace cannot show its files under another owner.
@@ -28,52 +28,52 @@ pub enum Error {
         /// Name or magic number of the file system.
         fs: String,
     },
-    /// A copy-on-write view cannot be had of this folder or on this machine; a copy of the folder works everywhere.
+    /// This directory or machine does not support a copy-on-write workspace; a copy of the directory works everywhere.
     #[error("no copy-on-write view of the workspace: {why}")]
     Overlay {
-        /// What the kernel refused, where.
+        /// The operation that the kernel refused, and the path.
         why: String,
     },
-    /// The image cannot be used as a root folder.
+    /// The image cannot be used as a root directory.
     #[error("the image cannot be used: {why}")]
     Image {
-        /// What is wrong with it, and what can be done.
+        /// The problem, and a possible remedy.
         why: String,
     },
-    /// A step of building the box failed for a reason that is no missing layer.
+    /// A step of building the sandbox failed for a reason other than a missing layer.
     #[error("the sandbox could not be built: {step}: {source}")]
     Build {
-        /// What was being done.
+        /// The step.
         step: String,
         /// The cause.
         source: io::Error,
     },
-    /// The binary that plays the init could not be started, or is not one that answers as init.
+    /// The init binary could not be started, or does not respond as an init.
     #[error("the sandbox init {} did not start: {why}", exe.display())]
     Init {
         /// The binary.
         exe: PathBuf,
-        /// What happened.
+        /// The reason.
         why: String,
     },
-    /// What connected is no process that this one can see.
+    /// The peer that connected is not a process visible to this one.
     #[error(
         "the container's init is no process of this machine: the engine runs elsewhere or in a virtual machine, \
          and open files cannot be passed to it; use an engine on this machine"
     )]
     Foreign,
-    /// The box is gone.
+    /// The sandbox is gone.
     #[error("the sandbox died ({0}); what ran in it was killed")]
     Died(String),
     /// The request or the reply could not be passed on.
     #[error("talking to the sandbox failed while {doing}: {source}")]
     Communication {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
         /// The cause.
         source: io::Error,
     },
-    /// The box answered with something that does not belong to the request.
+    /// The sandbox sent a reply that does not match the request.
     #[error("the sandbox gave an answer that does not fit the request: {0}")]
     Protocol(String),
     /// The command could not be started.
@@ -85,7 +85,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The layers that are missing, if that is what stopped the box.
+    /// Returns the missing layers, if they are what stopped the sandbox.
     #[must_use]
     pub fn missing_layers(&self) -> Vec<IsolationLayer> {
         match self {

@@ -1,5 +1,5 @@
-//! What boxes need that somebody else starts for root: a user id that nothing else uses, and a folder shown as that
-//! user's. Native boxes do both inside their init.
+//! Parts that a sandbox started by another program as root needs: an unused user id, and a directory shown as that
+//! user's. Native sandboxes do both inside their init.
 
 use std::fs;
 use std::io;
@@ -15,26 +15,26 @@ use crate::init::{FIRST_UID, ReservedUid, UID_COUNT, id_mapping, to_c_path};
 use crate::probe;
 use crate::sys::{self, MountAttributes, Recursive};
 
-/// A user and group id that no living box of this machine uses, for as long as this lives.
+/// A user and group id that no other running sandbox of this machine uses while this handle lives.
 #[derive(Debug)]
 pub struct RunUser(ReservedUid);
 
 impl RunUser {
-    /// Takes an id; the same one again for a folder that an earlier box of the run left, if it is free.
+    /// Reserves an id; `kept` again, for a directory of an earlier sandbox of the run, if that id is free.
     ///
     /// # Errors
-    /// When none is free.
+    /// When no id is free.
     pub fn reserve(kept: Option<u32>) -> io::Result<Self> {
         ReservedUid::reserve(kept).map(Self)
     }
 
-    /// Whether an id is one of those that boxes of root get.
+    /// Returns whether an id is one of those for sandboxes started by root.
     #[must_use]
     pub fn is_run_user_id(id: u32) -> bool {
         (FIRST_UID..FIRST_UID + UID_COUNT).contains(&id)
     }
 
-    /// The id, of the user and of the group.
+    /// Returns the id of the user, which is also that of the group.
     #[must_use]
     pub const fn id(&self) -> u32 {
         self.0.id()
@@ -48,8 +48,8 @@ pub struct IdMappedMount {
 }
 
 impl IdMappedMount {
-    /// Shows the folder `source` at the empty folder `target`, its owner's files as those of `user`: what an engine
-    /// then binds into a container keeps that. Needs root. Mounts below `source` stay out.
+    /// Shows the directory `source` at the empty directory `target`, with its owner's files as those of `user`; a bind
+    /// mount of it by a container engine keeps that. Needs root. Mounts below `source` are not included.
     ///
     /// # Errors
     /// [`Error::IdMap`] when the file system cannot show its files under another owner, else [`Error::Build`].
@@ -79,7 +79,7 @@ impl IdMappedMount {
 
 impl Drop for IdMappedMount {
     fn drop(&mut self) {
-        // What was bound from it elsewhere stays.
+        // Bind mounts made from it elsewhere remain.
         let _ = rustix::mount::unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     }
 }

@@ -1,4 +1,4 @@
-//! The root folder of another system, looked at before a box is built on it.
+//! The root directory of another system, checked before a sandbox is built on it.
 
 use std::fs::File;
 use std::io;
@@ -10,16 +10,16 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::error::Error;
 
-/// Programs of which every usable system has one.
+/// Programs of which every usable system has at least one.
 const COMMON_PROGRAMS: &[&str] = &["bin/sh", "usr/bin/env", "bin/busybox", "usr/bin/python3", "bin/bash"];
 
-/// This machine's number in the header of a program, and its name.
+/// This machine's number in an ELF header.
 #[cfg(target_arch = "x86_64")]
 const ELF_MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
 
-/// Opens the root folder of an image.
+/// Opens the root directory of an image.
 pub(crate) fn open_image(root: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, root, flags, Mode::empty())?)
@@ -35,10 +35,10 @@ pub(crate) fn open_inside(
     Ok(rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how)?)
 }
 
-/// Whether the image is there and made for this machine.
+/// Checks that the image exists and is built for this machine.
 ///
 /// # Errors
-/// [`Error::Image`] with what is wrong and what can be done.
+/// [`Error::Image`] with the problem and a possible remedy.
 pub(crate) fn check_image(root: &Path) -> Result<(), Error> {
     let wrong = |why: String| Error::Image { why };
     let folder = open_image(root).map_err(|error| {
@@ -56,11 +56,11 @@ pub(crate) fn check_image(root: &Path) -> Result<(), Error> {
         }
         return Ok(());
     }
-    // Nothing to tell by, as in an image of data or scripts: what cannot run says so itself.
+    // No program to tell by, as in an image of data or scripts: a program that cannot run reports that itself.
     Ok(())
 }
 
-/// The machine a program is made for, `e_machine` of elf(5); `None` for what is no program.
+/// Returns the machine a program is built for, `e_machine` of elf(5); `None` for a file that is not a program.
 fn read_elf_machine(file: &File) -> Option<u16> {
     let mut head = [0u8; 20];
     file.read_exact_at(&mut head, 0).ok()?;

@@ -1,4 +1,4 @@
-//! The layers of isolation, and what became of each when a box started.
+//! The isolation layers, and the state of each after a sandbox has started.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::DisabledProtection;
 
-/// One layer of isolation.
+/// An isolation layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IsolationLayer {
-    /// Own user namespace: no id of the box is an id of the host.
+    /// Own user namespace: no id of the sandbox is an id of the host.
     UserNamespace,
-    /// Own mount namespace with a root folder built from nothing.
+    /// Own mount namespace with a root directory built from scratch.
     MountNamespace,
-    /// Own process ids; everything dies with the box's init.
+    /// Own process ids; everything dies with the sandbox's init.
     PidNamespace,
     /// Own network with loopback only.
     NetNamespace,
@@ -30,7 +30,7 @@ pub enum IsolationLayer {
     Seccomp,
     /// Landlock file and scope rules on top of the mounts.
     Landlock,
-    /// Files made in the box belong to the workspace's owner on disk.
+    /// Files created in the sandbox belong to the workspace's owner on disk.
     IdMappedMount,
     /// Memory ceiling.
     Memory,
@@ -38,20 +38,20 @@ pub enum IsolationLayer {
     Pids,
     /// CPU ceiling.
     Cpu,
-    /// Commands execute listed programs only; in a report only where there is a list.
+    /// Commands execute listed programs only; reported only where there is a list.
     ProgramList,
-    /// A measure that holds in every box; in a report only where a test left it out or the machine does not allow it.
+    /// A protection in force in every sandbox; reported only where a test left it out or the machine does not allow it.
     Measure(DisabledProtection),
 }
 
 impl IsolationLayer {
-    /// Whether a box starts without it.
+    /// Returns whether a sandbox refuses to start without this layer.
     #[must_use]
     pub const fn is_required(self) -> bool {
         !matches!(self, Self::Landlock | Self::CgroupNamespace | Self::Memory | Self::Pids | Self::Cpu)
     }
 
-    /// The layer in words.
+    /// Returns a description of the layer.
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl fmt::Display for IsolationLayer {
     }
 }
 
-/// Whether a layer holds.
+/// The state of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum JailLayerState {
@@ -92,49 +92,49 @@ pub enum JailLayerState {
     },
     /// In force, but weaker than specified.
     Degraded {
-        /// What is weaker, and why.
+        /// The weaker part, and the reason.
         why: String,
     },
     /// Not in force.
     Missing {
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
 
-/// One line of the report about a box or a machine.
+/// One line of the report about a sandbox or a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerReport {
-    /// Which layer.
+    /// The layer.
     pub layer: IsolationLayer,
-    /// Whether it holds.
+    /// The state of the layer.
     pub state: JailLayerState,
-    /// What a person can do to get it, where something can be done.
+    /// The action with which the user can get the layer, if there is one.
     pub remedy: Option<String>,
 }
 
 impl LayerReport {
-    /// A layer that holds.
+    /// Reports a layer that is in force.
     pub(crate) fn enforced(layer: IsolationLayer, how: impl Into<String>) -> Self {
         Self { layer, state: JailLayerState::Enforced { how: how.into() }, remedy: None }
     }
 
-    /// A layer that holds in a weaker form.
+    /// Reports a layer that is in force in a weaker form.
     pub(crate) fn degraded(layer: IsolationLayer, why: impl Into<String>, remedy: Option<&str>) -> Self {
         Self { layer, state: JailLayerState::Degraded { why: why.into() }, remedy: remedy.map(str::to_owned) }
     }
 
-    /// A layer that is absent.
+    /// Reports a layer that is absent.
     pub(crate) fn missing(layer: IsolationLayer, why: impl Into<String>, remedy: Option<String>) -> Self {
         Self { layer, state: JailLayerState::Missing { why: why.into() }, remedy }
     }
 
-    /// A layer that a test left out.
+    /// Reports a layer that a test left out.
     pub(crate) fn left_out(weakness: DisabledProtection) -> Self {
         Self::missing(weakness.layer(), "left out on purpose, for a test", None)
     }
 
-    /// Whether the layer is absent although no box starts without it.
+    /// Returns whether the layer is absent and required.
     #[must_use]
     pub fn blocks_start(&self) -> bool {
         self.layer.is_required() && matches!(self.state, JailLayerState::Missing { .. })

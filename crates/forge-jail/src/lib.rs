@@ -1,21 +1,21 @@
-//! Native Linux isolation: a *box* around one workspace, and the resident init that runs commands in it.
+//! Native Linux isolation: a sandbox around one workspace, and the resident init that runs commands in it.
 //!
-//! [`Jail::spawn`] starts the caller's own binary again as the init (see [`init_main`]), which builds the box out
-//! of namespaces, a private root folder, Landlock and a system call filter, gives up every right, and then serves
-//! [`Request`]s over a socket: commands, and file operations under the same walls. The box dies with its handle
-//! and with the process that holds it.
+//! [`Jail::spawn`] starts the caller's own binary again as the init (see [`init_main`]). The init builds the sandbox
+//! from namespaces, a private root directory, Landlock and a system call filter, drops all privileges, and then serves
+//! [`JailRequest`]s over a socket: commands, and file operations under the same isolation layers. The sandbox dies with
+//! its handle and with the process that holds it.
 //!
-//! What this crate does not know: async runtimes, configuration, what a command is for, and any other crate of
-//! the project. It does not run anything without isolation. Linux 5.14 or newer, x86-64 and aarch64.
+//! This crate knows nothing of async runtimes, configuration, the purpose of a command, or any other crate of the
+//! project. It runs nothing without isolation. Linux 5.14 or newer, x86-64 and aarch64.
 //!
 //! ```no_run
-//! use forge_jail::{Exec, INIT_ARGV0, Jail, JailSpec, Request, init_main};
+//! use forge_jail::{INIT_ARGV0, Jail, JailRequest, JailSpec, init_main};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! if std::env::args_os().next().is_some_and(|a| a == INIT_ARGV0) {
 //!     init_main();
 //! }
 //! let jail = Jail::spawn(&JailSpec::new("demo", "/srv/project"), "/proc/self/exe".as_ref())?;
-//! jail.call(Request::Ping, &[])?;
+//! jail.call(JailRequest::Ping, &[])?;
 //! # Ok(()) }
 //! ```
 #![allow(

@@ -1,7 +1,7 @@
-//! The own binary where its libraries are not: inside an image of another system.
+//! The own binary inside an image of another system, which lacks its libraries.
 //!
-//! A binary that is linked against the host's C library is started there through the host's own dynamic loader, which
-//! together with the libraries is bound beside it at [`LIBRARIES`]. A static binary needs none of this.
+//! A binary linked against the host's C library is started there through the host's own dynamic loader, which is bound
+//! with the libraries at [`LIBRARY_DIR`]. A static binary needs none of this.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::init::CONTAINED_ARGV0;
 use crate::spec::{HELPER_PATH, HostBind, MissingSource};
 
-/// Where the host's loader and libraries stand inside.
+/// The directory of the host's loader and libraries in the sandbox.
 const LIBRARY_DIR: &str = "/run/forge/lib";
-/// The loader's name there.
+/// The path of the loader there.
 pub(crate) const LOADER_PATH: &str = "/run/forge/lib/ld.so";
 /// Program header type of the path to the loader (`PT_INTERP`), as in elf(5).
 const PT_INTERP: u32 = 3;
 
-/// How the own binary runs inside any image.
+/// The files and the start method with which the own binary runs inside any image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelperBinary {
     files: Vec<HostBind>,
@@ -33,17 +33,17 @@ pub struct HelperBinary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum HelperStart {
-    /// By itself: it is static.
+    /// Directly: the binary is static.
     Itself,
-    /// Through the loader beside it.
+    /// Through the loader next to it.
     Loader,
 }
 
 impl HelperBinary {
-    /// Looks at a binary of this machine, normally `/proc/self/exe`.
+    /// Examines a binary of this machine, normally `/proc/self/exe`.
     ///
     /// # Errors
-    /// When it cannot be read, is no 64-bit ELF binary, or its loader does not tell its libraries.
+    /// When it cannot be read, is not a 64-bit ELF binary, or its loader does not list its libraries.
     pub fn of_binary(exe: &Path) -> io::Result<Self> {
         let exe = fs::canonicalize(exe)?;
         let bind = |source: PathBuf, target: &str| HostBind {
@@ -63,13 +63,13 @@ impl HelperBinary {
         Ok(Self { files, start: HelperStart::Loader })
     }
 
-    /// What must be bound read-only into the box.
+    /// Returns the files that must be bound read-only into the sandbox.
     #[must_use]
     pub fn required_binds(&self) -> &[HostBind] {
         &self.files
     }
 
-    /// What is executed to start the binary under a name, and its `argv`; arguments follow.
+    /// Returns the program to execute to start the binary under a name, and its `argv`; arguments follow.
     #[must_use]
     pub fn start_command(&self, name: &str) -> (String, Vec<String>) {
         match self.start {
@@ -78,7 +78,7 @@ impl HelperBinary {
         }
     }
 
-    /// The command of a container that starts as [`CONTAINED_ARGV0`], for engines that cannot be told an `argv[0]`.
+    /// Returns the command of a container that starts as [`CONTAINED_ARGV0`], for engines that cannot set `argv[0]`.
     #[must_use]
     pub fn container_command(&self) -> Vec<String> {
         match self.start {
@@ -92,7 +92,7 @@ fn loader_argv(name: &str) -> Vec<String> {
     [LOADER_PATH, "--argv0", name, "--library-path", LIBRARY_DIR, HELPER_PATH].map(str::to_owned).into()
 }
 
-/// The path of the loader that a binary names, if it is not static.
+/// Returns the path of the loader that a binary names, unless it is static.
 pub(crate) fn read_interpreter(file: &File) -> io::Result<Option<PathBuf>> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit ELF binary of this machine");
     let mut head = [0u8; 64];
@@ -119,7 +119,7 @@ pub(crate) fn read_interpreter(file: &File) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The libraries a binary is started with, by the names it knows them by: its own loader says it.
+/// Lists the libraries a binary is started with, by the names it uses for them, as reported by its own loader.
 #[allow(clippy::disallowed_methods, reason = "the loader only looks at the own binary here")]
 fn list_libraries(loader: &Path, exe: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let said = Command::new(loader)
@@ -136,7 +136,7 @@ fn list_libraries(loader: &Path, exe: &Path) -> io::Result<Vec<(String, PathBuf)
     Ok(parse_library_list(&String::from_utf8_lossy(&said.stdout)))
 }
 
-/// Lines `NAME => PATH (ADDRESS)`; the loader itself and the kernel's own have no arrow or no path.
+/// Parses lines `NAME => PATH (ADDRESS)`; those of the loader itself and the vDSO have no arrow or no path.
 fn parse_library_list(text: &str) -> Vec<(String, PathBuf)> {
     let line = |line: &str| {
         let (name, rest) = line.trim().split_once(" => ")?;

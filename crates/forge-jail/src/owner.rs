@@ -1,23 +1,23 @@
-//! Whether a process or a box still lives, told by what names it for good.
+//! Checks whether a process or a sandbox is still alive, by names that are never reused.
 
 use std::fs;
 
-/// The name under which the init of a box is seen in `/proc/PID/stat`: the kernel keeps 15 bytes of it, and it stays
-/// until every process of the box is dead.
+/// Returns the name of a sandbox's init in `/proc/PID/stat`: the kernel keeps 15 bytes of it, and it stays until every
+/// process of the sandbox is dead.
 fn init_process_name(label: &str) -> String {
     let tail: Vec<char> = label.chars().filter(char::is_ascii_alphanumeric).collect();
     format!("box-{}", tail[tail.len().saturating_sub(11)..].iter().collect::<String>())
 }
 
-/// Names this process as the init of a box.
+/// Names this process as the init of a sandbox.
 pub(crate) fn set_init_name(label: &str) {
     if let Ok(name) = std::ffi::CString::new(init_process_name(label)) {
-        // Only for those who wait for the end of a box whose owner was killed.
+        // Only used by processes that wait for the end of a sandbox after its owner was killed.
         let _ = rustix::thread::set_name(&name);
     }
 }
 
-/// Whether a box with this label lives on this machine, whoever owns it.
+/// Returns whether a sandbox with this label is alive on this machine, under any owner.
 #[must_use]
 pub fn is_jail_alive(label: &str) -> bool {
     let name = init_process_name(label);
@@ -26,13 +26,14 @@ pub fn is_jail_alive(label: &str) -> bool {
     processes.any(|process| {
         let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
         let Some((before, after)) = stat.rsplit_once(')') else { return false };
-        // A zombie is only waited for.
+        // A zombie is already dead.
         before.split_once('(').is_some_and(|(_, found)| found == name)
             && !after.trim_start().starts_with(['Z', 'X'])
     })
 }
 
-/// When a process started, in clock ticks since boot: with its id it names a process for good.
+/// Returns the start time of a process, in clock ticks since boot: with the process id it identifies a process
+/// permanently.
 pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()

@@ -1,4 +1,4 @@
-//! What this machine allows, and what a person can do about what it does not.
+//! The isolation layers this machine allows, and remedies for those it does not.
 
 use std::fs;
 use std::io;
@@ -11,11 +11,11 @@ use crate::isolation_layer::{IsolationLayer, JailLayerState, LayerReport};
 use crate::spec::{JailSpec, RootMode};
 use crate::wire::OverlayAttributes;
 
-/// Starts a box around `workspace` and ends it again: the truest answer, in a few milliseconds. Nothing is
-/// written. `exe` is a binary that answers as init, normally `/proc/self/exe`.
+/// Starts a sandbox around `workspace` and ends it again: the most reliable test, in a few milliseconds. Writes
+/// nothing. `exe` is a binary that acts as init, normally `/proc/self/exe`.
 ///
-/// A layer that blocks is reported as missing together with its remedy; layers after it are then unknown and not
-/// in the report.
+/// A layer that blocks the start is reported as missing together with its remedy; the layers after it are then unknown
+/// and not in the report.
 #[must_use]
 pub fn probe_layers(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
     let spec = JailSpec::new("probe", workspace);
@@ -29,7 +29,7 @@ pub fn probe_layers(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
     }
 }
 
-/// Whether a list of programs can be held here. No box but one with a list needs it, so it never blocks.
+/// Reports whether a program list can be enforced here. Only a sandbox with a list needs it, so it never blocks.
 fn probe_program_list(spec: JailSpec, exe: &Path) -> Option<LayerReport> {
     let layers = match Jail::spawn(&JailSpec { programs: Some(Vec::new()), ..spec }, exe) {
         Ok(jail) => jail.layers(),
@@ -45,11 +45,11 @@ fn probe_program_list(spec: JailSpec, exe: &Path) -> Option<LayerReport> {
     })
 }
 
-/// Whether a copy-on-write view of `lower` can be had with its layers below `upper_parent`, and with which attributes:
-/// tried with a box, in a folder that is removed again. The reason when not.
+/// Finds out whether a copy-on-write overlay of `lower` works with its layers below `upper_parent`, and with which
+/// attributes, by starting a sandbox in a directory that is removed again.
 ///
 /// # Errors
-/// Why no view can be had, in words for a person.
+/// The reason why no overlay works, as text for the user.
 pub fn probe_overlay(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<OverlayAttributes, String> {
     let name = format!(".forge-try-{}-{:?}", std::process::id(), std::thread::current().id());
     let place = upper_parent.join(name.replace(['(', ')'], ""));
@@ -67,13 +67,13 @@ pub fn probe_overlay(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<Ov
             }
         }
     };
-    // The kernel's own folder has no permissions.
+    // The kernel creates its own directory in `work` without permissions.
     let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
     let _ = fs::remove_dir_all(&place);
     tried
 }
 
-/// What a failed step means and what can be done, from the settings of this machine.
+/// Explains a failed step and suggests a remedy, from the settings of this machine.
 pub(crate) fn explain_failure(layer: IsolationLayer, step: &str, errno: i32) -> LayerReport {
     let cause = io::Error::from_raw_os_error(errno);
     let why = format!("{step}: {cause}");
@@ -107,12 +107,13 @@ pub(crate) fn explain_failure(layer: IsolationLayer, step: &str, errno: i32) -> 
     LayerReport::missing(layer, why, Some(remedy))
 }
 
-/// The AppArmor profile in force, from what `/proc/self/attr/current` says; other security modules write other forms.
+/// Returns the AppArmor profile in force, from the text of `/proc/self/attr/current`; other security modules write
+/// other forms.
 fn apparmor_profile(current: &str) -> Option<&str> {
     current.trim_end().strip_suffix(" (enforce)")
 }
 
-/// The name of the file system that holds `path`, from the mount table.
+/// Returns the name of the file system that holds `path`, from the mount table.
 pub(crate) fn file_system_name(path: &Path) -> String {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

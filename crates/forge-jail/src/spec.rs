@@ -1,4 +1,4 @@
-//! What a box is made of: the description a caller hands to [`crate::Jail::spawn`].
+//! The description of a sandbox that a caller hands to [`crate::Jail::spawn`].
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,107 +8,108 @@ use crate::isolation_layer::IsolationLayer;
 use crate::programs::{WrittenCode, written_code};
 use crate::wire::RawBytes;
 
-/// Where the workspace stands inside every box.
+/// The path of the workspace inside every sandbox.
 pub const WORKSPACE_PATH: &str = "/workspace";
-/// Where the caller's own binary stands inside every box.
+/// The path of the caller's own binary inside every sandbox.
 pub const HELPER_PATH: &str = "/run/forge/forge";
-/// The writable home directory inside every box (on its private `/tmp`).
+/// The writable home directory inside every sandbox (on its private `/tmp`).
 pub const HOME_PATH: &str = "/tmp/home";
 
-/// The full description of one box. It travels to the box's init through a sealed memory file.
+/// The full description of one sandbox. It is passed to the init in a memory file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JailSpec {
-    /// Label of the run; names its control groups. Letters, digits, `-` and `_` are kept, the rest is dropped.
+    /// Label of the run, part of the names of its control groups. Letters, digits, `-` and `_` are kept, the rest is
+    /// dropped.
     pub label: String,
-    /// The folders to work in: one at [`WORKSPACE`] itself, or several at `/workspace/NAME`.
+    /// The root directories to work in: one at [`WORKSPACE_PATH`] itself, or several at `/workspace/NAME`.
     pub roots: Vec<WorkspaceRoot>,
-    /// Paths relative to [`WORKSPACE`] over which an empty, unreadable thing is bound. A path that does not exist is
-    /// skipped; one that leaves the workspace is an error.
+    /// Paths relative to [`WORKSPACE_PATH`] that are covered by an empty, unreadable bind mount. A path that does not
+    /// exist is skipped; one that leaves the workspace is an error.
     pub masked: Vec<RawBytes>,
-    /// Further host folders and files, read-only.
+    /// Further host directories and files, read-only.
     pub binds: Vec<HostBind>,
-    /// Further host folders and files that the box may write, without setuid and devices. For root they are shown
-    /// under another owner, as a [`Show::Direct`] root is.
+    /// Further host directories and files that the sandbox may write, without setuid and devices. For root they are
+    /// shown under another owner, like a [`RootMode::Bind`] root.
     pub writable: Vec<HostBind>,
-    /// The root folder of another system. Its programs and libraries stand in the place of the host's.
+    /// The root directory of another system. Its programs and libraries replace the host's.
     pub image: Option<PathBuf>,
-    /// What the box may reach over the network.
+    /// The network access of the sandbox.
     pub network: NetworkAccess,
-    /// Makes a TCP listener on 127.0.0.1 at this port of the box's own network, which [`crate::Jail::take_listener`]
-    /// hands to the caller: what accepts there runs outside. Only with [`Network::Off`].
+    /// A port of the sandbox's own network. The init listens there on 127.0.0.1 and [`crate::Jail::claim_listener`]
+    /// hands the TCP listener to the caller, so the accepting code runs outside. Only with [`NetworkAccess::Off`].
     pub listen: Option<u16>,
-    /// Size in bytes of a writable `/cache` in memory, if there is to be one.
+    /// Size in bytes of a writable `/cache` in memory, if wanted.
     pub caches: Option<u64>,
     /// Resource ceilings.
     pub limits: JailLimits,
-    /// The whole environment of every command: nothing else is passed on.
+    /// The complete environment of every command; no other variable is passed on.
     pub env: Vec<(RawBytes, RawBytes)>,
-    /// The host name seen inside.
+    /// The host name seen in the sandbox.
     pub hostname: String,
-    /// Programs that commands may execute, by name or absolute path, beside the shell; `None`: any. See
+    /// Programs that commands may execute, by name or absolute path, in addition to the shell; `None`: any. See
     /// [`crate::written_code`].
     #[serde(default)]
     pub programs: Option<Vec<String>>,
-    /// Protective measures left out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
+    /// Protections to leave out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
     #[serde(default)]
     pub without: Vec<DisabledProtection>,
 }
 
-/// A folder to work in.
+/// A root directory to work in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceRoot {
     /// Absolute path on the host.
     pub source: PathBuf,
     /// `/workspace`, or `/workspace/NAME` when there are several.
     pub target: PathBuf,
-    /// How it is shown.
+    /// The way it is shown.
     pub mode: RootMode,
 }
 
-/// How a folder to work in is shown.
+/// The way a root directory is shown in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RootMode {
-    /// Itself, read-write. For root its owner is shown as the box's user (id-mapped mount).
+    /// The directory itself, read-write. For root its owner is shown as the sandbox's user (id-mapped mount).
     Bind,
-    /// Copy on write: the source is only read, changes land in `upper`.
+    /// Copy on write: the source is only read, changes go to `upper`.
     ///
-    /// As root the attributes of the upper layer are `trusted.overlay.*` and folders of the source that are renamed
-    /// carry a redirect; the upper tree belongs to the box's user, is given to it if need be, and should be kept
-    /// from one box to the next, since its owner becomes the next box's user when that id is free. As an ordinary
-    /// user the attributes are `user.overlay.*` and renaming a folder of the source fails with `EXDEV`.
+    /// As root the attributes of the upper layer are `trusted.overlay.*`, and renamed directories of the source carry a
+    /// redirect. The upper tree belongs to the sandbox's user and is chowned to it if necessary. Keep the tree from one
+    /// sandbox to the next: its owner becomes the next sandbox's user if that id is free. As an ordinary user the
+    /// attributes are `user.overlay.*`, and renaming a directory of the source fails with `EXDEV`.
     Overlay {
-        /// Receives the changes.
+        /// The directory that receives the changes.
         upper: PathBuf,
-        /// An empty folder for the kernel, on the file system of `upper`.
+        /// An empty directory for the kernel, on the file system of `upper`.
         work: PathBuf,
     },
-    /// Itself, read-write, without mapping: a folder that belongs to the box's user alone. As root the tree is given
-    /// to that user first if its top folder belongs to somebody else.
+    /// The directory itself, read-write, without mapping: it belongs to the sandbox's user alone. As root the tree is
+    /// first chowned to that user if its top directory belongs to another user.
     Owned,
 }
 
-/// A protective measure that a box can be started without, so that a suite of escape attempts can show that it notices.
-/// Never for real work.
+/// A protection that a sandbox can be started without, so that a suite of escape attempts can show that it detects the
+/// gap. Never for real work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledProtection {
-    /// No system call filter: ptrace, keyrings, io_uring, raw sockets, new namespaces, TIOCSTI and so on are decided by
-    /// the kernel's ordinary checks alone.
+    /// No system call filter: ptrace, keyrings, io_uring, raw sockets, new namespaces, TIOCSTI and so on are subject
+    /// only to the kernel's ordinary checks.
     Seccomp,
     /// No Landlock: abstract sockets and signals are no longer scoped, and a hole in the mounts is no longer covered.
     Landlock,
-    /// Every command has all capabilities of the user namespace: what needs one is stopped by the call filter and by
-    /// the mounts' belonging to a namespace above alone.
+    /// Every command has all capabilities of the user namespace: operations that need one are stopped only by the
+    /// system call filter and because the mounts belong to a parent namespace.
     Capabilities,
-    /// `no_new_privs` is not set: setuid programs would gain rights where a mount allows them.
+    /// `no_new_privs` is not set: setuid programs could gain privileges where a mount allows them.
     NoNewPrivs,
-    /// Files of /proc that tell about the machine (kallsyms, keys, kmsg and so on) are not covered.
+    /// Files of /proc that reveal the machine (kallsyms, keys, kmsg and so on) are not covered.
     ProcHidden,
-    /// /proc is mounted read-write: sysctls of the own namespaces and oom_score_adj can be tried.
+    /// /proc is mounted read-write: commands can try sysctls of their own namespaces and oom_score_adj.
     ReadOnlyProc,
-    /// The caller's process ids: other processes of the machine are seen, and those of the same user can be reached.
-    /// What a command leaves behind is found by its mark only, and may outlive the box.
+    /// The caller's process ids: other processes of the machine are visible, and those of the same user can be reached.
+    /// Processes that outlive a command are found only by their mark and may outlive the sandbox.
     PidNamespace,
     /// The caller's network: loopback services of the host, the metadata address and the outside are reachable.
     NetNamespace,
@@ -116,32 +117,32 @@ pub enum DisabledProtection {
     IpcNamespace,
     /// The caller's host name.
     UtsNamespace,
-    /// The root folder and /etc are writable, and Landlock allows it: programs of the box can be led astray by files
-    /// that a command before them put there.
+    /// The root directory and /etc are writable, and Landlock allows it: a command can place files that mislead
+    /// programs of later commands.
     ReadOnlySystem,
     /// Masked paths of the workspace are readable.
     Masks,
-    /// Commands get the variables that the init was started with, and the box's on top.
+    /// Commands get the variables that the init was started with, plus those of the sandbox.
     EnvironmentCleared,
-    /// No memory ceiling: one command can take all of the machine's.
+    /// No memory ceiling: one command can take all memory of the machine.
     Memory,
-    /// No process ceiling: a fork bomb takes the machine's process ids.
+    /// No process ceiling: a fork bomb takes all process ids of the machine.
     Pids,
-    /// What a command leaves behind lives on until the box ends.
+    /// Processes that outlive a command run until the sandbox ends.
     KillBackground,
-    /// File requests resolve without the kernel's beneath rule: `..`, absolute paths and links lead anywhere in the box.
+    /// File requests resolve without `RESOLVE_BENEATH`: `..`, absolute paths and links lead anywhere in the sandbox.
     FilesBeneath,
-    /// Commands start in no domain of their own: a process looks into those of other commands, and writes into their output
-    /// where it may open it.
+    /// Commands start without a Landlock domain of their own: a process can inspect processes of other commands, and
+    /// write into their output where it may open it.
     Siblings,
-    /// The box can use up what the kernel counts by user, inotify instances for one.
+    /// The sandbox can exhaust what the kernel counts per user, such as inotify instances.
     Counts,
-    /// A list of programs is not held: commands execute what they like.
+    /// A program list is not enforced: commands can execute any program.
     ProgramList,
 }
 
 impl DisabledProtection {
-    /// All of them.
+    /// All protections.
     pub const ALL: &[Self] = &[
         Self::Seccomp,
         Self::Landlock,
@@ -165,7 +166,7 @@ impl DisabledProtection {
         Self::ProgramList,
     ];
 
-    /// What the report calls missing without it.
+    /// Returns the layer that a report lists as missing without this protection.
     #[must_use]
     pub const fn layer(self) -> IsolationLayer {
         match self {
@@ -183,7 +184,7 @@ impl DisabledProtection {
         }
     }
 
-    /// The measure in words.
+    /// Returns a description of the protection.
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
@@ -211,39 +212,39 @@ impl DisabledProtection {
     }
 }
 
-/// One bind of a host path.
+/// A bind mount of a host path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostBind {
     /// Absolute path on the host.
     pub source: PathBuf,
-    /// Absolute path inside the box; not below `/workspace`, `/proc`, `/dev` or `/etc`.
+    /// Absolute path inside the sandbox; not below `/workspace`, `/proc`, `/dev` or `/etc`.
     pub target: PathBuf,
-    /// What happens when the source does not exist.
+    /// The treatment of a source that does not exist.
     pub missing: MissingSource,
 }
 
-/// What to do about a bind whose source does not exist.
+/// The treatment of a bind source that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingSource {
-    /// Leave it out.
+    /// The bind is left out.
     Skip,
-    /// The box does not start.
+    /// The sandbox does not start.
     Fail,
 }
 
-/// Network access of the box.
+/// Network access of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkAccess {
-    /// A network namespace of its own with nothing but loopback.
+    /// A separate network namespace with only loopback.
     #[default]
     Off,
-    /// The host's network, asked for by name. Host loopback services are then reachable too.
+    /// The host's network, requested explicitly. Host loopback services are then reachable too.
     Host,
 }
 
-/// Resource ceilings of the box as a whole, unless said otherwise.
+/// Resource ceilings of the sandbox as a whole, unless stated otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JailLimits {
     /// Resident memory in bytes, `/tmp` and `/dev/shm` included where control groups count it.
@@ -274,7 +275,7 @@ impl Default for JailLimits {
 }
 
 impl JailSpec {
-    /// A box around `workspace` with the default limits, no network and the smallest useful environment.
+    /// Describes a sandbox around `workspace` with the default limits, no network and the smallest useful environment.
     #[must_use]
     pub fn new(label: impl Into<String>, workspace: impl Into<PathBuf>) -> Self {
         let env = [
@@ -308,18 +309,18 @@ impl JailSpec {
         }
     }
 
-    /// Whether nothing that commands can write may become code: its mounts are then without.
+    /// Returns whether no file that commands can write may become code; its mounts are then noexec.
     pub(crate) fn forbids_written_code(&self) -> bool {
         !self.lacks_protection(DisabledProtection::ProgramList)
             && written_code(self.programs.as_deref()) == WrittenCode::None
     }
 
-    /// Whether a protective measure is left out.
+    /// Returns whether a protection is left out.
     pub(crate) fn lacks_protection(&self, weakness: DisabledProtection) -> bool {
         self.without.contains(&weakness)
     }
 
-    /// What is wrong with the description, if anything: said before any process is started.
+    /// Returns the error in the description, if any, before a process is started.
     pub(crate) fn validation_error(&self) -> Option<String> {
         if let Some(fault) = self.roots_error() {
             return Some(fault);
@@ -395,7 +396,7 @@ impl JailSpec {
     }
 }
 
-/// Whether a path is none that the box could be told: relative, or with `..` in it.
+/// Returns whether a path cannot be used in a sandbox: relative, or with `..` in it.
 fn is_unusable_path(path: &Path) -> bool {
     !path.is_absolute() || path.components().any(|c| matches!(c, Component::ParentDir))
 }

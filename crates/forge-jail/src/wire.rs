@@ -1,6 +1,6 @@
-//! The protocol between a [`crate::Jail`] and its init: JSON messages over a `SOCK_SEQPACKET` socket pair, one
-//! message per packet, descriptors passed beside them. A message that does not fit a packet travels in a memory
-//! file. Output of commands never goes over this socket, so it can never pose as an answer.
+//! The protocol between a [`crate::Jail`] and its init: JSON messages over a `SOCK_SEQPACKET` socket pair, one message
+//! per packet, with descriptors passed alongside. A message that does not fit a packet travels in a memory file.
+//! Command output never uses this socket, so it cannot pose as a reply.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -32,7 +32,7 @@ const MAX_FDS: usize = 4;
 pub struct RawBytes(pub Vec<u8>);
 
 impl RawBytes {
-    /// The bytes as a path.
+    /// Returns the bytes as a path.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
@@ -105,110 +105,110 @@ impl<'de> Deserialize<'de> for RawBytes {
     }
 }
 
-/// What is asked of the init. Paths are relative to the workspace.
+/// A request to the init. Paths are relative to the workspace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum JailRequest {
-    /// Start a command; the write ends for stdout and stderr are passed beside the message.
+    /// Start a command; the write ends for stdout and stderr are passed with the message.
     Exec(JailCommand),
     /// Kill the command started by an earlier request.
     Cancel {
         /// The id that [`crate::Jail::submit`] returned for it.
         target: u64,
     },
-    /// Open a regular file for reading; the descriptor comes back beside [`Reply::Opened`].
+    /// Open a regular file for reading; the descriptor is passed with [`JailReply::Opened`].
     OpenRead {
-        /// Which file.
+        /// The file.
         path: RawBytes,
     },
-    /// Look at a path.
+    /// Describe a path.
     Stat {
-        /// Which path.
+        /// The path.
         path: RawBytes,
-        /// What to do when the last part is a symbolic link.
+        /// The treatment of a symbolic link as the last part.
         links: FinalSymlink,
     },
-    /// Make a temporary file beside `path`; a descriptor for writing comes back.
+    /// Create a temporary file next to `path`; a descriptor for writing is returned.
     CreateTemp {
-        /// The file it is going to become. Links are followed; the target must be inside.
+        /// The file that it will replace. Links are followed; the target must be inside the workspace.
         path: RawBytes,
-        /// Permission bits for a new file; a file that exists keeps its own.
+        /// Permission bits for a new file; an existing file keeps its own.
         mode: u32,
     },
-    /// Move a temporary file to its place.
+    /// Move a temporary file to its destination.
     CommitTemp {
-        /// From [`Reply::Temp`].
+        /// The token from [`JailReply::Temp`].
         token: u64,
         /// Whether an existing file may be replaced.
         replace: ReplaceExisting,
-        /// Whether the file and its folder are synced first.
+        /// Whether the file and its directory are synced first.
         sync: SyncToDisk,
     },
-    /// Throw a temporary file away.
+    /// Discard a temporary file.
     AbortTemp {
-        /// From [`Reply::Temp`].
+        /// The token from [`JailReply::Temp`].
         token: u64,
     },
-    /// Make a folder and those above it.
+    /// Create a directory and its parents.
     MakeDirs {
-        /// Which folder.
+        /// The directory.
         path: RawBytes,
     },
     /// Remove a path; a symbolic link itself, never its target.
     Remove {
-        /// Which path.
+        /// The path.
         path: RawBytes,
-        /// How much.
+        /// The extent of the removal.
         what: RemovalScope,
     },
-    /// Move a path to another name inside the workspace.
+    /// Rename a path within the workspace.
     Rename {
-        /// From where.
+        /// The current path.
         from: RawBytes,
-        /// To where.
+        /// The new path.
         to: RawBytes,
         /// Whether an existing file may be replaced.
         replace: ReplaceExisting,
     },
-    /// Stop every process of the box. Answered with [`Reply::Done`] when all stand still; with
-    /// [`FaultKind::Os`] (`EBUSY`) when one cannot be stopped, all go on then. Time limits of commands run on.
+    /// Stop every process of the sandbox. The reply is [`JailReply::Done`] once all are stopped, or [`FaultKind::Os`]
+    /// (`EBUSY`) if one cannot be stopped, in which case all continue. Time limits of commands keep running.
     Freeze,
-    /// Let the processes go on that [`Request::Freeze`] stopped.
+    /// Resume the processes that [`JailRequest::Freeze`] stopped.
     Thaw,
-    /// Answered with [`Reply::Done`].
+    /// Reply with [`JailReply::Done`].
     Ping,
-    /// Kill everything and end.
+    /// Kill everything and exit.
     Shutdown,
 }
 
-/// A command to run in the box.
+/// A command to run in the sandbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JailCommand {
-    /// What is executed, if not the first of `argv`.
+    /// The program to execute, if not the first element of `argv`.
     pub program: Option<RawBytes>,
     /// Name and arguments. A program without a slash is looked up in the command's own `PATH`.
     pub argv: Vec<RawBytes>,
-    /// Working folder, relative to the workspace; empty is the workspace itself.
+    /// Working directory, relative to the workspace; empty means the workspace itself.
     pub cwd: RawBytes,
-    /// Variables set on top of the box's environment.
+    /// Variables set on top of the sandbox's environment.
     pub env: Vec<(RawBytes, RawBytes)>,
-    /// After this many milliseconds the command is ended (TERM, a short grace, KILL).
+    /// Time limit in milliseconds, after which the command is ended (TERM, a short grace period, KILL).
     pub timeout_ms: Option<u64>,
-    /// What happens to processes the command leaves behind.
+    /// The fate of processes that outlive the command.
     pub background: BackgroundProcesses,
-    /// Programs that it may execute beside those of [`crate::JailSpec::programs`].
+    /// Programs that it may execute in addition to [`crate::JailSpec::programs`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<RawBytes>,
 }
 
-/// What happens to processes a command leaves behind.
+/// The fate of processes that outlive their command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackgroundProcesses {
-    /// They are killed when the command ends.
+    /// The processes are killed when the command ends.
     #[default]
     Kill,
-    /// They live until the box closes (development servers).
+    /// The processes live until the sandbox closes (development servers).
     LeaveRunning,
 }
 
@@ -222,17 +222,17 @@ pub enum FinalSymlink {
     NoFollow,
 }
 
-/// Whether something that exists may be replaced.
+/// Whether an existing file may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplaceExisting {
-    /// It is replaced in one step.
+    /// The file is replaced atomically.
     Yes,
     /// The request fails with [`FaultKind::Exists`].
     No,
 }
 
-/// Whether a change is on disk before it is answered.
+/// Whether a change is on disk before the reply is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncToDisk {
@@ -242,19 +242,19 @@ pub enum SyncToDisk {
     No,
 }
 
-/// How much [`Request::Remove`] takes away.
+/// The extent of a [`JailRequest::Remove`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RemovalScope {
     /// One file or link.
     File,
-    /// One empty folder.
+    /// One empty directory.
     EmptyDir,
-    /// A folder with everything below it.
+    /// A directory with everything below it.
     Tree,
 }
 
-/// What the init answers.
+/// A reply of the init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum JailReply {
@@ -262,35 +262,35 @@ pub enum JailReply {
     Ended(ExecOutcome),
     /// A command could not be started.
     NotStarted(StartFault),
-    /// A file was opened; its descriptor is beside the message.
+    /// A file was opened; its descriptor is passed with the message.
     Opened {
-        /// What was opened.
+        /// The description of the file.
         stat: FileStat,
     },
-    /// What a path is.
+    /// A description of a path.
     Stat {
-        /// Its description.
+        /// The description.
         stat: FileStat,
     },
-    /// A temporary file was made; its descriptor is beside the message.
+    /// A temporary file was created; its descriptor is passed with the message.
     Temp {
-        /// Names it in the requests that follow.
+        /// The token that identifies it in later requests.
         token: u64,
-        /// What stands at the destination now.
+        /// The file that now exists at the destination.
         before: Option<FileStat>,
     },
-    /// Done.
+    /// The request succeeded.
     Done,
-    /// Refused or failed.
+    /// The request was refused or failed.
     Failed(FileFault),
 }
 
-/// How a command ended and what it used.
+/// The end of a command and the resources it used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecOutcome {
-    /// Why it ended.
+    /// The reason for the end.
     pub end: ExecEnd,
-    /// Whether the memory limit killed it or one of its processes.
+    /// Whether the memory limit killed the command or one of its processes.
     pub oom: bool,
     /// CPU time in user mode, of the command and the children it waited for, in microseconds.
     pub user_us: u64,
@@ -298,33 +298,33 @@ pub struct ExecOutcome {
     pub system_us: u64,
     /// Largest resident size of one of its processes, in KiB.
     pub max_rss_kib: u64,
-    /// The most memory it took at once, in bytes: what the box used at most while it ran above what the box used
-    /// before, where control groups count it, else the largest resident size. Of commands side by side each counts
-    /// the others too.
+    /// Peak memory of the command, in bytes: the sandbox's peak during the command minus its usage at the start where
+    /// control groups count it, else the largest resident size. Commands that run concurrently count each other's
+    /// memory too.
     #[serde(default)]
     pub peak_memory_bytes: u64,
 }
 
-/// Why a command ended.
+/// The reason why a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecEnd {
-    /// It returned this code.
+    /// The command exited with this code.
     Exited(i32),
-    /// This signal killed it.
+    /// The command was killed by this signal.
     Signaled(i32),
-    /// Its time was up.
+    /// The command exceeded its time limit.
     TimedOut,
-    /// [`Request::Cancel`] ended it.
+    /// The command was ended by [`JailRequest::Cancel`].
     Cancelled,
 }
 
-/// Why a command could not be started.
+/// The reason why a command could not be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFault {
-    /// The program or folder it was about.
+    /// The program or directory concerned.
     pub what: RawBytes,
-    /// The error number of the kernel.
+    /// The kernel's error number.
     pub errno: i32,
 }
 
@@ -334,13 +334,13 @@ impl fmt::Display for StartFault {
     }
 }
 
-/// What a path is.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JailFileKind {
     /// A regular file.
     File,
-    /// A folder.
+    /// A directory.
     Dir,
     /// A symbolic link.
     Symlink,
@@ -368,7 +368,7 @@ impl fmt::Display for JailFileKind {
 /// The description of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStat {
-    /// What it is.
+    /// The kind of the file.
     pub kind: JailFileKind,
     /// Size in bytes.
     pub size: u64,
@@ -383,39 +383,39 @@ pub struct FileStat {
 /// A file operation that was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFault {
-    /// The path as it was asked for.
+    /// The path as requested.
     pub path: RawBytes,
-    /// What is wrong.
+    /// The kind of fault.
     pub kind: FaultKind,
 }
 
-/// What is wrong with a file operation.
+/// The kind of a fault in a file operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// Nothing there.
+    /// The path was not found.
     NotFound,
-    /// Not allowed: permissions or a mask.
+    /// Not allowed: permissions or a masked file.
     Denied,
     /// The path leaves the workspace.
     Outside,
-    /// Written to, it would change git's own data.
+    /// A write to the path would change git's own data.
     GitData,
     /// A symbolic link that points to nothing.
     Dangling,
     /// Too many symbolic links.
     Loop,
-    /// A part of the path is no folder.
+    /// A part of the path is not a directory.
     NotDir,
-    /// Something exists there.
+    /// The path already exists.
     Exists,
-    /// The folder is not empty.
+    /// The directory is not empty.
     NotEmpty,
     /// Not a regular file.
     NotRegular(JailFileKind),
-    /// No token of this number.
+    /// No temporary file has this token.
     NoSuchTemp,
-    /// Empty, holds a NUL, or is too long.
+    /// The path is empty, contains a NUL, or is too long.
     BadPath,
     /// The disk or quota is full.
     Full,
@@ -445,18 +445,18 @@ impl fmt::Display for FileFault {
     }
 }
 
-/// Where the kernel keeps its notes about an overlay: in which attributes of the files in the upper layer.
+/// The extended attributes of the upper layer in which the kernel keeps an overlay's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverlayAttributes {
-    /// `trusted.overlay.*`: mounted by root, renamed folders carry a redirect.
+    /// `trusted.overlay.*`: mounted by root; renamed directories carry a redirect.
     Trusted,
-    /// `user.overlay.*`: mounted in a user namespace, folders of the source are not renamed but copied.
+    /// `user.overlay.*`: mounted in a user namespace; directories of the source are copied instead of renamed.
     User,
 }
 
 impl OverlayAttributes {
-    /// How the attributes' names begin.
+    /// Returns the prefix of the attributes' names.
     #[must_use]
     pub const fn xattr_prefix(self) -> &'static str {
         match self {
@@ -466,48 +466,48 @@ impl OverlayAttributes {
     }
 }
 
-/// What the init says while the box is being built.
+/// A message of the init while the sandbox is being built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "start")]
 pub(crate) enum StartupMessage {
-    /// The init exists; its process id as the caller sees it.
+    /// The init exists; `pid` is its process id as the caller sees it.
     Pid {
         /// The process id.
         pid: i32,
     },
-    /// The box stands; the listener is beside the message if one was asked for.
+    /// The sandbox is ready; the listener is passed with the message if one was requested.
     Ready {
-        /// What is in force.
+        /// The layers in force.
         layers: Vec<LayerReport>,
-        /// Which attributes the overlays have, if there are any.
+        /// The attributes that the overlays use, if there are any.
         overlay: Option<OverlayAttributes>,
-        /// What a person should know about the box, in words.
+        /// Warnings about the sandbox, as text for the user.
         warnings: Vec<String>,
     },
-    /// What all boxes have in common stands; the rest waits to be told.
+    /// The parts common to all sandboxes are ready; the init waits for the specification.
     BaseReady,
-    /// The init was told to go into control groups.
+    /// The init was told to join its control groups.
     Joined {
-        /// Whether it is in all of them.
+        /// Whether it has joined all of them.
         joined: bool,
     },
     /// A step failed.
     Failed {
-        /// What the failure means.
+        /// The meaning of the failure.
         about: FailureCause,
-        /// What was being done.
+        /// The step that failed.
         step: String,
-        /// The error number of the kernel.
+        /// The kernel's error number.
         errno: i32,
     },
 }
 
-/// A message with its number; replies carry the number of their request.
+/// A message with its number; a reply carries the number of its request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct WireFrame<T> {
     /// The request's number.
     pub(crate) id: u64,
-    /// What is said.
+    /// The message.
     pub(crate) body: T,
 }
 
@@ -554,7 +554,7 @@ pub(crate) fn receive_message<T: for<'de> Deserialize<'de>>(
             rustix::net::recvmsg(from, pieces, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
         })
     };
-    // An end that closes with messages unread shows as a reset, once, before what it had sent itself can be read.
+    // A peer that closes with unread messages causes one ECONNRESET before the messages it sent can be read.
     let got = match receive() {
         Err(rustix::io::Errno::CONNRESET) => receive(),
         other => other,
@@ -581,7 +581,7 @@ pub(crate) fn receive_message<T: for<'de> Deserialize<'de>>(
     }
 }
 
-/// A memory file with `bytes` in it, positioned at its start.
+/// Creates a memory file that contains `bytes`, positioned at its start.
 pub(crate) fn create_memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create("forge-message", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = File::from(fd);
@@ -590,7 +590,7 @@ pub(crate) fn create_memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// All that stands in a memory file, up to the largest message.
+/// Reads the contents of a memory file, up to the largest message.
 pub(crate) fn read_memory_file(file: File) -> io::Result<Vec<u8>> {
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
     let mut bytes = Vec::new();

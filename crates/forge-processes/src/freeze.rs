@@ -1,4 +1,4 @@
-//! Stopping every process of the box for a moment, so that a snapshot sees no half-done work.
+//! Stopping every process of the sandbox for a moment, so that a snapshot contains no half-done work.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,28 +8,29 @@ use rustix::event::{Timespec, poll};
 use crate::watch::{self, process_ids};
 use forge_sys as sys;
 
-/// Longer than this no process takes to stop, unless it hangs in the kernel.
+/// Time within which every process stops, unless it hangs in the kernel.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two looks, in nanoseconds.
+/// Time between two checks, in nanoseconds.
 const STOP_POLL_NS: i64 = 200_000;
-/// A process that waits for its `vfork` child never stops while the child does. Seen so often in a row, it is one.
+/// Number of consecutive checks after which a blocked process is taken for one that waits for its `vfork` child: it
+/// never stops while the child does.
 const MAX_BLOCKED_POLLS: u32 = 50;
 
-/// The box while it stands still.
+/// The processes of a frozen sandbox.
 #[derive(Debug, Default)]
 pub struct StoppedProcesses {
-    /// Processes that had been stopped before, by somebody inside: they stay so.
+    /// Processes that were already stopped from inside: they stay stopped.
     before: Vec<i32>,
 }
 
-/// Stops every process but the init; `None` when one could not be stopped, all go on then.
+/// Stops every process but the init; `None` when one could not be stopped, in which case all are resumed.
 pub fn freeze_processes() -> Option<StoppedProcesses> {
     let before = process_ids().filter(|pid| is_stopped(*pid)).collect();
     let frozen = StoppedProcesses { before };
     let limit = Instant::now() + STOP_TIMEOUT;
     let mut waits = 0;
     loop {
-        // Again each time: what was being forked at the first signal gets the next.
+        // Repeated each time: a process being forked at the first signal gets the next one.
         sys::kill(-1, libc::SIGSTOP);
         let states: Vec<ProcessState> = process_ids().map(process_state).collect();
         if states.iter().all(|s| *s == ProcessState::Still) {
@@ -48,7 +49,7 @@ pub fn freeze_processes() -> Option<StoppedProcesses> {
 }
 
 impl StoppedProcesses {
-    /// Lets everything go on that ran before.
+    /// Resumes every process that was running before.
     pub fn thaw(self) {
         for pid in process_ids().filter(|pid| !self.before.contains(pid)) {
             sys::kill(pid, libc::SIGCONT);
@@ -60,18 +61,18 @@ impl StoppedProcesses {
 enum ProcessState {
     /// Stopped, or dead.
     Still,
-    /// Waits in the kernel for something that no signal interrupts.
+    /// The process waits in the kernel for something that no signal interrupts.
     Waits,
-    /// Can still do something.
+    /// The process can still act.
     Runs,
 }
 
-/// Whether a process is stopped, or dead.
+/// Returns whether a process is stopped or dead.
 pub fn is_stopped(pid: i32) -> bool {
     process_state(pid) == ProcessState::Still
 }
 
-/// The state of a process is that of its liveliest thread.
+/// Returns the state of a process, which is that of its most active thread.
 fn process_state(pid: i32) -> ProcessState {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let states = threads.filter_map(|thread| {

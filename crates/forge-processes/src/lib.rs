@@ -1,9 +1,9 @@
-//! Processes of a sandbox, as its init sees them in `/proc`: what memory they hold, which command each belongs to, and
-//! how all of them are stopped or killed.
+//! Processes of a sandbox, as its init sees them in `/proc`: the memory they hold, the command each belongs to, and how
+//! to stop or kill them all.
 //!
-//! The memory of a sandbox is summed here where no control group counts it: what is mapped, and what processes hold
+//! Where no control group counts the sandbox's memory, it is summed here: mapped memory, and memory that processes hold
 //! without mapping it (memory files, sockets, pipes, System V objects). This crate knows nothing of how a sandbox is
-//! made. It reads `/proc` as bytes, because names are chosen by the processes themselves.
+//! built. It reads `/proc` as bytes, because processes choose their own names.
 
 pub mod freeze;
 pub mod memory_usage;

@@ -1,8 +1,8 @@
-//! What the processes of a box hold, as far as /proc tells: their own memory, and what the kernel keeps for their
+//! Memory of a sandbox's processes, as far as /proc reports it: their own memory, and the kernel memory for their
 //! descriptors.
 //!
-//! Everything in /proc is read as bytes: programs choose their names. What stands in no process and no descriptor is
-//! bounded elsewhere ([`super::share`]) or not at all; docs/sandbox.md lists it.
+//! Everything in /proc is read as bytes: programs choose their names. Memory that belongs to no process and no
+//! descriptor is limited elsewhere (see [`crate::objects`]) or not at all; docs/sandbox.md lists it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -14,20 +14,20 @@ use std::path::{Path, PathBuf};
 use crate::sockets::SocketDiag;
 use crate::watch::{first_number, process_ids, process_mark};
 
-/// A pipe that was filled, and one that was made when the user had very many.
+/// Size of a full pipe, and of one created when the user had very many.
 const PIPE_BYTES: u64 = 64 << 10;
 const SMALL_PIPE_BYTES: u64 = 8 << 10;
-/// How many pipes of a user have the full size (`fs.pipe-user-pages-soft`).
+/// Number of a user's pipes that have the full size (`fs.pipe-user-pages-soft`).
 const MAX_FULL_PIPES: u64 = 1024;
-/// What the kernel keeps for a thread: its stack and its tables.
+/// Kernel memory for a thread: its stack and its tables.
 const THREAD_BYTES: u64 = 32 << 10;
-/// One descriptor that a set of descriptors waits for.
+/// Kernel memory for one descriptor that an epoll set watches.
 const WATCH_BYTES: u64 = 256;
-/// Descriptors for which the kernel keeps more than a little, by how their links begin.
+/// Descriptors that cost more than a little kernel memory, by the prefix of their links.
 const COSTLY_DESCRIPTORS: &[(&[u8], u64)] =
     &[(b"anon_inode:inotify", 1 << 20), (b"/dev/ptmx", 128 << 10), (b"/dev/pts/", 128 << 10)];
 
-/// What one look found.
+/// The result of one measurement.
 #[derive(Debug, Default)]
 pub struct MemoryUsage {
     processes: Vec<ProcessUsage>,
@@ -36,40 +36,40 @@ pub struct MemoryUsage {
     pipes: HashMap<(u64, u64), Option<u64>>,
     /// Sockets by inode.
     sockets: HashMap<u64, Option<u64>>,
-    /// In sockets, and for descriptors of other kinds.
+    /// Bytes in sockets, and for descriptors of other kinds.
     elsewhere: Vec<(Option<u64>, u64)>,
-    /// Processes whose descriptors could not be seen.
+    /// Processes with unreadable descriptors.
     pub hidden: Vec<i32>,
 }
 
-/// One process in the box.
+/// One process of the sandbox.
 #[derive(Debug)]
 struct ProcessUsage {
     mark: Option<u64>,
-    /// Where its memory is described: a thread's place if the first one is dead.
+    /// The directory that describes its memory: that of another thread if the first one is dead.
     proc_dir: PathBuf,
-    /// Of itself alone as far as it knows: another one can still have the same pages after a fork.
+    /// Private memory; after a fork another process may still have the same pages.
     anonymous: u64,
-    /// In memory that several processes may map.
+    /// Memory that several processes may map.
     shared: u64,
-    /// What the kernel keeps for it, what it keeps the kernel from taking back, what was put on a disk.
+    /// Kernel memory for the process, memory locked by it, and its swapped memory.
     kernel_bytes: u64,
 }
 
-/// Bytes by command; those that no command can be named for are under `None`.
+/// Bytes by command; those of no known command are under `None`.
 pub type BytesByCommand = HashMap<Option<u64>, u64>;
 
-/// What is held, with what several processes share counted once.
+/// The memory in use, with memory that several processes share counted once.
 #[derive(Debug, Default)]
 pub struct ExactUsage {
-    /// By command.
+    /// The bytes of each command.
     pub shares: BytesByCommand,
-    /// Of all of it, bytes in shared memory and memory files.
+    /// The part of the total in shared memory and memory files, in bytes.
     pub shared: u64,
 }
 
 impl MemoryUsage {
-    /// Looks at everything once.
+    /// Measures all processes once.
     pub fn measure(sockets: Option<&SocketDiag>) -> Self {
         let mut held = Self::default();
         for pid in process_ids() {
@@ -102,7 +102,7 @@ impl MemoryUsage {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                // One that is just ending looks the same; it has no memory any more.
+                // A process that is just exiting looks the same; it has no memory any more.
                 if living_thread(pid).is_some() {
                     self.hidden.push(pid);
                 }
@@ -128,7 +128,7 @@ impl MemoryUsage {
         } else if let Some((_, bytes)) = COSTLY_DESCRIPTORS.iter().find(|(kind, _)| link.starts_with(kind)) {
             self.elsewhere.push((mark, *bytes));
         } else if link.starts_with(b"/") && !link.starts_with(b"/dev/") || link.starts_with(b"/dev/shm/") {
-            // A file that only memory holds, or a pipe with a name.
+            // A memory file, or a named pipe.
             let Ok(meta) = fs::metadata(path) else { return };
             let key = (meta.dev(), meta.ino());
             if link.starts_with(b"/memfd:") {
@@ -139,13 +139,13 @@ impl MemoryUsage {
         }
     }
 
-    /// At most so much: what several processes share counts in each of them, and memory files besides.
+    /// Returns an upper bound: shared memory counts in each of its processes, and memory files count in addition.
     pub fn upper_bound_bytes(&self) -> u64 {
         let processes = self.processes.iter().map(|p| p.anonymous + p.shared + p.kernel_bytes).sum::<u64>();
         processes + self.descriptor_bytes().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
-    /// What each command holds; what several processes share is counted in parts. This walks page tables.
+    /// Returns the memory of each command; shared memory is divided among its processes. This walks page tables.
     pub fn measure_exactly(&self) -> ExactUsage {
         let mut shares = BytesByCommand::new();
         let mut total_shared: u64 = self.files.values().map(|(bytes, _)| *bytes).sum();
@@ -155,7 +155,7 @@ impl MemoryUsage {
             let (own, shared) = match rollup {
                 Some(text) => {
                     let shared = kib_field_bytes(&text, "Pss_Shmem:");
-                    // Mapped memory files are counted by their descriptors, if anybody has them open.
+                    // Mapped memory files are counted by their descriptors, if a process has them open.
                     let twice = if shared > 0 && !self.files.is_empty() {
                         self.mapped_file_bytes(process)
                     } else {
@@ -174,17 +174,17 @@ impl MemoryUsage {
         ExactUsage { shares, shared: total_shared }
     }
 
-    /// Directories of `/proc` that describe the memory of each process, with its command.
+    /// Returns the directories of `/proc` that describe the memory of each process, with its command.
     pub fn proc_dirs(&self) -> impl Iterator<Item = (&Path, Option<u64>)> {
         self.processes.iter().map(|process| (process.proc_dir.as_path(), process.mark))
     }
 
-    /// Inodes of the memory files that a process has open.
+    /// Returns the inodes of the memory files that processes have open.
     pub fn open_files(&self) -> impl Iterator<Item = u64> + '_ {
         self.files.keys().map(|(_, inode)| *inode)
     }
 
-    /// What the kernel keeps for descriptors, with the command of one process that has each.
+    /// Returns the kernel memory for descriptors, each with the command of one process that has it open.
     fn descriptor_bytes(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
         let pipes = self
             .pipes
@@ -195,14 +195,14 @@ impl MemoryUsage {
         files.chain(pipes).chain(self.elsewhere.iter().copied())
     }
 
-    /// How much of the memory files that are open somewhere a process has mapped, in its parts.
+    /// Returns the process's proportional share of the mapped memory files that are also open somewhere.
     fn mapped_file_bytes(&self, process: &ProcessUsage) -> u64 {
         let text = fs::read(process.proc_dir.join("smaps")).unwrap_or_default();
         let open: HashSet<u64> = self.files.keys().map(|(_, inode)| *inode).collect();
         let (mut counts, mut bytes) = (false, 0);
         for line in text.split(|byte| *byte == b'\n') {
             if line.first().is_some_and(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte)) {
-                // Range, rights, offset, device, inode, name.
+                // Range, permissions, offset, device, inode, name.
                 let inode = line.split(|byte| *byte == b' ').nth(4).and_then(first_number);
                 let file = line.windows(7).any(|part| part == b"/memfd:");
                 counts = file && inode.is_some_and(|inode| open.contains(&inode));
@@ -214,7 +214,7 @@ impl MemoryUsage {
     }
 }
 
-/// A thread of a process that has memory, and its status: the first thread can be dead while others live.
+/// Finds a thread of a process that has memory, and its status: the first thread can be dead while others live.
 fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
     let status = |place: &Path| {
         let text = fs::read(place.join("status")).ok()?;
@@ -228,13 +228,13 @@ fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
     threads.into_iter().find_map(|thread| status(&thread).map(|text| (thread, text)))
 }
 
-/// The number after a name at the beginning of a line.
+/// Returns the number after a name at the beginning of a line.
 pub(crate) fn field_value(text: &[u8], name: &str) -> Option<u64> {
     let lines = text.split(|byte| *byte == b'\n');
     lines.filter_map(|line| line.strip_prefix(name.as_bytes())).find_map(first_number)
 }
 
-/// A field that is given in kB, in bytes.
+/// Returns a field given in kB, in bytes.
 pub(crate) fn kib_field_bytes(text: &[u8], name: &str) -> u64 {
     field_value(text, name).unwrap_or(0) * 1024
 }

@@ -1,28 +1,28 @@
-//! System V objects of the box: they belong to no process and stay when their maker ends. Where the kernel lets nobody
-//! bound them ([`super::share`]), those above the box's share are removed.
+//! System V objects of the sandbox: they belong to no process and outlive their creator. Where the kernel does not let
+//! the sandbox's user limit them, those above the sandbox's share are removed.
 
 use std::fs;
 
 use crate::watch::first_number;
 use forge_sys as sys;
 
-/// One part in so many of the box's memory may stand in such objects.
+/// Divisor of the sandbox's memory that gives the share of such objects.
 pub const MEMORY_SHARE_DIVISOR: u64 = 4;
-/// What the kernel keeps for an object, a semaphore and a message, beside what is in it.
+/// Kernel memory for an object, a semaphore and a message, in addition to the contents.
 const OBJECT_BYTES: u64 = 256;
 const SEMAPHORE_BYTES: u64 = 64;
 const MESSAGE_BYTES: u64 = 64;
 
-/// Whose System V objects are seen.
+/// The System V objects that are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectScope {
-    /// Those of the sandbox alone.
+    /// Only those of the sandbox.
     Own,
-    /// Those of others as well: not to be touched.
+    /// Those of other users as well; they must not be removed.
     Shared,
 }
 
-/// One object.
+/// A System V object.
 #[derive(Debug, PartialEq, Eq)]
 struct IpcObject {
     kind: IpcObjectKind,
@@ -30,17 +30,17 @@ struct IpcObject {
     bytes: u64,
 }
 
-/// Its kind.
+/// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IpcObjectKind {
-    /// Shared memory that no process has attached; what is attached counts in its processes.
+    /// Shared memory that no process has attached; attached memory counts in its processes.
     Segment,
     Queue,
     Semaphores,
 }
 
-/// Removes the largest objects until the others fit into the share of a box with so much memory; gives what is left, in
-/// bytes.
+/// Removes the largest objects until the others fit into the share of a sandbox with this much memory; returns the
+/// remaining bytes.
 pub fn trim_to_share(memory_bytes: u64) -> u64 {
     let mut all = list_objects();
     let mut total: u64 = all.iter().map(|object| object.bytes).sum();
@@ -64,7 +64,7 @@ pub fn trim_to_share(memory_bytes: u64) -> u64 {
     total
 }
 
-/// Ids of the segments that processes have attached, each with the bytes that are in it, in memory or swapped.
+/// Returns the ids of attached segments, each with its bytes in memory or swap.
 pub fn attached_segments() -> Vec<(u64, u64)> {
     let text = fs::read("/proc/sysvipc/shm").unwrap_or_default();
     parse_rows(&text, |number| {
@@ -81,7 +81,7 @@ fn list_objects() -> Vec<IpcObject> {
     all
 }
 
-/// The objects of a list of the kernel.
+/// Parses the objects in a list of the kernel.
 fn parse_objects(text: &[u8], kind: IpcObjectKind) -> Vec<IpcObject> {
     parse_rows(text, |number| {
         let (id, bytes) = match kind {
@@ -96,7 +96,7 @@ fn parse_objects(text: &[u8], kind: IpcObjectKind) -> Vec<IpcObject> {
     })
 }
 
-/// Reads the rows of a list of the kernel, whose first line names the columns; `read` asks for a column by its name.
+/// Reads the rows of a kernel list with column names in its first line; `read` gets a function that looks up a column.
 fn parse_rows<T>(text: &[u8], read: impl Fn(&dyn Fn(&[u8]) -> Option<u64>) -> Option<T>) -> Vec<T> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let names: Vec<&[u8]> = split_columns(lines.next().unwrap_or_default()).collect();

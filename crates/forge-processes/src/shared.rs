@@ -1,10 +1,11 @@
 //! Shared memory that is in no page table: written by a process that has ended, or dropped with `MADV_DONTNEED`, while
-//! another process still maps it, or in a memory file that waits in a socket.
+//! another process still maps it, or in a memory file in transit through a socket.
 //!
-//! No process reports such pages, and the size of an anonymous shared mapping is shown to nobody without privileges. Two
-//! things are: how far each mapping reaches (`/proc/PID/maps`), and how much shared memory the whole machine uses
-//! (`/proc/meminfo`). The smaller of what is mapped and of what the machine gained since the sandbox began, without what
-//! is counted already, is what the sandbox can hide. Other programs' gains count only against a sandbox that maps as much.
+//! No process reports such pages, and the size of an anonymous shared mapping is not visible without privileges. Two
+//! values are: the extent of each mapping (`/proc/PID/maps`), and the shared memory of the whole machine
+//! (`/proc/meminfo`). The smaller of the mapped memory and the machine's gain since the sandbox started, minus the
+//! memory already counted, is what the sandbox can hide. Gains of other programs count only against a sandbox that maps
+//! as much.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,9 +17,9 @@ use rustix::fs::{MemfdFlags, major, minor};
 use crate::memory_usage::{MemoryUsage, field_value, kib_field_bytes};
 use crate::objects::{self, ObjectScope};
 
-/// Gains below this part of the sandbox's memory are not looked into: reading all maps costs more than it tells.
+/// Divisor of the sandbox's memory that gives the gain below which maps are not read: reading them all costs too much.
 const IGNORED_GAIN_DIVISOR: u64 = 4;
-/// File systems in memory that have sizes of their own.
+/// In-memory file systems with a size limit of their own.
 const TMPFS_DIRECTORIES: &[&str] = &["/tmp", "/dev/shm"];
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
@@ -27,32 +28,32 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 pub struct SharedMemoryCounter {
     /// The device of the kernel's own file system for shared memory, as maps spell it.
     device: Option<Vec<u8>>,
-    /// The least that everything else on the machine used so far, in bytes.
+    /// The least memory that the rest of the machine has used so far, in bytes.
     floor_bytes: u64,
-    /// How far each file in memory was mapped at most, by inode, with the command of a process that maps it.
+    /// The largest mapped extent of each file in memory, by inode, with the command of a process that maps it.
     extents: HashMap<u64, MappedExtent>,
 }
 
-/// One file in memory that is mapped.
+/// A mapped file in memory.
 #[derive(Debug, Clone, Copy)]
 struct MappedExtent {
     bytes: u64,
     mark: Option<u64>,
 }
 
-/// What may be hidden.
+/// An upper bound of the hidden memory.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct HiddenMemory {
-    /// Gained by the machine, in bytes; what the sandbox reports of its own is part of it.
+    /// The machine's gain, in bytes; the memory that the sandbox itself reports is part of it.
     pub gained_bytes: u64,
-    /// Mapped in the sandbox, or on its way between processes, at most; in bytes.
+    /// The memory mapped in the sandbox, or in transit between processes, at most; in bytes.
     pub mapped_bytes: u64,
     /// The command that maps most.
     pub mark: Option<u64>,
 }
 
 impl HiddenMemory {
-    /// Bytes that are hidden at most, where the sandbox reports so much shared memory.
+    /// Returns the hidden bytes, at most, if the sandbox reports this much shared memory.
     pub fn bytes_beyond(&self, reported_bytes: u64) -> u64 {
         self.mapped_bytes.min(self.gained_bytes.saturating_sub(reported_bytes))
     }
@@ -64,7 +65,7 @@ impl SharedMemoryCounter {
         Self { device: anonymous_device(), floor_bytes: used_elsewhere(), extents: HashMap::new() }
     }
 
-    /// Looks at what the machine gained and, if that is enough to matter, at everything that is mapped.
+    /// Measures the machine's gain and, if it is large enough to matter, all mappings.
     pub fn measure(&mut self, held: &MemoryUsage, limit_bytes: u64, objects: ObjectScope) -> HiddenMemory {
         let used = used_elsewhere();
         self.floor_bytes = self.floor_bytes.min(used);
@@ -75,10 +76,11 @@ impl SharedMemoryCounter {
         }
         let mut found = HashMap::new();
         for (directory, mark) in held.proc_dirs() {
-            // Several threads, one map: `place` is of one of them.
+            // All threads share one map: `directory` is that of one of them.
             add_extents(&fs::read(directory.join("maps")).unwrap_or_default(), device, mark, &mut found);
         }
-        // What is open is counted whole by its descriptor, and the kernel lists System V segments with what is in them.
+        // Open files are counted whole by their descriptors, and the kernel lists System V segments with their
+        // contents.
         for inode in held.open_files() {
             found.remove(&inode);
         }
@@ -96,7 +98,7 @@ impl SharedMemoryCounter {
         if let Some(mark) =
             held.proc_dirs().find_map(|(directory, mark)| has_unreceived_fds(directory).then_some(mark))
         {
-            // What is on its way can be a memory file of any size.
+            // A descriptor in transit can be a memory file of any size.
             return HiddenMemory { gained_bytes, mapped_bytes: gained_bytes, mark };
         }
         HiddenMemory {
@@ -107,7 +109,7 @@ impl SharedMemoryCounter {
     }
 }
 
-/// Whether a socket of a process holds descriptors that nobody has received yet.
+/// Returns whether a socket of a process holds descriptors that no process has received yet.
 fn has_unreceived_fds(process: &Path) -> bool {
     let Ok(entries) = fs::read_dir(process.join("fd")) else { return false };
     entries.flatten().any(|entry| {
@@ -118,14 +120,14 @@ fn has_unreceived_fds(process: &Path) -> bool {
     })
 }
 
-/// The device of files in memory that have no name, as `MAJOR:MINOR` in hexadecimal digits.
+/// Returns the device of unnamed files in memory, as `MAJOR:MINOR` in hexadecimal digits.
 fn anonymous_device() -> Option<Vec<u8>> {
     let file = rustix::fs::memfd_create(c"forge-device", MemfdFlags::CLOEXEC).ok()?;
     let stat = rustix::fs::fstat(file.as_fd()).ok()?;
     Some(format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev)).into_bytes())
 }
 
-/// Shared memory and swap that the machine uses, without the sandbox's own `/tmp` and `/dev/shm`, in bytes.
+/// Returns the shared memory and swap used on the machine, without the sandbox's own `/tmp` and `/dev/shm`, in bytes.
 fn used_elsewhere() -> u64 {
     let text = fs::read("/proc/meminfo").unwrap_or_default();
     let swapped = kib_field_bytes(&text, "SwapTotal:").saturating_sub(kib_field_bytes(&text, "SwapFree:"));
@@ -142,10 +144,10 @@ fn tmpfs_bytes(path: &Path) -> u64 {
     stat.f_blocks.saturating_sub(stat.f_bfree) * positive(stat.f_bsize)
 }
 
-/// Adds how far the files of a device are mapped, by a `maps` file of /proc.
+/// Adds the extents to which the files of a device are mapped, from a `maps` file of /proc.
 fn add_extents(maps: &[u8], device: &[u8], mark: Option<u64>, found: &mut HashMap<u64, MappedExtent>) {
     for line in maps.split(|byte| *byte == b'\n') {
-        // Range, rights, offset, device, inode, name.
+        // Range, permissions, offset, device, inode, name.
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let range = fields.next().and_then(parse_range);
         let offset = fields.nth(1).and_then(parse_hex);

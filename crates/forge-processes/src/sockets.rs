@@ -1,5 +1,5 @@
-//! What waits in the sockets of a box: the kernel tells it over a socket of its own (sock_diag), which the init opens
-//! before its call filter forbids such sockets.
+//! Bytes queued in the sockets of a sandbox. The kernel reports them over a socket of its own kind (sock_diag), which
+//! the init opens before its system call filter forbids such sockets.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,38 +12,38 @@ const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP_REQUEST_FLAGS: u16 = 0x301;
 const NLMSG_HEADER_BYTES: usize = 16;
-/// Attributes of a unix socket: its peer, its queues' lengths, its memory.
+/// Attributes of a unix socket: its peer, its queue lengths, its memory.
 const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_RQLEN: u16 = 4;
 const UNIX_DIAG_MEMINFO: u16 = 5;
 /// The memory of an internet socket.
 const INET_DIAG_SKMEMINFO: u16 = 7;
-/// What the kernel may need for one byte that waits alone.
+/// Kernel memory that a single queued byte may need.
 const LONE_BYTE_COST_BYTES: u64 = 1024;
-/// At most so much waits in a socket whose sender is gone.
+/// Largest amount queued in a socket after its sender is gone.
 const MAX_ORPHANED_BYTES: u64 = 8 << 20;
-/// A queue of datagrams tells only the length of its first one.
+/// Size assumed for a queue of datagrams, which reports only the length of its first one.
 const MAX_DATAGRAM_QUEUE_BYTES: u64 = 4 << 20;
 /// Kind of a datagram socket.
 const SOCK_DGRAM: u8 = 2;
 
-/// The way to ask.
+/// A netlink socket for queries about sockets.
 #[derive(Debug)]
 pub struct SocketDiag {
     netlink: OwnedFd,
     network: SocketScope,
 }
 
-/// Whose sockets the kernel tells of.
+/// The sockets that the kernel reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketScope {
-    /// The box's alone.
+    /// Only those of the sandbox.
     Own,
-    /// Those of others as well.
+    /// Those of other users as well.
     Shared,
 }
 
-/// What the kernel said about one socket.
+/// The kernel's report about one socket.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SocketEntry {
     inode: u64,
@@ -51,7 +51,7 @@ struct SocketEntry {
 }
 
 impl SocketDiag {
-    /// Opens the way; `None` where the kernel has none.
+    /// Opens the netlink socket; `None` where the kernel lacks sock_diag.
     pub fn open(network: SocketScope) -> Option<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Some(rustix::net::netlink::SOCK_DIAG);
@@ -60,7 +60,8 @@ impl SocketDiag {
         Some(Self { netlink, network })
     }
 
-    /// Bytes that wait in sockets, by `of`, which says whose a socket with this inode is if a process has it open.
+    /// Returns the bytes queued in sockets, by command. `of` returns the command of the process that has the socket
+    /// with this inode open, if any.
     pub fn queued_bytes(&self, of: impl Fn(u64) -> Option<Option<u64>>) -> Vec<(Option<u64>, u64)> {
         let mut all = self.dump_sockets(&unix_request(), parse_unix).unwrap_or_default();
         for family in [libc::AF_INET, libc::AF_INET6] {
@@ -75,7 +76,7 @@ impl SocketDiag {
             .filter(|entry| entry.bytes > 0)
             .filter_map(|entry| match (of(entry.inode), self.network) {
                 (Some(mark), _) => Some((mark, entry.bytes)),
-                // On its way from one process to another, or not accepted yet.
+                // In transit between processes, or not accepted yet.
                 (None, SocketScope::Own) => Some((None, entry.bytes)),
                 (None, SocketScope::Shared) => None,
             })
@@ -106,7 +107,7 @@ impl SocketDiag {
     }
 }
 
-/// A request is its header and what is asked for.
+/// Builds a request from its header and body.
 fn netlink_request(body: &[u8]) -> Vec<u8> {
     let size = u32::try_from(NLMSG_HEADER_BYTES + body.len()).unwrap_or(0);
     let mut all = size.to_ne_bytes().to_vec();
@@ -117,7 +118,7 @@ fn netlink_request(body: &[u8]) -> Vec<u8> {
     all
 }
 
-/// All unix sockets in every state, with peer, queues and memory (`struct unix_diag_req`).
+/// Requests all unix sockets in every state, with peer, queues and memory (`struct unix_diag_req`).
 fn unix_request() -> Vec<u8> {
     const PEER_QUEUES_MEMORY: u32 = 0x4 | 0x10 | 0x20;
     let mut body = vec![1, 0, 0, 0];
@@ -127,7 +128,7 @@ fn unix_request() -> Vec<u8> {
     netlink_request(&body)
 }
 
-/// All sockets of a family and a protocol, with their memory (`struct inet_diag_req_v2`).
+/// Requests all sockets of a family and a protocol, with their memory (`struct inet_diag_req_v2`).
 fn internet_request(family: i32, protocol: i32) -> Vec<u8> {
     let byte = |number: i32| u8::try_from(number).unwrap_or(0);
     let mut body = vec![byte(family), byte(protocol), 1 << (INET_DIAG_SKMEMINFO - 1), 0];
@@ -136,7 +137,7 @@ fn internet_request(family: i32, protocol: i32) -> Vec<u8> {
     netlink_request(&body)
 }
 
-/// `struct unix_diag_msg`: family, kind, state, padding, inode, cookie; then attributes.
+/// Parses a `struct unix_diag_msg`: family, kind, state, padding, inode, cookie; then attributes.
 fn parse_unix(message: &[u8]) -> Option<SocketEntry> {
     let (kind, inode) = (*message.get(1)?, read_u32(message, 4)?);
     let attributes = message.get(16..)?;
@@ -149,28 +150,28 @@ fn parse_unix(message: &[u8]) -> Option<SocketEntry> {
     let received = match (u64::from(waiting), peer) {
         (0, _) => 0,
         (_, _) if kind == SOCK_DGRAM => MAX_DATAGRAM_QUEUE_BYTES,
-        // Who sent it is gone, and with it the count of what that took.
+        // The sender is gone, and with it the record of the memory it used.
         (bytes, None) => (bytes * LONE_BYTE_COST_BYTES).min(MAX_ORPHANED_BYTES),
         (bytes, Some(_)) => bytes,
     };
     Some(SocketEntry { inode: inode.into(), bytes: sent + received })
 }
 
-/// `struct inet_diag_msg`, with the inode as its last word; then attributes.
+/// Parses a `struct inet_diag_msg`, with the inode as its last word; then attributes.
 fn parse_internet(message: &[u8]) -> Option<SocketEntry> {
     let inode = read_u32(message, 68)?;
     let bytes = find_attribute(message.get(72..)?, INET_DIAG_SKMEMINFO).map_or(0, queued_memory);
     Some(SocketEntry { inode: inode.into(), bytes })
 }
 
-/// Of the kernel's list of a socket's memory: received, sent or queued for sending, and what waits for its owner.
+/// Sums a socket's memory in the kernel's list: received, sent or queued for sending, and the backlog.
 fn queued_memory(list: &[u8]) -> u64 {
     let number = |nth: usize| read_u32(list, nth * 4).map_or(0, u64::from);
     let (received, sent, queued, waiting) = (number(0), number(2), number(5), number(7));
     received + sent.max(queued) + waiting
 }
 
-/// The content of an attribute.
+/// Returns the content of an attribute.
 fn find_attribute(mut list: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let (size, kind) = (usize::from(read_u16(list, 0)?), read_u16(list, 2)?);

@@ -1,6 +1,6 @@
-//! What the init can tell of the box's processes: which command each belongs to, and, where no control group counts
-//! it, their memory. What they hold is summed while commands run, and the command that holds most is killed when the
-//! sum passes the limit.
+//! Supervision of a sandbox's processes by its init: the command each belongs to, and, where no control group counts
+//! it, their memory. The memory is summed while commands run, and the command that holds most is killed when the sum
+//! exceeds the limit.
 //!
 //! /proc is read as bytes: programs choose their names, and no name may hide a process.
 
@@ -15,15 +15,15 @@ use crate::shared::{HiddenMemory, SharedMemoryCounter};
 use crate::sockets::SocketDiag;
 use forge_sys as sys;
 
-/// How often the sum is taken while commands run. A program can pass the limit by what it takes in this time; the
-/// limits per process, set beside this, bound that.
+/// Time between two checks while commands run. A program can exceed the limit by what it allocates in this time; the
+/// limits per process, set in addition, bound that.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Looking takes at most one part in so many of the time.
+/// Least ratio of the time between two checks to the duration of a check.
 const REST_FACTOR: u32 = 10;
-/// So often processes that have to end are looked for before everything is stopped for it.
+/// Number of rounds in which processes to kill are searched for before everything is stopped first.
 const MAX_KILL_ROUNDS: usize = 8;
 
-/// The supervisor.
+/// The memory supervisor of a sandbox.
 #[derive(Debug)]
 pub struct MemoryWatch {
     limit: u64,
@@ -33,28 +33,28 @@ pub struct MemoryWatch {
     next: Instant,
 }
 
-/// What has to end because of the limit.
+/// A command or process that must end because of the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MemoryExcess {
     /// The command that holds most; processes without a mark count together.
     Command(Option<u64>),
-    /// A process of this command whose descriptors can't be seen: nobody knows what it holds.
+    /// A process of this command with unreadable descriptors: its memory is unknown.
     Hidden(i32, Option<u64>),
 }
 
 impl MemoryWatch {
-    /// Begins to watch; `limit` in bytes.
+    /// Starts to watch; `limit` in bytes.
     pub fn new(limit: u64, sockets: Option<SocketDiag>, objects: ObjectScope) -> Self {
         let next = Instant::now() + POLL_INTERVAL;
         Self { limit, sockets, objects, shared: SharedMemoryCounter::start(), next }
     }
 
-    /// When to look again.
+    /// Returns the time of the next check.
     pub fn next_check(&self) -> Instant {
         self.next
     }
 
-    /// What has to end, if it is time to look.
+    /// Returns the commands and processes that must end, if a check is due.
     pub fn check_if_due(&mut self) -> Vec<MemoryExcess> {
         let now = Instant::now();
         if now < self.next { Vec::new() } else { self.check_now(now) }
@@ -69,7 +69,7 @@ impl MemoryWatch {
         if held.upper_bound_bytes() + objects + hidden.bytes_beyond(objects) > self.limit
             && self.exceeds_limit(objects, &held.measure_exactly(), hidden)
         {
-            // Once more: a process that is just starting another one counts twice for a moment.
+            // Measured again: a process that is just starting another one counts twice for a moment.
             let held = MemoryUsage::measure(self.sockets.as_ref());
             let mut exact = held.measure_exactly();
             let hidden = self.shared.measure(&held, self.limit, self.objects);
@@ -88,13 +88,13 @@ impl MemoryWatch {
     }
 }
 
-/// Whose share is the largest. What nobody has at hand goes with those who had it.
+/// Returns the command with the largest share. Memory of no command is freed with the command that held it.
 fn largest_share(shares: &BytesByCommand) -> Option<Option<u64>> {
     let known = shares.iter().filter(|(mark, _)| mark.is_some()).max_by_key(|(_, bytes)| **bytes);
     known.or_else(|| shares.iter().next()).map(|(mark, _)| *mark)
 }
 
-/// Process ids in the box, the init's own left out.
+/// Returns the process ids in the sandbox, except the init's own.
 pub fn process_ids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .into_iter()
@@ -103,7 +103,7 @@ pub fn process_ids() -> impl Iterator<Item = i32> {
         .filter(|pid| *pid != 1)
 }
 
-/// The first number in a text.
+/// Returns the number at the beginning of a text, after white space.
 pub fn first_number(text: &[u8]) -> Option<u64> {
     let digits = text.iter().skip_while(|b| b.is_ascii_whitespace()).take_while(|b| b.is_ascii_digit());
     let mut number = None;
@@ -113,38 +113,38 @@ pub fn first_number(text: &[u8]) -> Option<u64> {
     number
 }
 
-/// Marks of commands begin here: far above any limit that means something, in microseconds.
+/// First mark of commands: far above any meaningful limit, in microseconds.
 const FIRST_MARK: u64 = 1 << 40;
 
-/// The mark of the command with this request number.
+/// Returns the mark of the command with this request number.
 pub fn mark_for(id: u64) -> u64 {
     FIRST_MARK.saturating_add(id)
 }
 
-/// Which command a process belongs to. Every process of a command inherits the mark as its limit of real-time
-/// processor time, which no process in the box can use: unlike its session and its parent, it stays when a daemon
-/// detaches, and the call filter lets nobody but the init set it ([`forge_seccomp::compile_marking`]).
+/// Returns the mark of the command that a process belongs to. Every process of a command inherits the mark as its limit
+/// of real-time processor time, which no process in the sandbox can use. Unlike the session and the parent, it stays
+/// when a daemon detaches, and the system call filter lets only the init set it (`forge_seccomp::compile_marking`).
 pub fn process_mark(pid: i32) -> Option<u64> {
     let limits = fs::read(format!("/proc/{pid}/limits")).ok()?;
     let mut lines = limits.split(|byte| *byte == b'\n');
     lines.find_map(|line| line.strip_prefix(b"Max realtime timeout")).and_then(first_number)
 }
 
-/// Kills every process of a command; gives those that were not dead at once.
+/// Kills every process of a command; returns those that were not dead at once.
 pub fn kill_marked(mark: Option<u64>) -> Vec<i32> {
     kill_where(|found| found == mark)
 }
 
-/// Kills every process that carries none of these marks, one without any included; gives those that were not dead at
-/// once. Only where all that this process sees is the box.
+/// Kills every process that carries none of these marks, including those without a mark; returns those that were not
+/// dead at once. Only for a process that sees nothing but the sandbox.
 pub fn kill_others(marks: &[u64]) -> Vec<i32> {
     let other = |found: Option<u64>| !found.is_some_and(|mark| marks.contains(&mark));
     let killed = kill_where(other);
     if killed.is_empty() {
         return killed;
     }
-    // Something starts processes faster than it can be looked for. A stop reaches everything at once, and what is
-    // stopped starts nothing.
+    // Some program starts processes faster than they can be found. A stop signal reaches all of them at once, and
+    // stopped processes start no others.
     let before: Vec<i32> = process_ids().filter(|pid| freeze::is_stopped(*pid)).collect();
     sys::kill(-1, libc::SIGSTOP);
     let killed = kill_where(other);
@@ -154,7 +154,7 @@ pub fn kill_others(marks: &[u64]) -> Vec<i32> {
     killed
 }
 
-/// One that was being killed can have started another: until none is left.
+/// Kills the matching processes, repeatedly, because one that was being killed can have started another.
 fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
     let mut killed = Vec::new();
     for _ in 0..MAX_KILL_ROUNDS {
@@ -169,8 +169,8 @@ fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
     killed
 }
 
-/// Whether a process can still do something; a dead one waits for its parent only. One whose first thread is dead can
-/// have others, and what can't be read is not known to be dead.
+/// Returns whether a process can still act; a dead one only waits for its parent. A process with a dead first thread
+/// can have others, and one that cannot be read is not known to be dead.
 pub fn is_alive(pid: i32) -> bool {
     if !matches!(read_state(format!("/proc/{pid}/stat")), Some(b'Z' | b'X')) {
         return fs::exists(format!("/proc/{pid}")).unwrap_or(true);
@@ -181,16 +181,16 @@ pub fn is_alive(pid: i32) -> bool {
         .any(|stat| read_state(&stat).is_some_and(|state| !matches!(state, b'Z' | b'X')))
 }
 
-/// The letter for the state of a process or thread, by its `stat`; `None` when it is gone.
+/// Returns the letter for the state of a process or thread, from its `stat`; `None` when it is gone.
 pub fn read_state(stat: impl AsRef<std::path::Path>) -> Option<u8> {
     match fs::read(stat) {
-        // The name stands in brackets and may hold some itself.
+        // The name is in parentheses and may contain some itself.
         Ok(text) => {
             let after = text.iter().rposition(|byte| *byte == b')')?;
             text.get(after + 1..)?.iter().copied().find(|byte| !byte.is_ascii_whitespace())
         }
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => None,
-        // As if it ran.
+        // Treated as running.
         Err(error) => (error.kind() != io::ErrorKind::NotFound).then_some(b'?'),
     }
 }

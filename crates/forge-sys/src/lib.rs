@@ -43,25 +43,25 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
 pub struct MountAttributes<'a> {
     /// `MOUNT_ATTR_*` bits to set.
     pub set: u64,
-    /// User namespace whose mapping the mount shows owners through.
+    /// User namespace with the mapping through which the mount shows owners.
     pub idmap: Option<BorrowedFd<'a>>,
     /// Whether mounts below change too.
     pub recursive: Recursive,
 }
 
-/// Whether an operation covers mounts below.
+/// Whether an operation includes the mounts below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recursive {
-    /// This mount and all below.
+    /// This mount and all mounts below it.
     Yes,
     /// This mount only.
     No,
 }
 
-/// Nothing may be written, no setuid, no devices.
+/// Attributes that forbid writing, setuid and devices.
 pub const READ_ONLY_ATTRS: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
-/// `mount_setattr(2)` on the mount that `mount` is the root of.
+/// Calls `mount_setattr(2)` on the mount with `mount` as its root.
 pub fn set_mount_attributes(mount: BorrowedFd<'_>, what: MountAttributes<'_>) -> io::Result<()> {
     let mut attr = libc::mount_attr { attr_set: what.set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     if let Some(userns) = what.idmap {
@@ -83,7 +83,7 @@ pub fn set_mount_attributes(mount: BorrowedFd<'_>, what: MountAttributes<'_>) ->
     Ok(())
 }
 
-/// A detached copy of the mount at `path` below `dir`.
+/// Clones the mount at `path` below `dir` as a detached mount.
 pub fn clone_mount(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if path.is_empty() {
@@ -95,7 +95,7 @@ pub fn clone_mount(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io
     Ok(open_tree(dir, path, flags)?)
 }
 
-/// A new detached file system of type `kind` with `options`.
+/// Creates a detached file system of type `kind` with `options`.
 pub fn new_mount(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
@@ -105,16 +105,16 @@ pub fn new_mount(kind: &str, options: &[(&str, String)], attributes: MountAttrFl
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// A file system that the kernel refused to make, with what it said about it.
+/// A file system that the kernel refused to create, with its explanation.
 #[derive(Debug)]
 pub struct MountRefused {
     /// The error number.
     pub error: io::Error,
-    /// The kernel's own words; empty when it said nothing.
+    /// The kernel's own messages; empty when there are none.
     pub message: String,
 }
 
-/// A new detached overlay. `options` are its options, a value of `None` being a flag.
+/// Creates a detached overlay with `options`; an option with the value `None` is a flag.
 pub fn new_overlay(
     options: &[(&str, Option<&str>)],
     attributes: MountAttrFlags,
@@ -146,23 +146,23 @@ pub fn new_overlay(
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(explained)
 }
 
-/// Attaches a detached mount at `path` below the current folder.
+/// Attaches a detached mount at `path` below the current directory.
 pub fn attach_mount(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     Ok(move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Attaches a detached mount over the thing that `target` is open on.
+/// Attaches a detached mount over the file that `target` refers to.
 pub fn attach_mount_over(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", target, c"", flags)?)
 }
 
-/// Which side of a fork this is.
+/// The side of a fork that a process is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForkSide {
     /// The new process.
     Child,
-    /// The old one, with the child's process id.
+    /// The original process, with the child's process id.
     Parent(i32),
 }
 
@@ -183,12 +183,12 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A child that ended.
+/// A child that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct ReapedChild {
-    /// Its process id.
+    /// The process id.
     pub pid: i32,
-    /// Its status as of `wait(2)`.
+    /// The status as in `wait(2)`.
     pub status: i32,
     /// CPU time in user mode, microseconds.
     pub user_us: u64,
@@ -198,7 +198,7 @@ pub struct ReapedChild {
     pub max_rss_kib: u64,
 }
 
-/// Reaps `pid` (-1: any child). `Ok(None)` when there is none that has ended.
+/// Reaps `pid` (-1: any child); `Ok(None)` if none has ended.
 pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<ReapedChild>> {
     let mut status = 0;
     // SAFETY: rusage is plain integers, for which all zeroes is a value.
@@ -230,11 +230,11 @@ pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<ReapedChild>> {
     }
 }
 
-/// Whether this process has children, dead ones that nobody collected included.
+/// Returns whether this process has children, including dead ones that have not been reaped.
 pub fn has_children() -> bool {
     // SAFETY: siginfo_t is plain data, for which all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live, writable local; WNOWAIT leaves what is found as it is.
+    // SAFETY: the pointer is to a live, writable local; WNOWAIT leaves the child in its state.
     let found =
         unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
     found == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
@@ -242,7 +242,7 @@ pub fn has_children() -> bool {
 
 /// Sends a signal; a process or group that is gone is no error.
 pub fn kill(pid: i32, signal: i32) {
-    // SAFETY: kill takes two integers. Failure means that nobody is left to be signalled, which is what is wanted.
+    // SAFETY: kill takes two integers. Failure means that no process is left to signal, which is the intended result.
     unsafe {
         libc::kill(pid, signal);
     }
@@ -259,11 +259,11 @@ pub fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
         check_result(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?
     };
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: signalfd just returned this descriptor, nobody else owns it.
+    // SAFETY: signalfd just returned this descriptor, nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Switches the one thread of this process to `uid` and `gid` without any supplementary group.
+/// Switches the only thread of this process to `uid` and `gid` without any supplementary group.
 pub fn switch_ids(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: setgroups with a count of zero reads no memory; the others take integers.
     unsafe {
@@ -274,14 +274,14 @@ pub fn switch_ids(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// `prctl(2)` with integer arguments.
+/// Calls `prctl(2)` with integer arguments.
 pub fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> io::Result<()> {
     // SAFETY: used for options that take integers only; unused arguments must be zero and are.
     check_result(unsafe { libc::prctl(option, a, b, 0, 0) }.into())?;
     Ok(())
 }
 
-/// Makes every capability of this process one that a program it starts has as well: inheritable and ambient.
+/// Makes every permitted capability of this process inheritable and ambient, so that programs it starts have it too.
 pub fn raise_ambient_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct CapGetHeader {
@@ -311,7 +311,7 @@ pub fn raise_ambient_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up every capability in the effective, permitted and inheritable sets.
+/// Drops every capability from the effective, permitted and inheritable sets.
 pub fn clear_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct CapSetHeader {
@@ -353,7 +353,7 @@ pub fn bring_loopback_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Swaps the root of the mount namespace for the current folder and forgets the old one.
+/// Replaces the root of the mount namespace by the current directory and detaches the old one.
 pub fn pivot_to_cwd() -> io::Result<()> {
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
@@ -361,12 +361,12 @@ pub fn pivot_to_cwd() -> io::Result<()> {
     Ok(())
 }
 
-/// The effective user and group of this process.
+/// Returns the effective user and group of this process.
 pub fn effective_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// The version of Landlock this kernel speaks; 0 when it has none.
+/// Returns the Landlock version of this kernel; 0 when it has none.
 pub fn landlock_abi() -> u32 {
     const LANDLOCK_VERSION_FLAG: u32 = 1;
     // SAFETY: with the VERSION flag the call takes a null pointer and size 0 and only returns a number.
@@ -381,7 +381,7 @@ pub fn landlock_abi() -> u32 {
     u32::try_from(got).unwrap_or(0)
 }
 
-/// Makes a Landlock ruleset from the kernel's `landlock_ruleset_attr` (fs, net, scoped), cut to what it knows.
+/// Creates a Landlock ruleset from the kernel's `landlock_ruleset_attr` (fs, net, scoped), cut to the words it knows.
 pub fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> io::Result<OwnedFd> {
     let attr = [fs, net, scoped];
     let size = words.min(attr.len()) * size_of::<u64>();
@@ -389,11 +389,11 @@ pub fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> io::Res
     let fd =
         check_result(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attr.as_ptr(), size, 0u32) })?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    // SAFETY: the kernel just returned this descriptor, nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Allows `access` beneath the thing that `parent` is open on.
+/// Allows `access` beneath the file that `parent` refers to.
 pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'_>) -> io::Result<()> {
     #[repr(C, packed)]
     struct PathBeneath {
@@ -409,14 +409,14 @@ pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'
     Ok(())
 }
 
-/// Puts this thread under the ruleset for good.
+/// Permanently applies the ruleset to this thread.
 pub fn landlock_enforce(ruleset: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes a descriptor and zero flags.
     check_result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })?;
     Ok(())
 }
 
-/// Installs a seccomp program on this thread for good.
+/// Permanently installs a seccomp program on this thread.
 pub fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
     let fprog = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
@@ -429,10 +429,10 @@ pub fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves namespaces of the caller for new ones. Only for a process with a single thread.
+/// Moves this process from the caller's namespaces into new ones. Only for a process with a single thread.
 pub fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
-    // SAFETY: the flags used are CLONE_NEW* only; descriptors and memory stay shared as they were, so no owner of
-    // a descriptor can be surprised.
+    // SAFETY: the flags used are CLONE_NEW* only; descriptors and memory stay shared as before, so no owner of a
+    // descriptor is affected.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
@@ -444,7 +444,7 @@ pub fn pause() {
     }
 }
 
-/// Puts a signal back to its default; numbers that cannot be changed are left alone.
+/// Resets a signal to its default; numbers that cannot be changed are ignored.
 pub fn reset_signal(signal: i32) {
     // SAFETY: SIG_DFL installs no handler; invalid numbers only make the call fail.
     unsafe {
@@ -452,13 +452,13 @@ pub fn reset_signal(signal: i32) {
     }
 }
 
-/// Size of a page of memory in bytes.
+/// Returns the size of a memory page in bytes.
 pub fn page_size() -> u64 {
     // SAFETY: sysconf takes an integer.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// The process that connected a socket, as this process sees it; 0 when it has no number here.
+/// Returns the process that connected a socket, as this process sees it; 0 when it has no number here.
 pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
@@ -476,8 +476,9 @@ pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(peer.pid)
 }
 
-/// Locks one byte of an open file for this opening of it: whoever holds the descriptor or a copy of it holds the lock,
-/// a forked child included, and the kernel frees it with the last of them. `false`: another opening has it.
+/// Locks one byte of an open file for this open file description: every holder of the descriptor or a copy of it,
+/// including a forked child, holds the lock, and the kernel frees it with the last copy. Returns `false` if another one
+/// has it.
 pub fn lock_byte(file: BorrowedFd<'_>, at: u32) -> io::Result<bool> {
     let narrow = |value: libc::c_int| i16::try_from(value).map_err(io::Error::other);
     // SAFETY: flock is plain integers, for which all zeroes is a value; its process id must be zero and is.
@@ -494,10 +495,10 @@ pub fn lock_byte(file: BorrowedFd<'_>, at: u32) -> io::Result<bool> {
     }
 }
 
-/// Fills a buffer with random bytes; how many came.
+/// Fills a buffer with random bytes; returns how many were written.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn fill_random(bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: pointer and length are those of a live, writable slice.
     let got = check_result(
@@ -508,16 +509,16 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(got).map_err(io::Error::other)
 }
 
-/// Removes a System V segment of shared memory.
+/// Removes a System V shared memory segment.
 pub fn remove_segment(id: i32) -> io::Result<()> {
-    // SAFETY: with IPC_RMID the pointer is not looked at.
+    // SAFETY: with IPC_RMID the pointer is not used.
     check_result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
     Ok(())
 }
 
 /// Removes a System V message queue.
 pub fn remove_queue(id: i32) -> io::Result<()> {
-    // SAFETY: with IPC_RMID the pointer is not looked at.
+    // SAFETY: with IPC_RMID the pointer is not used.
     check_result(unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
     Ok(())
 }

@@ -1,39 +1,39 @@
-//! System calls that wait for somebody's answer: seccomp's notifications, as in seccomp_unotify(2).
+//! System calls that wait for another thread's answer: seccomp's notifications, as in seccomp_unotify(2).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check_result;
 
-/// Room for the kernel's own records, which may grow beyond those that are known here, in 8-byte words.
+/// Room for the kernel's own records, which may grow beyond those known here, in 8-byte words.
 const MAX_RECORD_WORDS: usize = 64;
 
-/// A call that waits.
+/// A system call that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotifiedCall {
-    /// Names it in the answer.
+    /// The number that identifies it in the answer.
     pub id: u64,
     /// The thread that made it, as this process sees it.
     pub thread: u32,
-    /// The number of the call.
+    /// The system call number.
     pub number: i32,
-    /// Its arguments.
+    /// The arguments of the call.
     pub arguments: [u64; 6],
 }
 
-/// What becomes of a call that waits.
+/// The answer to a waiting call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallAnswer {
-    /// The kernel does it.
+    /// The kernel executes the call.
     Continue,
-    /// It fails with this error number.
+    /// The call fails with this error number.
     Errno(i32),
 }
 
-/// Installs a seccomp program on this thread for good and returns the descriptor on which its questions arrive.
+/// Permanently installs a seccomp program on this thread and returns the descriptor on which its notifications arrive.
 ///
 /// # Errors
-/// When the kernel knows no notifications, or the thread has a filter with a listener already (`EBUSY`).
+/// When the kernel does not support notifications, or the thread already has a filter with a listener (`EBUSY`).
 pub fn install_listener(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     let fprog = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
@@ -45,7 +45,7 @@ pub fn install_listener(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
             libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog)
         })
     };
-    // A call that is being answered is then interrupted by nothing but its end (Linux 5.19).
+    // A call that is being answered can then only be interrupted by a fatal signal (Linux 5.19).
     let patient = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let fd = match install(patient) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -54,18 +54,18 @@ pub fn install_listener(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
         other => other?,
     };
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // Whoever answers is woken on the processor of whoever asks, which waits anyway (Linux 6.6); else it works as well.
+    // Wakes the answering thread on the processor of the caller, which waits anyway (Linux 6.6); works without it too.
     const SYNC_WAKE_UP: libc::c_ulong = 1;
     // SAFETY: the call takes a number; a kernel that does not know it refuses.
     unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
-    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    // SAFETY: the kernel just returned this descriptor, nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Waits for the next call. `None` when it was given up before it could be looked at.
+/// Waits for the next call; `None` when it was abandoned before it could be read.
 ///
 /// # Errors
-/// When the descriptor is none of [`listen`], or nobody is left who could call.
+/// When the descriptor is not one of [`install_listener`], or no thread is left that could call.
 pub fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<NotifiedCall>> {
     let mut record = [0u64; MAX_RECORD_WORDS];
     // SAFETY: the record is zeroed, as the kernel demands, aligned as its fields are, and larger than the kernel's.
@@ -82,10 +82,10 @@ pub fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<NotifiedCall>> {
     Ok(Some(NotifiedCall { id: told.id, thread: told.pid, number: told.data.nr, arguments: told.data.args }))
 }
 
-/// Answers a call. One that was given up meanwhile is no error.
+/// Answers a call. A call that was abandoned meanwhile is no error.
 ///
 /// # Errors
-/// When the descriptor is none of [`listen`].
+/// When the descriptor is not one of [`install_listener`].
 pub fn answer_call(listener: BorrowedFd<'_>, id: u64, answer: CallAnswer) -> io::Result<()> {
     const CONTINUE_FLAG: u32 = 1;
     let (error, flags) = match answer {

@@ -1,4 +1,4 @@
-//! The init of a box as a program of its own: for tests and measurements, where no larger binary is at hand.
+//! The init of a sandbox as a separate program: for tests and measurements, where no larger binary is available.
 
 fn main() {
     forge_jail::init_main();

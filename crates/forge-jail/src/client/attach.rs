@@ -1,4 +1,4 @@
-//! Taking over the init of a container: the walls are an engine's, the conversation is the same.
+//! Taking over the init of a container: a container engine provides the isolation layers, the protocol is the same.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -19,32 +19,32 @@ use crate::spec::{HELPER_PATH, JailSpec};
 use crate::sys;
 use crate::wire::{self, WireFrame};
 
-/// What is known of a container whose init has connected.
+/// The facts about a container with a connected init.
 #[derive(Debug)]
 pub struct ConnectedContainer<'a> {
     /// The connection, from a socket that only the container could reach.
     pub socket: OwnedFd,
-    /// Environment and limits per process; what an engine was asked for otherwise is not looked at again.
+    /// Environment and limits per process; other settings that the engine was given are not checked again.
     pub spec: &'a JailSpec,
-    /// The host folder that the container must show as its workspace, if it is a folder of this machine.
+    /// The host directory that the container must show as its workspace, if it is on this machine.
     pub workspace: Option<&'a Path>,
-    /// What the engine was asked for and could enforce: memory, processes, processor time. If memory is not among
-    /// what is enforced, the init sums and kills.
+    /// The ceilings requested from the engine that it could enforce: memory, processes, CPU time. If memory is not
+    /// among the enforced ones, the init adds up the usage and kills.
     pub ceilings: Vec<LayerReport>,
 }
 
 impl Jail {
-    /// Takes over a container: tells its init what it is and waits until it serves. The box that results is used
-    /// like one of [`Jail::spawn`]; dropping it ends the init, and with it every process of the container. The
-    /// container itself is the engine's to remove.
+    /// Takes over a container: sends its init the specification and waits until it serves. The resulting sandbox is
+    /// used like one of [`Jail::spawn`]; dropping it ends the init, and with it every process of the container.
+    /// Removing the container itself is the engine's job.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the container lacks a layer, [`Error::Build`] and [`Error::Init`] for what else goes
-    /// wrong, [`Error::Foreign`] when the other end is no process of this machine.
+    /// [`Error::Refused`] when the container lacks a layer, [`Error::Foreign`] when the peer is not a process of this
+    /// machine, [`Error::Build`] and [`Error::Init`] for other failures.
     pub fn attach_container(container: ConnectedContainer<'_>) -> Result<Self, Error> {
         let ConnectedContainer { socket, spec, workspace, ceilings } = container;
         let peer = sys::peer_pid(socket.as_fd()).map_err(|e| talk_error("asking who connected", e))?;
-        // A process of another kernel or of a namespace beside this one has no number here.
+        // A process of another kernel, or of a process id namespace outside this one's, has no number here.
         let pid = Pid::from_raw(peer).ok_or(Error::Foreign)?;
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|e| talk_error("taking hold of the container's init", e))?;

@@ -1,5 +1,5 @@
-//! A box begun before it is known what for: namespaces, network, root folder and control groups stand, the workspace is
-//! missing. Finishing it takes a fraction of the time that a box takes from nothing.
+//! A sandbox started before its purpose is known: namespaces, network, root directory and control groups are ready, the
+//! workspace is missing. Finishing it takes a fraction of the time of a full start.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -20,12 +20,12 @@ use crate::spec::{JailSpec, RootMode};
 use crate::sys;
 use crate::wire;
 
-/// A box that waits to be told what it is for. Dropping it ends it.
+/// A sandbox that waits for its specification. Dropping it ends it.
 #[derive(Debug)]
 pub struct PrewarmedJail {
-    /// What it was begun with.
+    /// The specification it was started with.
     template: JailSpec,
-    /// Whose folders it can show as its own.
+    /// Owners (user and group) of directories that it can show as its own.
     owners: Vec<(u32, u32)>,
     exe: PathBuf,
     pending: Option<PrewarmedInit>,
@@ -40,8 +40,8 @@ struct PrewarmedInit {
 }
 
 impl PrewarmedJail {
-    /// Begins a box. Of `ground`, what boxes have in common counts: network, limits, host name, caches, and whose the
-    /// folders to work in are. Its masks, binds and environment are left for later. Blocks for some milliseconds.
+    /// Starts a sandbox. Only the common parts of `ground` are used: network, limits, host name, caches, and the owners
+    /// of the root directories. Its masks, binds and environment are ignored. Blocks for some milliseconds.
     ///
     /// # Errors
     /// As [`Jail::spawn`].
@@ -64,7 +64,7 @@ impl PrewarmedJail {
         let step = || "taking an unused user id".to_owned();
         let user = reserve_run_user(ground).map_err(|source| Error::Build { step: step(), source })?;
         let mut first = start_init(ground, helper, exe, theirs, user.as_ref())?;
-        // Beside the work of the init.
+        // Runs in parallel with the init.
         let mut made = cgroup::create_groups(&ground.label, &ground.limits, &ground.without);
         let init = wait_for_init(&control, &mut first, exe)?;
         if !join_groups(&control, &made, exe)
@@ -80,7 +80,7 @@ impl PrewarmedJail {
         })
     }
 
-    /// Whether it can become this box.
+    /// Returns whether this sandbox can be finished with `spec`.
     #[must_use]
     pub fn can_become(&self, spec: &JailSpec) -> bool {
         let ground = &self.template;
@@ -90,7 +90,7 @@ impl PrewarmedJail {
             && spec.hostname == ground.hostname
             && spec.programs == ground.programs
             && spec.without == ground.without;
-        // What an earlier box of the run left belongs to that one's id, which the init would have to take.
+        // The files of an earlier sandbox of the run belong to its user id, which the init would have to take.
         let kept = spec.roots.iter().any(|root| match &root.mode {
             RootMode::Overlay { upper, .. } => path_owner(upper).is_some_and(is_run_user_id),
             RootMode::Owned => path_owner(&root.source).is_some_and(is_run_user_id),
@@ -100,7 +100,7 @@ impl PrewarmedJail {
             && (sys::effective_ids().0 != 0 || root_owners(spec).iter().all(|one| self.owners.contains(one)))
     }
 
-    /// Finishes the box, which must [fit](Self::fits).
+    /// Finishes the sandbox, which must [be able to become](Self::can_become) `spec`.
     ///
     /// # Errors
     /// As [`Jail::spawn`].
@@ -134,7 +134,7 @@ impl PrewarmedJail {
         };
         shared.lock().layers = stands.layers;
         shared.activate_groups(made, &spec.limits, &spec.without);
-        // It waits for this.
+        // The reader waits for this.
         let _ = stand.send(());
         Ok(Jail {
             shared,
@@ -156,7 +156,7 @@ impl Drop for PrewarmedJail {
     }
 }
 
-/// Has the init go into its groups by itself; whether it did.
+/// Has the init join its groups by itself; returns whether it did.
 fn join_groups(control: &OwnedFd, made: &CgroupSetup, exe: &Path) -> bool {
     let Some(lists) = made.group.open_task_lists() else { return false };
     let fds: Vec<BorrowedFd<'_>> = lists.iter().map(AsFd::as_fd).collect();
@@ -164,7 +164,7 @@ fn join_groups(control: &OwnedFd, made: &CgroupSetup, exe: &Path) -> bool {
         && wait_for_startup(control, exe, &mut |_| Ok(())).is_ok_and(|stands| stands.joined)
 }
 
-/// Whose folders a box of root must show as its own.
+/// Returns the owners of the directories that a sandbox started by root must show as its own.
 fn root_owners(spec: &JailSpec) -> Vec<(u32, u32)> {
     let roots = spec.roots.iter().filter(|root| root.mode != RootMode::Owned).map(|root| &root.source);
     let writable = spec.writable.iter().map(|bind| &bind.source);

@@ -1,10 +1,10 @@
-//! The init of a box whose walls somebody else built: process 1 of a container.
+//! The init of a sandbox with isolation layers built by a container engine: process 1 of a container.
 //!
-//! A container engine starts the caller's binary under [`CONTAINED_ARGV0`]. It connects to a socket that is bound at
-//! [`SOCKET`], is told what it is, takes away what can still be taken away from inside (limits, Landlock, its own call
-//! filter), checks what the engine promised (namespaces, capabilities, no new privileges), and then serves requests
-//! exactly as the init of a native box does. It ends when its socket closes, and the container with it, so a
-//! container never outlives the process that started it.
+//! A container engine starts the caller's binary under [`CONTAINED_ARGV0`]. The init connects to a socket that is bound
+//! at [`CONTAINER_SOCKET_PATH`], receives its specification, removes the privileges that can still be removed from
+//! inside (limits, Landlock, its own system call filter), checks the engine's promises (namespaces, capabilities, no
+//! new privileges), and then serves requests exactly like the init of a native sandbox. It ends when its socket closes,
+//! and the container with it, so a container never outlives the process that started it.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,19 +24,19 @@ use forge_processes::sockets::SocketDiag;
 
 /// The `argv[0]` under which a binary must call [`contained_main`] before it does anything else.
 pub const CONTAINED_ARGV0: &str = "forge-jail-contained";
-/// Where the socket of the caller stands inside a container.
+/// The path of the caller's socket inside a container.
 pub const CONTAINER_SOCKET_PATH: &str = "/run/forge/box.sock";
-/// Exit code of an init that found nobody behind its socket.
+/// Exit code of an init that found no caller behind its socket.
 pub const NO_CALLER_EXIT_CODE: i32 = 121;
 
-/// What the init of a container is told.
+/// The specification that the init of a container receives.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ContainerBoot {
-    /// The description of the box. Of it count the environment and the limits per process.
+    /// The description of the sandbox; only the environment and the limits per process are used.
     pub(crate) spec: JailSpec,
     /// The namespaces of the caller: a container that shares one of them does not have that layer.
     pub(crate) outside: Vec<(IsolationLayer, u64)>,
-    /// Device and inode of the folder that must stand at the workspace's place, if the caller knows it.
+    /// Device and inode of the directory expected as the workspace, if the caller knows it.
     pub(crate) workspace: Option<(u64, u64)>,
 }
 
@@ -51,13 +51,13 @@ const COMPARED_NAMESPACES: &[(&str, IsolationLayer)] = &[
     ("cgroup", IsolationLayer::CgroupNamespace),
 ];
 
-/// The namespaces of this process.
+/// Returns the namespaces of this process.
 pub(crate) fn own_namespaces() -> Vec<(IsolationLayer, u64)> {
     let inode = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|m| m.ino());
     COMPARED_NAMESPACES.iter().filter_map(|(name, layer)| Some((*layer, inode(name).ok()?))).collect()
 }
 
-/// Plays the init of a container. Called by the binary's `main`, before any thread exists, when `argv[0]` is
+/// Runs as the init of a container. Called by the binary's `main`, before any thread exists, when `argv[0]` is
 /// [`CONTAINED_ARGV0`].
 pub fn contained_main() -> ! {
     let code = match connect_to_caller() {
@@ -67,7 +67,7 @@ pub fn contained_main() -> ! {
             Err(fault) => {
                 let said =
                     StartupMessage::Failed { about: fault.about, step: fault.step, errno: fault.errno };
-                // Without a listener there is nobody to tell.
+                // If the caller is gone, no one can receive this.
                 let _ = wire::send_message(control.as_fd(), &said, &[]);
                 125
             }
@@ -78,7 +78,7 @@ pub fn contained_main() -> ! {
 
 fn connect_to_caller() -> std::io::Result<OwnedFd> {
     sys::close_from(3)?;
-    // What the engine gave leads to its log; commands get their own 0, 1 and 2.
+    // The engine's descriptors lead to its log; commands get their own 0, 1 and 2.
     for standard in 0..3 {
         drop(sys::adopt_fd(standard)?);
     }
@@ -112,15 +112,15 @@ fn run_stages(control: &OwnedFd) -> Result<(), InitSetupError> {
             .step_context(format!("listening on port {port} in the container's network"))
     });
     let listener = listener.transpose()?;
-    // On the private /tmp; a command that needs a home folder says so itself.
+    // On the private /tmp; a command that needs a home directory reports its absence itself.
     let _ = rustix::fs::mkdir(HOME_PATH, rustix::fs::Mode::from_raw_mode(0o700));
     harden::set_process_limits(&guest.spec).step_context("setting resource limits")?;
-    // What the engine mounted to be written; where it did not, the root folder is read-only.
+    // Paths that the engine mounted writable; elsewhere the root directory is read-only.
     let asked = guest.spec.writable.iter().map(|bind| bind.target.as_path());
     let writable: Vec<&Path> = ["/cache", "/var/tmp"].iter().map(Path::new).chain(asked).collect();
     layers.push(harden::enforce_landlock(&writable).step_context("applying Landlock")?);
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step_context("closing the init to its children")?;
-    // An engine's own filter may not let it be opened; sockets are then not counted.
+    // An engine's own filter may forbid to open it; sockets are then not counted.
     let sockets = SocketDiag::open(super::socket_scope(&guest.spec));
     let key = harden::random_key().step_context("taking a random number")?;
     sys::seccomp_install(&forge_seccomp::compile_marking(forge_seccomp::JAIL_RULES, key))
@@ -135,7 +135,8 @@ fn layer_error(layer: IsolationLayer, step: &str) -> InitSetupError {
     InitSetupError { about: FailureCause::Layer(layer), step: step.to_owned(), errno: libc::EPERM }
 }
 
-/// An engine on another machine, or in a virtual one, shows a folder of its own under the same name.
+/// Checks that the workspace is the caller's: an engine on another machine, or in a virtual one, shows a different
+/// directory under the same name.
 fn check_same_directory(wanted: Option<(u64, u64)>) -> Result<(), InitSetupError> {
     let Some(wanted) = wanted else { return Ok(()) };
     let found = fs::metadata(WORKSPACE_PATH).step_context("looking at the workspace")?;
@@ -146,7 +147,7 @@ fn check_same_directory(wanted: Option<(u64, u64)>) -> Result<(), InitSetupError
     Err(InitSetupError { about: FailureCause::Step, step: step.to_owned(), errno: libc::EXDEV })
 }
 
-/// Compares the own namespaces with the caller's.
+/// Compares this process's namespaces with the caller's.
 fn compare_namespaces(guest: &ContainerBoot) -> Result<Vec<LayerReport>, InitSetupError> {
     let own = own_namespaces();
     let mut layers = Vec::with_capacity(12);
@@ -176,7 +177,8 @@ fn compare_namespaces(guest: &ContainerBoot) -> Result<Vec<LayerReport>, InitSet
     Ok(layers)
 }
 
-/// The engine was asked to start the container without capabilities, as an ordinary user, without new privileges.
+/// Checks that the engine started the container as requested: without capabilities, as an ordinary user, without new
+/// privileges.
 fn check_no_privileges(layers: &mut Vec<LayerReport>) -> Result<(), InitSetupError> {
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
         .layer_context(IsolationLayer::Capabilities, "forbidding new privileges")?;

@@ -1,9 +1,10 @@
-//! What keeps the commands of one box apart: each starts in a Landlock domain of its own.
+//! Separation of the commands of one sandbox: each starts in a Landlock domain of its own.
 //!
-//! Commands have one user id. A process may look into another one of the same user: open its streams, its memory and
-//! its files through `/proc/PID`. Landlock refuses that to a process that is not in the other one's domain or one around
-//! it, so the init sees all commands, a command sees what it started, and none sees another command. The processes that
-//! a command leaves behind may not signal those of later commands either; the other way round they can be ended.
+//! Commands share one user id. A process may access another one of the same user: open its streams, its memory and its
+//! files through `/proc/PID`. Landlock refuses that unless the process is in the other one's domain or an enclosing
+//! one, so the init sees all commands, a command sees the processes it started, and no command sees another one. The
+//! processes that a command leaves running may not signal those of later commands either; the reverse is allowed, so
+//! they can be ended.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,23 +15,24 @@ use crate::spec::{DisabledProtection, JailSpec};
 use crate::sys;
 use crate::wire::BackgroundProcesses;
 
-/// Rights that a domain must handle to be one: making disks, which nobody may, and moving files from one folder to
-/// another, which a domain that does not handle it forbids.
+/// Rights that a domain must handle to be valid: creating block devices, which no process may, and moving files between
+/// directories, which a domain that does not handle this right forbids.
 const ACCESS_FS_MAKE_BLOCK: u64 = 1 << 11;
 const ACCESS_FS_REFER: u64 = 1 << 13;
-/// Signals stay in the domain.
+/// Scope that confines signals to the domain.
 const SCOPE_SIGNAL: u64 = 2;
 
-/// The two domains that commands start in, made once.
+/// The two domains that commands start in, created once.
 #[derive(Debug)]
 pub(super) struct CommandDomains {
     foreground: OwnedFd,
-    /// For commands whose processes stay when they end.
+    /// For commands that leave processes running.
     background: OwnedFd,
 }
 
 impl CommandDomains {
-    /// `None` where the kernel has no Landlock, which the report of the layer says.
+    /// Creates the domains; `None` where the kernel has no Landlock (the layer's report shows that) or a protection is
+    /// left out.
     pub(super) fn new(spec: &JailSpec) -> io::Result<Option<Self>> {
         let open =
             [DisabledProtection::Siblings, DisabledProtection::Landlock, DisabledProtection::NoNewPrivs];
@@ -42,7 +44,7 @@ impl CommandDomains {
         Ok(Some(Self { foreground: create_domain(abi, 0)?, background: create_domain(abi, scope)? }))
     }
 
-    /// The ruleset for a command.
+    /// Returns the ruleset for a command.
     pub(super) fn ruleset_for(&self, leftovers: BackgroundProcesses) -> i32 {
         match leftovers {
             BackgroundProcesses::Kill => self.foreground.as_raw_fd(),

@@ -1,4 +1,5 @@
-//! The box's own `/etc`: a few files made here, and harmless ones of the host. The host's folder never appears.
+//! The sandbox's own `/etc`: a few generated files, and harmless ones of the host. The host's directory itself is never
+//! visible.
 
 use std::ffi::CString;
 use std::io;
@@ -11,17 +12,17 @@ use super::mounts;
 use crate::image;
 use crate::spec::{HOME_PATH, JailSpec, NetworkAccess};
 
-/// Entries of the host's /etc that programs need and that hold no secrets: bound read-only where they exist.
-/// A name that ends in `*` stands for all entries that begin so.
+/// Entries of the host's /etc that programs need and that contain no secrets: bound read-only where they exist. A name
+/// that ends in `*` matches all entries with that prefix.
 const HOST_ETC_ENTRIES: &[&str] = &[
     // Dynamic loader.
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
     "ld-musl-*",
-    // Which of several programs a name stands for.
+    // Choices between alternative programs of the same name.
     "alternatives",
-    // Certificates of authorities; private keys are in sibling folders and stay out.
+    // Certificates of authorities; private keys are in sibling directories and are not included.
     "ssl/certs",
     "ssl/cert.pem",
     "ssl/openssl.cnf",
@@ -44,10 +45,10 @@ const HOST_ETC_ENTRIES: &[&str] = &[
     "fonts",
 ];
 
-/// Files up to this size, in bytes, are copied into the root folder's memory.
+/// Size, in bytes, up to which files are copied into the root directory's memory.
 const MAX_COPIED_BYTES: usize = 128 << 10;
 
-/// Fills `/etc` below the current folder, with what is the host's from an image if there is one.
+/// Fills `/etc` below the current directory; host entries come from the image if there is one.
 pub(super) fn populate_etc(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>) -> io::Result<()> {
     mounts::make_dirs(Path::new("etc"))?;
     let (uid, gid) = inside;
@@ -74,7 +75,7 @@ pub(super) fn populate_etc(spec: &JailSpec, inside: (u32, u32), image: Option<&O
     }
     let names = list_etc_entries(image)?;
     for wanted in HOST_ETC_ENTRIES {
-        // A path goes into a folder; what the host lacks at the top is not even tried.
+        // A name with a slash is inside a directory; if the host lacks its first part, it is skipped.
         let top = wanted.split('/').next().unwrap_or(wanted);
         match wanted.strip_suffix('*') {
             Some(prefix) => {
@@ -90,7 +91,7 @@ pub(super) fn populate_etc(spec: &JailSpec, inside: (u32, u32), image: Option<&O
     Ok(())
 }
 
-/// Name servers: none without network, the host's with it.
+/// Returns the name servers: none without network, the host's with it.
 fn resolv_conf(network: NetworkAccess) -> String {
     match network {
         NetworkAccess::Off => String::new(),
@@ -101,7 +102,7 @@ fn resolv_conf(network: NetworkAccess) -> String {
 fn bind_entry(name: &str, image: Option<&OwnedFd>) -> io::Result<()> {
     let source = Path::new("/etc").join(name);
     let bound = match image {
-        // A small file is copied faster than bound.
+        // Copying a small file is faster than binding it.
         None if copy_small_file(&source)? => return Ok(()),
         None => mounts::bind_read_only(&source, &source),
         Some(image) => {
@@ -110,13 +111,13 @@ fn bind_entry(name: &str, image: Option<&OwnedFd>) -> io::Result<()> {
         }
     };
     match bound {
-        // What the host lacks or an ordinary user may not enter, the box does without.
+        // The sandbox does without entries that do not exist or that an ordinary user may not enter.
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(()),
         other => other,
     }
 }
 
-/// Copies a small file of the host, which everybody may read, to the same place; whether it did.
+/// Copies a small, world-readable host file to the same path; returns whether it did.
 fn copy_small_file(source: &Path) -> io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let Ok(file) = rustix::fs::open(source, flags, Mode::empty()) else { return Ok(false) };
@@ -128,7 +129,7 @@ fn copy_small_file(source: &Path) -> io::Result<bool> {
     {
         return Ok(false);
     }
-    // One more byte shows whether it grew meanwhile.
+    // One more byte reveals whether the file has grown meanwhile.
     let mut bytes = vec![0; size + 1];
     let read = rustix::io::read(&file, &mut bytes)?;
     if read != size {
@@ -147,7 +148,7 @@ fn copy_small_file(source: &Path) -> io::Result<bool> {
     if written == read { Ok(true) } else { Err(io::Error::from_raw_os_error(libc::ENOSPC)) }
 }
 
-/// What stands in the host's or the image's /etc.
+/// Lists the entries of the host's or the image's /etc.
 fn list_etc_entries(image: Option<&OwnedFd>) -> io::Result<Vec<String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let opened = match image {

@@ -1,4 +1,4 @@
-//! Starting a command: one `vfork`-like clone and an `execve`, nothing else, so that a command in the box costs
+//! Starting a command: one `vfork`-like clone and an `execve`, nothing else, so that a command in the sandbox costs
 //! hardly more than one outside.
 
 use std::ffi::{CString, OsStr};
@@ -17,32 +17,32 @@ use crate::loader::HelperBinary;
 use crate::spec::HELPER_PATH;
 use crate::wire::{JailCommand, RawBytes, StartFault};
 
-/// Size of the stack the child runs on until `execve`; it calls a few system calls and recurses nowhere.
+/// Size of the child's stack until `execve`; it makes a few system calls and does not recurse.
 const CHILD_STACK_BYTES: usize = 64 * 1024;
 
-/// Where the child of a `vfork` works until it is another program. One per init: children are made one by one.
+/// Starts commands; owns the stack on which the child of a `vfork` runs. One per init: children are created one by one.
 pub(super) struct CommandLauncher {
     stack: Vec<u8>,
-    /// The box's environment, in order, later entries of a command win.
+    /// The sandbox's environment, in order; a command's entries override it.
     env: Vec<(RawBytes, RawBytes)>,
-    /// How the own binary is started, where it cannot start by itself.
+    /// The way the own binary is started, where it cannot start by itself.
     helper: Option<HelperBinary>,
-    /// A call filter that commands get beside the one they inherit; empty if they need none.
+    /// An additional system call filter for commands; empty if they need none.
     gate: Vec<libc::sock_filter>,
     isolation: CommandIsolation,
     /// The list of programs that commands may execute, if there is one.
     programs: Option<ProgramList>,
 }
 
-/// What keeps commands apart.
+/// The means that separate commands from each other.
 pub(super) struct CommandIsolation {
-    /// Where they start, if the kernel can do that.
+    /// The domains they start in, if the kernel supports them.
     pub(super) domains: Option<CommandDomains>,
-    /// Lets the init, and nobody else, mark a command.
+    /// The secret with which only the init can mark a command.
     pub(super) key: u64,
 }
 
-/// What the child needs, prepared before it exists, because it may not allocate.
+/// The child's data, prepared before it exists because it may not allocate.
 struct ExecPlan {
     /// Paths to try for the program.
     candidates: Vec<*const libc::c_char>,
@@ -56,7 +56,7 @@ struct ExecPlan {
     key: u64,
     /// A Landlock ruleset, or -1.
     domain: libc::c_int,
-    /// Landlock's rules for what may be executed; -1: none.
+    /// A Landlock ruleset of the files that may be executed; -1: none.
     rules: libc::c_int,
     gate: libc::sock_fprog,
     /// Set by the child when nothing could be executed.
@@ -74,8 +74,8 @@ impl CommandLauncher {
         Self { stack: vec![0; CHILD_STACK_BYTES], env: env.to_vec(), helper, gate, isolation, programs }
     }
 
-    /// Starts a command in its own session and returns its process id. `mark` names its processes, see
-    /// [`forge_processes::watch::mark_of`].
+    /// Starts a command in its own session and returns its process id. `mark` identifies its processes, see
+    /// [`forge_processes::watch::mark_for`].
     pub(super) fn start_command(
         &mut self,
         workspace: BorrowedFd<'_>,
@@ -137,14 +137,14 @@ impl CommandLauncher {
         };
         let pid = self.clone_and_exec(&mut plan).map_err(about_program)?;
         if plan.errno != 0 {
-            // The child is gone already; its status has nothing more to say.
+            // The child has already exited; its status adds nothing.
             let _ = crate::sys::reap(pid, 0);
             return Err(StartFault { what: program, errno: plan.errno });
         }
         Ok(pid)
     }
 
-    /// The own binary in an image of another system is started through its loader.
+    /// Returns program and arguments, with the own binary in an image of another system started through its loader.
     fn resolve_helper(&self, program: &RawBytes, argv: &[RawBytes]) -> (RawBytes, Vec<RawBytes>) {
         match (&self.helper, argv.split_first()) {
             (Some(helper), Some((name, rest))) if program.0 == HELPER_PATH.as_bytes() => {
@@ -170,16 +170,16 @@ impl CommandLauncher {
     fn clone_and_exec(&mut self, plan: &mut ExecPlan) -> io::Result<i32> {
         let top = self.stack.as_mut_ptr_range().end as usize & !15;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: `child` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
-        // gets a pointer to `plan`, which lives in this frame. CLONE_VFORK keeps this thread stopped until the child
-        // has executed another program or ended, so what is this thread's is never used by both at once. The one other
-        // thread there may be, which looks at programs, shares nothing with the child but `STARTING`, which is atomic.
-        // `child` makes system calls only: no allocation, no lock, no unwinding.
+        // SAFETY: `child_main` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
+        // gets a pointer to `plan`, which is borrowed exclusively for this call. CLONE_VFORK suspends this thread until
+        // the child has executed another program or exited, so both never use this thread's data at the same time. The
+        // only other thread that may exist, the one that checks `execve` calls, shares nothing with the child but
+        // `STARTING_PID`, which is atomic. `child_main` only makes system calls: no allocation, no lock, no unwinding.
         let pid = unsafe {
             libc::clone(child_main, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
         };
         let failed = io::Error::last_os_error();
-        // A child that was ended before it was asked about leaves its number behind.
+        // A child that ended before its `execve` was checked leaves its number behind.
         STARTING_PID.store(0, Ordering::SeqCst);
         if pid < 0 { Err(failed) } else { Ok(pid) }
     }
@@ -187,10 +187,10 @@ impl CommandLauncher {
 
 /// Runs in the new process.
 extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `plan` is the live, exclusively borrowed `Plan` of `clone_and_exec`, whose thread is stopped. All
-    // pointer arrays in it end with null and point to C strings that outlive this function; `gate` describes the
-    // launcher's own slice, which the kernel copies. Only system calls that are safe after vfork are made; `sigset_t` is
-    // plain data and initialised by sigemptyset.
+    // SAFETY: `plan` points to the live `ExecPlan` that `clone_and_exec` has borrowed exclusively, and its thread is
+    // suspended. All pointer arrays in it end with null and point to C strings that outlive this function; `gate`
+    // describes the launcher's own slice, which the kernel copies. Only system calls that are safe after vfork are
+    // made; `sigset_t` is plain data and initialised by sigemptyset.
     unsafe {
         let plan = &mut *plan.cast::<ExecPlan>();
         libc::setsid();
@@ -218,7 +218,7 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             plan.errno = *libc::__errno_location();
             libc::_exit(127);
         }
-        // Everything else is close-on-exec already; this is the belt to those braces.
+        // Everything else is close-on-exec already; this is a second safeguard.
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         let mut worst = libc::ENOENT;
         for candidate in plan.candidates.iter().take_while(|c| !c.is_null()) {
@@ -226,7 +226,7 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
                 STARTING_PID.store(libc::getpid(), Ordering::SeqCst);
             }
             libc::execve(*candidate, plan.argv.as_ptr(), plan.envp.as_ptr());
-            // As the C library does: go on past what is absent, remember what was there but could not run.
+            // Like the C library: skip candidates that do not exist, remember those that exist but could not run.
             match *libc::__errno_location() {
                 libc::ENOENT | libc::ENOTDIR => {}
                 libc::EACCES => worst = libc::EACCES,
@@ -248,7 +248,8 @@ fn open_directory(workspace: BorrowedFd<'_>, path: &RawBytes) -> io::Result<Owne
     Ok(rustix::fs::openat2(workspace.as_fd(), path, flags, Mode::empty(), how)?)
 }
 
-/// Where the program may be: itself if it names a folder, else each folder of the command's own `PATH`.
+/// Returns the paths to try for a program: its own if it contains a slash, else one in each directory of the command's
+/// `PATH`.
 fn program_candidates(program: &RawBytes, env: &[(RawBytes, RawBytes)]) -> io::Result<Vec<CString>> {
     if program.0.contains(&b'/') {
         return Ok(vec![to_c_string(program)?]);

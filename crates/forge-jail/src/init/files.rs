@@ -1,7 +1,7 @@
-//! File operations inside the box, so that its masks, owners and mounts apply to them as to every command.
+//! File operations inside the sandbox, so that its masks, owners and mounts apply to them as to every command.
 //!
-//! Nothing is checked first and used later: a path is resolved by the kernel, beneath the workspace, to a
-//! descriptor, and what happens next happens to that descriptor or to one name in a folder that is open.
+//! No path is checked first and used later: the kernel resolves it, beneath the workspace, to a descriptor, and every
+//! further step operates on that descriptor or on one name in an open directory.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -19,18 +19,18 @@ use crate::wire::{
 
 /// Longest chain of symbolic links that is followed, as in the kernel.
 const MAX_SYMLINKS: usize = 40;
-/// Deepest folder that a removal descends into: one descriptor each.
+/// Deepest directory that a removal descends into, with one descriptor per level.
 const MAX_REMOVE_DEPTH: usize = 48;
 
-/// How the names of unfinished writes begin. They stand beside their destination, so that the last step is a rename.
-/// A box that is killed in the middle of a write leaves one behind: whoever lists, compares or snapshots a workspace
-/// passes over names that begin so, and whoever rebuilds one removes them.
+/// Prefix of the names of unfinished writes. They are next to their destination, so that the last step is a rename. A
+/// sandbox killed during a write leaves one behind: code that lists, compares or snapshots a workspace must skip names
+/// with this prefix, and code that rebuilds a workspace must remove them.
 pub const TEMP_PREFIX: &str = ".forge-tmp-";
 
 type FileResult<T> = Result<T, FaultKind>;
 
-/// A folder, and the file requests that are done below it. The init has one for the workspace; a caller that works
-/// without a box can have its own, with the same rules but the rights of its own process.
+/// A directory, and the file requests that are executed below it. The init has one for the workspace; a caller that
+/// works without a sandbox can have its own, with the same rules but the privileges of its own process.
 pub struct RootedFiles {
     root: OwnedFd,
     temps: HashMap<u64, PendingWrite>,
@@ -38,17 +38,17 @@ pub struct RootedFiles {
     confinement: PathConfinement,
 }
 
-/// Whether the kernel keeps what is opened beneath the folder.
+/// Whether the kernel confines opened paths to the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PathConfinement {
     Beneath,
-    /// For a test that must notice.
+    /// Left out, for a test that must detect this.
     Absent,
 }
 
-/// A file that is being written beside its destination.
+/// A file that is being written next to its destination.
 struct PendingWrite {
-    /// The destination as it was asked for.
+    /// The destination as requested.
     path: RawBytes,
     directory: OwnedFd,
     name: CString,
@@ -56,30 +56,30 @@ struct PendingWrite {
     file: OwnedFd,
 }
 
-/// A folder that is open and a name in it.
+/// An open directory and a name in it.
 struct ParentEntry {
     directory: OwnedFd,
     name: CString,
-    /// What stands there, links not followed.
+    /// The file of that name, links not followed.
     now: Option<FileStat>,
 }
 
 impl RootedFiles {
-    /// Works below the folder that `root` is open on.
+    /// Executes requests below the directory that `root` refers to.
     #[must_use]
     pub fn new(root: OwnedFd) -> Self {
         Self { root, temps: HashMap::new(), next: 1, confinement: PathConfinement::Beneath }
     }
 
-    /// The same without the rule that keeps paths beneath the folder, for a test that must notice.
+    /// Removes the rule that confines paths to the directory, for a test that must detect this.
     pub(super) fn without_confinement(self) -> Self {
         let mut files = self;
         files.confinement = PathConfinement::Absent;
         files
     }
 
-    /// Does one file request; requests of other kinds are refused. A descriptor comes with [`Reply::Opened`] and
-    /// [`Reply::Temp`].
+    /// Executes one file request; requests of other kinds are refused. A descriptor is returned with
+    /// [`JailReply::Opened`] and [`JailReply::Temp`].
     pub fn handle_request(&mut self, request: JailRequest) -> (JailReply, Option<OwnedFd>) {
         let (path, done) = match request {
             JailRequest::OpenRead { path } => {
@@ -137,7 +137,7 @@ impl RootedFiles {
             PathConfinement::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
             PathConfinement::Absent => ResolveFlags::empty(),
         };
-        // The kernel asks to try again when a rename raced with `..`; a few times is enough, then it is an attack.
+        // The kernel returns EAGAIN when a rename raced with `..`; after a few retries it must be an attack.
         for _ in 0..16 {
             match rustix::fs::openat2(&self.root, &path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -148,7 +148,7 @@ impl RootedFiles {
     }
 
     fn open_read(&self, path: &RawBytes) -> FileResult<(FileStat, OwnedFd)> {
-        // Not opened for reading before it is known to be a file: opening a device can have effects.
+        // The file type is checked before opening for reading, because opening a device can have effects.
         let place = self.open_path(&path.0, OFlags::PATH)?;
         let seen = rustix::fs::fstat(&place).map_err(fault_kind)?;
         if file_kind(seen.st_mode) != JailFileKind::File {
@@ -156,7 +156,7 @@ impl RootedFiles {
         }
         let file = self.open_path(&path.0, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let stat = rustix::fs::fstat(&file).map_err(fault_kind)?;
-        // Somebody may have put another thing there in between; what was opened decides.
+        // Another process may have replaced the file in between; the opened file decides.
         match file_kind(stat.st_mode) {
             JailFileKind::File => Ok((file_stat(&stat), file)),
             other => Err(FaultKind::NotRegular(other)),
@@ -172,7 +172,7 @@ impl RootedFiles {
         Ok(file_stat(&rustix::fs::fstat(&fd).map_err(fault_kind)?))
     }
 
-    /// The folder and name that `path` stands for, without following a link in the last part.
+    /// Resolves the directory and the name of `path`, without following a link in the last part.
     fn resolve_parent(&self, path: &[u8]) -> FileResult<ParentEntry> {
         let trimmed = path.strip_suffix(b"/").unwrap_or(path);
         let (folder, name) = match trimmed.iter().rposition(|b| *b == b'/') {
@@ -193,7 +193,7 @@ impl RootedFiles {
         Ok(ParentEntry { directory: folder, name, now })
     }
 
-    /// As [`Self::place`], but a link in the last part is followed to what it stands for, which must exist.
+    /// Resolves like [`Self::resolve_parent`], but follows a link in the last part to its target, which must exist.
     fn resolve_target(&self, path: &[u8]) -> FileResult<ParentEntry> {
         let mut path = path.to_vec();
         for followed in 0..MAX_SYMLINKS {
@@ -215,7 +215,7 @@ impl RootedFiles {
         Err(FaultKind::Loop)
     }
 
-    /// As [`Self::place`], for a name that is made, replaced or removed.
+    /// Resolves like [`Self::resolve_parent`], for a name that is created, replaced or removed.
     fn resolve_writable(&self, path: &[u8]) -> FileResult<ParentEntry> {
         let place = self.resolve_parent(path)?;
         self.refuse_git_write(&place.directory, &place.name)?;
@@ -238,7 +238,7 @@ impl RootedFiles {
             if stat.kind != JailFileKind::File {
                 return Err(FaultKind::NotRegular(stat.kind));
             }
-            // A file that may not be written is not replaced either, although the folder would allow it.
+            // A read-only file is not replaced either, although the directory would allow it.
             let writable = rustix::fs::accessat(
                 &place.directory,
                 &place.name,
@@ -276,7 +276,7 @@ impl RootedFiles {
 
     fn commit_temp(&mut self, token: u64, replace: ReplaceExisting, sync: SyncToDisk) -> FileResult<()> {
         let temp = self.claim_temp(token)?;
-        // What was made beside it meanwhile counts as well.
+        // Entries created next to it meanwhile count as well.
         if let Err(kind) = self.refuse_git_write(&temp.directory, &temp.becomes) {
             temp.discard();
             return Err(kind);
@@ -315,7 +315,8 @@ impl RootedFiles {
                 Err(FaultKind::NotFound) => {
                     let place = self.resolve_writable(part)?;
                     match rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o777)) {
-                        // Made by somebody else meanwhile, or a link to nothing: the next round or caller sees.
+                        // Created by another process meanwhile, or a dangling link: the next iteration or the caller
+                        // detects it.
                         Err(Errno::EXIST) if place.now.is_some() => return Err(FaultKind::Dangling),
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(errno) => return Err(fault_kind(errno)),
@@ -359,7 +360,7 @@ impl RootedFiles {
 }
 
 impl Drop for RootedFiles {
-    /// Throws away every unfinished write.
+    /// Discards every unfinished write.
     fn drop(&mut self) {
         for (_, temp) in self.temps.drain() {
             temp.discard();
@@ -375,12 +376,12 @@ impl std::fmt::Debug for RootedFiles {
 
 impl PendingWrite {
     fn discard(self) {
-        // Already gone is as good.
+        // A file that is already gone is fine.
         let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
     }
 }
 
-/// Removes a folder with everything below, through descriptors, never through a path that could be swapped.
+/// Removes a directory with everything below, through descriptors, never through a path that could be swapped.
 fn remove_tree(folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> FileResult<()> {
     if depth >= MAX_REMOVE_DEPTH {
         return remove_deep(folder, name);
@@ -402,7 +403,7 @@ fn remove_tree(folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> FileResult<
     rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR).map_err(fault_kind)
 }
 
-/// Opens a folder for listing; one without permissions gets them first, since it is going to be removed.
+/// Opens a directory for listing; one without permissions gets them first, since it will be removed.
 fn open_dir(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let usable = |fd: &OwnedFd| rustix::fs::fstat(fd).is_ok_and(|s| s.st_mode & 0o700 == 0o700);
@@ -420,8 +421,8 @@ fn open_dir(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<OwnedFd> {
     }
 }
 
-/// A very deep tree is flattened: folders in a folder are moved up beside it and removed there, one after the
-/// other, so that the number of open descriptors stays bounded.
+/// Removes a very deep tree by flattening it: subdirectories are moved up next to its top and removed there, one after
+/// the other, so that the number of open descriptors stays bounded.
 fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
     let mut work = vec![name.to_owned()];
     let mut moved = 0u64;
@@ -437,7 +438,7 @@ fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
             match rustix::fs::unlinkat(&inner, child, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR) => {
-                    // Moving a folder changes its `..`, so it must be writable itself.
+                    // Moving a directory changes its `..`, so it must be writable itself.
                     drop(open_dir(inner.as_fd(), child)?);
                     moved += 1;
                     let beside =
@@ -454,7 +455,7 @@ fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
     Ok(())
 }
 
-/// A name that nothing else uses: the kernel is told to fail if something does.
+/// Returns an unused name: its creation fails if the name exists.
 fn temp_name(token: u64) -> CString {
     let random = RandomState::new().build_hasher().finish();
     let name = format!("{TEMP_PREFIX}{token}-{random:016x}");
@@ -464,7 +465,7 @@ fn temp_name(token: u64) -> CString {
 pub(super) fn fault_kind(errno: Errno) -> FaultKind {
     match errno {
         Errno::NOENT => FaultKind::NotFound,
-        // A mount point cannot be replaced or removed: that is what a mask is.
+        // A mount point, such as a masked file, cannot be replaced or removed.
         Errno::ACCESS | Errno::PERM | Errno::BUSY | Errno::ROFS => FaultKind::Denied,
         Errno::XDEV => FaultKind::Outside,
         Errno::LOOP => FaultKind::Loop,

@@ -1,8 +1,8 @@
-//! Where git keeps a repository's data: file requests never write there.
+//! Git's own data directories: file requests never write there.
 //!
-//! Git starts the programs that its configuration and hooks name, on whatever machine git is used next. So what decides is
-//! not the path that was asked for, which a link or another spelling can disguise, but the directory that was opened for the
-//! write and those above it.
+//! Git starts the programs named in its configuration and hooks, on any machine where git is used next. So the decision
+//! depends not on the requested path, which a link or another spelling can disguise, but on the directory opened for
+//! the write and its parents.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -10,18 +10,18 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use crate::wire::FaultKind;
 
-/// Deepest directory that is looked at; the path of a deeper one can't be named in one call anyway.
+/// Deepest directory that is checked; the path of a deeper one cannot be passed in one call anyway.
 const MAX_DEPTH: usize = 2048;
 /// Longest `.git` file that is read.
 const MAX_GIT_FILE_BYTES: usize = 4096;
 
-/// What tells a git directory from any other one with `objects` and `refs`.
+/// Entries that distinguish a git directory from any other one with `objects` and `refs`.
 const GIT_DIR_MARKERS: &[&str] = &["HEAD", "config", "config.worktree", "hooks", "packed-refs"];
 
 const DIRECTORY_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Refuses to write `name` in the open directory `parent` of the workspace `root`, if that is a git directory, lies in one,
-/// or would become one by it.
+/// Refuses to write `name` in the open directory `parent` of the workspace `root` if that is a git directory, is inside
+/// one, or would become one by the write.
 pub(super) fn refuse_git_write(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), FaultKind> {
     if is_dot_git(name) || has_dot_git(root, parent) || completes_git_directory(parent, name) {
         return Err(FaultKind::GitData);
@@ -39,7 +39,7 @@ pub(super) fn refuse_git_write(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u
         }
         let above = open_directory(here.as_fd(), c"..")?;
         let next = inode_identity(&stat_directory(above.as_fd())?);
-        // The top of everything: the directory was moved out of the workspace meanwhile.
+        // The root of the file system: the directory was moved out of the workspace meanwhile.
         if next == now {
             break;
         }
@@ -48,8 +48,8 @@ pub(super) fn refuse_git_write(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u
     Err(FaultKind::Outside)
 }
 
-/// Whether a name means `.git` to git on some file system: in other cases, with characters that HFS+ passes over, with
-/// what NTFS cuts off, or by its short name there.
+/// Returns whether git takes a name for `.git` on some file system: in other letter case, with characters that HFS+
+/// ignores, with suffixes that NTFS cuts off, or as its short name there.
 pub(super) fn is_dot_git(name: &[u8]) -> bool {
     let kept: String = String::from_utf8_lossy(name).chars().filter(|c| !is_hfs_ignorable(*c)).collect();
     let stream = kept.split(':').next().unwrap_or_default();
@@ -57,13 +57,13 @@ pub(super) fn is_dot_git(name: &[u8]) -> bool {
     plain.eq_ignore_ascii_case(".git") || plain.eq_ignore_ascii_case("git~1")
 }
 
-/// Characters that HFS+ does not compare.
+/// Returns whether HFS+ ignores a character in comparisons.
 const fn is_hfs_ignorable(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Whether the real path of `parent` below `root` has a part `.git`. One that can't be told has none: what makes a git
-/// directory is looked for all the same.
+/// Returns whether the real path of `parent` below `root` has a part `.git`. An unknown path counts as having none,
+/// since the parents are checked for git directories in any case.
 fn has_dot_git(root: &OwnedFd, parent: BorrowedFd<'_>) -> bool {
     let path = |fd: BorrowedFd<'_>| {
         rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
@@ -74,9 +74,9 @@ fn has_dot_git(root: &OwnedFd, parent: BorrowedFd<'_>) -> bool {
     below.split(|byte| *byte == b'/').any(is_dot_git)
 }
 
-/// Whether git takes an open directory for a repository's data: `HEAD` with `objects` and `refs`, or with `commondir` in
-/// the place of both. So are bare repositories, submodules' data and those of worktrees, whatever they are called. What
-/// worktrees share needs no `HEAD` of its own: settings or hooks beside `objects` and `refs` are enough.
+/// Returns whether git takes an open directory for a repository's data: `HEAD` with `objects` and `refs`, or with
+/// `commondir` instead of both. That covers bare repositories and the data of submodules and worktrees, under any name.
+/// The part that worktrees share needs no `HEAD` of its own: settings or hooks next to `objects` and `refs` are enough.
 fn is_git_directory(directory: BorrowedFd<'_>) -> bool {
     if is_directory(directory, "objects") && is_directory(directory, "refs") {
         return GIT_DIR_MARKERS.iter().any(|name| entry_exists(directory, name));
@@ -84,7 +84,7 @@ fn is_git_directory(directory: BorrowedFd<'_>) -> bool {
     entry_exists(directory, "HEAD") && entry_exists(directory, "commondir")
 }
 
-/// Whether `name` is the last thing that a directory lacks to be a git directory.
+/// Returns whether `name` is the last entry that a directory lacks to be a git directory.
 fn completes_git_directory(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
     let has = |part: &str| is_directory(directory, part);
     match name.to_ascii_lowercase().as_slice() {
@@ -97,8 +97,8 @@ fn completes_git_directory(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
     }
 }
 
-/// The directory that the workspace's own `.git` file names, if it is one and lies in the workspace: git takes it for
-/// the repository's data as soon as enough stands in it.
+/// Returns the directory that the workspace's own `.git` file names, if it is inside the workspace: git takes it for
+/// the repository's data as soon as it contains enough.
 fn linked_directory(root: &OwnedFd) -> Option<(u64, u64)> {
     let found = rustix::fs::statat(root, c".git", AtFlags::SYMLINK_NOFOLLOW).ok()?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
@@ -134,7 +134,7 @@ fn entry_exists(directory: BorrowedFd<'_>, name: &str) -> bool {
     rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Whether a name leads to a directory, also through a link, as git looks at it.
+/// Returns whether a name leads to a directory, also through a link, as git sees it.
 fn is_directory(directory: BorrowedFd<'_>, name: &str) -> bool {
     rustix::fs::statat(directory, name, AtFlags::empty())
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)

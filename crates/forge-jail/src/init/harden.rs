@@ -1,4 +1,4 @@
-//! The last steps before the first command: what the init gives up, for itself and for everything it starts.
+//! The last steps before the first command: the init drops privileges for itself and everything it starts.
 
 use std::ffi::CStr;
 use std::io;
@@ -14,7 +14,7 @@ use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::spec::{DisabledProtection, JailSpec, RootMode};
 use crate::sys;
 
-/// Puts every signal back to its default, whatever the caller ignored: children inherit this.
+/// Resets every signal to its default, also those the caller ignored: children inherit this.
 pub(super) fn reset_signals() {
     for signal in 1..=64 {
         sys::reset_signal(signal);
@@ -22,8 +22,8 @@ pub(super) fn reset_signals() {
     let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 
-/// Limits, capabilities, Landlock, seccomp, in this order: each later step forbids what the earlier ones need. `filter` is
-/// the compiled call filter.
+/// Applies limits, capabilities, Landlock and seccomp, in this order: each later step forbids what the earlier ones
+/// need. `filter` is the compiled system call filter.
 pub(super) fn apply_hardening(
     spec: &JailSpec,
     filter: &[libc::sock_filter],
@@ -34,7 +34,7 @@ pub(super) fn apply_hardening(
         layers.push(LayerReport::enforced(IsolationLayer::Pids, "rlimit"));
     }
     if spec.lacks_protection(DisabledProtection::NoNewPrivs) {
-        // The other two need a capability then.
+        // Landlock and seccomp need a capability in this case.
         apply_filters(spec, filter, layers)?;
         return drop_privileges(spec, layers);
     }
@@ -42,9 +42,9 @@ pub(super) fn apply_hardening(
     apply_filters(spec, filter, layers)
 }
 
-/// The call filter that commands get besides; the init itself needs the calls for its own work. In a box that writes to
-/// folders of the host itself a file that lends its owner's rights could be started by anybody there. Where commands
-/// execute listed programs only, some calls would execute others.
+/// Returns the additional system call filter for commands; the init itself needs the calls it forbids. If the sandbox
+/// writes to host directories, a setuid file created there could be started by any user of the host. If commands may
+/// execute listed programs only, some calls could execute others.
 pub(super) fn command_filter(spec: &JailSpec, programs: Option<&ProgramList>) -> Vec<libc::sock_filter> {
     if spec.lacks_protection(DisabledProtection::Seccomp)
         || spec.lacks_protection(DisabledProtection::NoNewPrivs)
@@ -60,7 +60,7 @@ pub(super) fn command_filter(spec: &JailSpec, programs: Option<&ProgramList>) ->
     forge_seccomp::compile_additional(&[folders, listed])
 }
 
-/// The call filter that holds besides where no control group counts memory, so that it can be counted here.
+/// Returns the additional filter for sandboxes without a control group for memory, so that memory can be counted here.
 pub(super) fn uncounted_filter(spec: &JailSpec) -> Vec<libc::sock_filter> {
     if spec.lacks_protection(DisabledProtection::Seccomp)
         || spec.lacks_protection(DisabledProtection::NoNewPrivs)
@@ -70,14 +70,14 @@ pub(super) fn uncounted_filter(spec: &JailSpec) -> Vec<libc::sock_filter> {
     forge_seccomp::compile_additional(&[forge_seccomp::UNCOUNTED_MEMORY_RULES])
 }
 
-/// A number that nobody in the box can know.
+/// Returns a number that no process in the sandbox can know.
 pub(super) fn random_key() -> io::Result<u64> {
     let mut bytes = [0; 8];
     let got = sys::fill_random(&mut bytes)?;
     if got == bytes.len() { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Capabilities, and the promise to gain none.
+/// Drops capabilities and sets `no_new_privs`.
 fn drop_privileges(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), InitSetupError> {
     let doing = "giving up capabilities";
     if spec.lacks_protection(DisabledProtection::Capabilities) {
@@ -93,7 +93,7 @@ fn drop_privileges(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(),
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).layer_context(IsolationLayer::Capabilities, doing)
 }
 
-/// Landlock and the call filter.
+/// Applies Landlock and the system call filter.
 fn apply_filters(
     spec: &JailSpec,
     filter: &[libc::sock_filter],
@@ -102,8 +102,8 @@ fn apply_filters(
     if !spec.lacks_protection(DisabledProtection::Landlock) {
         layers.push(enforce_landlock(&extra_writable_paths(spec)).step_context("applying Landlock")?);
     }
-    // Children share the user id; a process that is not dumpable has a memory, an environment and descriptors
-    // that they cannot open.
+    // Children share the user id; a process that is not dumpable has a memory, an environment and descriptors that they
+    // cannot open.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step_context("closing the init to its children")?;
     if !spec.lacks_protection(DisabledProtection::Seccomp) {
         sys::seccomp_install(filter).layer_context(IsolationLayer::Seccomp, "installing the call filter")?;
@@ -112,7 +112,7 @@ fn apply_filters(
     Ok(())
 }
 
-/// Places that only some boxes may write.
+/// Returns the paths that only some sandboxes may write.
 fn extra_writable_paths(spec: &JailSpec) -> Vec<&Path> {
     let caches = spec.caches.map(|_| Path::new("/cache"));
     let all = spec.lacks_protection(DisabledProtection::ReadOnlySystem).then_some(Path::new("/"));
@@ -121,7 +121,7 @@ fn extra_writable_paths(spec: &JailSpec) -> Vec<&Path> {
 
 fn set_resource_limits(spec: &JailSpec) -> io::Result<()> {
     set_process_limits(spec)?;
-    // Counted for this user in this user namespace (Linux 5.14), so other boxes and the host do not matter.
+    // Counted for this user in this user namespace (Linux 5.14), so other sandboxes and the host do not matter.
     if spec.lacks_protection(DisabledProtection::Pids) {
         Ok(())
     } else {
@@ -129,23 +129,23 @@ fn set_resource_limits(spec: &JailSpec) -> io::Result<()> {
     }
 }
 
-/// Sets a limit, never above what there is.
+/// Sets a limit, never above the current maximum.
 fn lower_limit(resource: Resource, value: u64) -> io::Result<()> {
     let now = rustix::process::getrlimit(resource);
     let value = now.maximum.map_or(value, |max| max.min(value));
     Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
 }
 
-/// Half of what there is.
+/// Returns half of the current maximum.
 fn half_of_limit(resource: Resource) -> u64 {
     rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX) / 2
 }
 
-/// The limits that hold for each process by itself.
+/// Sets the limits that apply to each process separately.
 pub(super) fn set_process_limits(spec: &JailSpec) -> io::Result<()> {
     lower_limit(Resource::Core, 0)?;
     lower_limit(Resource::Nofile, spec.limits.open_files.max(64))?;
-    // These count for the user as a whole: half is left to whatever else that user runs.
+    // These count for the user as a whole: half is left to the user's other programs.
     lower_limit(Resource::Memlock, half_of_limit(Resource::Memlock).min(8 << 20))?;
     lower_limit(Resource::Msgqueue, half_of_limit(Resource::Msgqueue).min(409_600))?;
     lower_limit(Resource::Sigpending, half_of_limit(Resource::Sigpending).min(16_384))?;
@@ -155,8 +155,8 @@ pub(super) fn set_process_limits(spec: &JailSpec) -> io::Result<()> {
     Ok(())
 }
 
-/// Ceilings per process for a box whose memory no control group counts. Private writable memory is what a
-/// runaway program takes; address space is bounded only far above, because many runtimes reserve it freely.
+/// Sets ceilings per process for a sandbox without a control group for memory. A runaway program takes private writable
+/// memory; address space is limited only far above, because many runtimes reserve it freely.
 pub(super) fn set_memory_limits(bytes: u64) -> io::Result<()> {
     let data = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::Data, data)?;
@@ -165,7 +165,7 @@ pub(super) fn set_memory_limits(bytes: u64) -> io::Result<()> {
 }
 
 fn drop_capabilities() -> io::Result<()> {
-    // A user 0 inside gets nothing from starting a program, and no bit of this can be taken back.
+    // User 0 inside gains nothing by starting a program, and none of these bits can be cleared again.
     const LOCKED_SECUREBITS: libc::c_ulong = 0b1110_1111;
     sys::prctl(libc::PR_SET_SECUREBITS, LOCKED_SECUREBITS, 0)?;
     sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
@@ -187,14 +187,14 @@ mod right {
     pub(super) const MAKE_CHAR: u64 = 1 << 6;
     pub(super) const MAKE_BLOCK: u64 = 1 << 11;
     pub(super) const IOCTL_DEV: u64 = 1 << 15;
-    /// Those that a single file can have: execute, write, read, truncate.
+    /// Rights that apply to a single file: execute, write, read, truncate.
     pub(super) const FILE_RIGHTS: u64 = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14;
 }
 
-/// The second wall: even a hole in the mounts leaves only these places writable, and sockets and signals of
-/// processes outside stay out of reach.
+/// Enforces Landlock, the second layer: even a hole in the mounts leaves only these paths writable, and sockets and
+/// signals of processes outside stay out of reach.
 ///
-/// `more` are places inside beside the usual ones that may be written; those that are absent are skipped.
+/// `more` lists further writable paths in the sandbox; those that do not exist are skipped.
 pub(super) fn enforce_landlock(more: &[&Path]) -> io::Result<LayerReport> {
     let abi = sys::landlock_abi();
     let (known, words) = match abi {
@@ -230,7 +230,7 @@ pub(super) fn enforce_landlock(more: &[&Path]) -> io::Result<LayerReport> {
             Ok(place) => {
                 let stat = rustix::fs::fstat(&place)?;
                 let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                // The kernel refuses rights of folders for a file.
+                // The kernel refuses directory rights for a file.
                 let access = if folder { write } else { write & right::FILE_RIGHTS };
                 sys::landlock_allow(ruleset.as_fd(), access, place.as_fd())?;
             }

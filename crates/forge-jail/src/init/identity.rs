@@ -1,4 +1,4 @@
-//! Who the box runs as: never user 0 of the host.
+//! The user and group that the sandbox runs as: never user 0 of the host.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -16,23 +16,23 @@ use crate::spec::{JailSpec, RootMode};
 use crate::sys::{self, ForkSide};
 use crate::wire::OverlayAttributes;
 
-/// The id that root's boxes see as their own.
+/// The id that sandboxes started by root see as their own.
 const INNER_ID: u32 = 1000;
 
-/// An owner on disk, user and group, and the user namespace that shows its files as the box's.
+/// An owner on disk, user and group, and the user namespace that shows its files as the sandbox's.
 type OwnerMapping = ((u32, u32), OwnedFd);
 
-/// The ids of a box.
+/// The ids of a sandbox.
 #[derive(Debug)]
 pub(crate) enum JailIds {
     /// Started by root: an unused id outside, 1000 inside.
     Root {
-        /// The unused id, which stays taken while the box lives.
+        /// The unused id, reserved while the sandbox lives.
         user: InheritedUid,
-        /// For each owner of something the box may write, a user namespace whose mapping shows the owner's files as
-        /// the unused id's.
+        /// For each owner of a path that the sandbox may write, a user namespace with a mapping that shows the owner's
+        /// files as the unused id's.
         mappings: Vec<OwnerMapping>,
-        /// The host's /proc, for writing the mapping after the box has its own.
+        /// The host's /proc, to write the mapping after the sandbox has its own.
         proc: OwnedFd,
     },
     /// Started by an ordinary user: the own id outside and inside.
@@ -44,7 +44,7 @@ pub(crate) enum JailIds {
     },
 }
 
-/// Takes an unused id for a box of these folders, if it will be one of root's; `None` for boxes of ordinary users.
+/// Reserves an unused id for a sandbox of these roots if root starts it; `None` for sandboxes of ordinary users.
 pub(crate) fn reserve_run_user(spec: &JailSpec) -> io::Result<Option<ReservedUid>> {
     if !can_change_user(&std::fs::read_to_string("/proc/self/uid_map")?) {
         return Ok(None);
@@ -52,7 +52,7 @@ pub(crate) fn reserve_run_user(spec: &JailSpec) -> io::Result<Option<ReservedUid
     ReservedUid::reserve(previous_id(spec)).map(Some)
 }
 
-/// Whether this is a root that can become other users.
+/// Returns whether this process is root and can become other users.
 fn can_change_user(map: &str) -> bool {
     sys::effective_ids().0 == 0 && map_contains(map, FIRST_UID)
 }
@@ -63,7 +63,7 @@ pub(super) fn prepare_ids(spec: &JailSpec, user: Option<InheritedUid>) -> Result
     let map = std::fs::read_to_string("/proc/self/uid_map").step_context("reading /proc/self/uid_map")?;
     if !can_change_user(&map) {
         if uid == 0 && map_to_outer(&map, 0) == Some(0) {
-            // User 0 of the host with a mapping that holds no free id: there is nobody else to become.
+            // User 0 of the host with a mapping that contains no free id: there is no other user to become.
             let error = io::Error::from_raw_os_error(libc::EPERM);
             return Err(error)
                 .layer_context(IsolationLayer::UserNamespace, "finding an unused user id to run as");
@@ -82,7 +82,7 @@ pub(super) fn prepare_ids(spec: &JailSpec, user: Option<InheritedUid>) -> Result
     Ok(JailIds::Root { user, mappings, proc })
 }
 
-/// The id that owns what an earlier box of the same run left, so that nothing has to change its owner.
+/// Returns the id that owns the files of an earlier sandbox of the same run, so that no owner has to change.
 fn previous_id(spec: &JailSpec) -> Option<u32> {
     let folders = spec.roots.iter().filter_map(|root| match &root.mode {
         RootMode::Overlay { upper, .. } => Some(upper),
@@ -93,12 +93,12 @@ fn previous_id(spec: &JailSpec) -> Option<u32> {
     owners.find(|uid| is_run_user_id(*uid))
 }
 
-/// Whether a user id is one of those that boxes of root are given.
+/// Returns whether a user id is one of those for sandboxes started by root.
 pub(crate) fn is_run_user_id(uid: u32) -> bool {
     (FIRST_UID..FIRST_UID + UID_COUNT).contains(&uid)
 }
 
-/// One mapping for each owner of a root that is mapped, or of a writable bind.
+/// Creates one mapping for each owner of a mapped root or a writable bind.
 fn create_mappings(spec: &JailSpec, id: u32) -> Result<Vec<OwnerMapping>, InitSetupError> {
     let roots =
         spec.roots.iter().filter(|root| root.mode != RootMode::Owned).map(|root| (&root.source, true));
@@ -113,7 +113,7 @@ fn create_mappings(spec: &JailSpec, id: u32) -> Result<Vec<OwnerMapping>, InitSe
             }
         };
         if mappings.iter().all(|(known, _)| *known != owner) {
-            // The first process reaps, beside the work of the init.
+            // The first process reaps it, in parallel with the init.
             let (mapping, _) = create_unreaped_mapping((owner.0, id), (owner.1, id)).layer_context(
                 IsolationLayer::UserNamespace,
                 "making the mapping of the workspace's owner",
@@ -125,7 +125,7 @@ fn create_mappings(spec: &JailSpec, id: u32) -> Result<Vec<OwnerMapping>, InitSe
 }
 
 impl JailIds {
-    /// The mapping to show files of `owner` through; `None` for an ordinary user, whose ids are the same inside.
+    /// Returns the mapping that shows files of `owner`; `None` for an ordinary user, who has the same ids inside.
     pub(super) fn mapping_for(&self, owner: (u32, u32)) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Root { mappings, .. } => {
@@ -135,7 +135,7 @@ impl JailIds {
         }
     }
 
-    /// Which attributes an overlay made by this user has.
+    /// Returns the kind of attributes that an overlay made by this user has.
     pub(super) fn overlay_attributes_kind(&self) -> OverlayAttributes {
         match self {
             Self::Root { .. } => OverlayAttributes::Trusted,
@@ -143,13 +143,13 @@ impl JailIds {
         }
     }
 
-    /// Which attributes the box's overlays have, if it has any.
+    /// Returns the attributes of the sandbox's overlays, if it has any.
     pub(super) fn overlay_attributes(&self, spec: &JailSpec) -> Option<OverlayAttributes> {
         let any = spec.roots.iter().any(|root| matches!(root.mode, RootMode::Overlay { .. }));
         any.then(|| self.overlay_attributes_kind())
     }
 
-    /// User and group that own what the box may write, as the mounts are told.
+    /// Returns the user and group that own files the sandbox may write, as passed to mounts.
     pub(super) fn outer_ids(&self) -> (u32, u32) {
         match self {
             Self::Root { user, .. } => (user.id, user.id),
@@ -157,7 +157,7 @@ impl JailIds {
         }
     }
 
-    /// User and group as programs inside see themselves.
+    /// Returns the user and group as programs inside see themselves.
     pub(super) fn inner_ids(&self) -> (u32, u32) {
         match self {
             Self::Root { .. } => (INNER_ID, INNER_ID),
@@ -165,7 +165,7 @@ impl JailIds {
         }
     }
 
-    /// Becomes the box's user for good.
+    /// Becomes the sandbox's user permanently.
     pub(super) fn enter_user(
         self,
         spec: &JailSpec,
@@ -176,7 +176,7 @@ impl JailIds {
             Self::User { uid, .. } => format!("as user {uid}"),
             Self::Root { proc, user, .. } => {
                 let id = user.id;
-                // Without this the change of user would take the capabilities that some kernels ask for below.
+                // Otherwise the change of user would drop capabilities that some kernels require below.
                 sys::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0)
                     .step_context("keeping capabilities")?;
                 sys::switch_ids(id, id).step_context("becoming the unused user id")?;
@@ -189,7 +189,7 @@ impl JailIds {
                     .layer_context(IsolationLayer::UserNamespace, "writing the user namespace's mapping")?;
                 share::limit_user_counts(proc.as_fd(), spec, layers);
                 layers.push(LayerReport::enforced(IsolationLayer::IdMappedMount, ""));
-                // The box's init holds the id until it ends.
+                // The sandbox's init holds the id until it ends.
                 std::mem::forget(user);
                 format!("as unused id {id}")
             }
@@ -199,20 +199,20 @@ impl JailIds {
     }
 }
 
-/// Leaves namespaces of the caller for new ones. This process has one thread.
+/// Moves this process from the caller's namespaces into new ones. The process has one thread.
 pub(super) fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     sys::unshare(flags)
 }
 
-/// A user namespace with the mapping `disk -> shown` for one user and one group. A namespace needs a process to
-/// be made in; it ends as soon as the descriptor is open.
+/// Creates a user namespace with the mapping `disk -> shown` for one user and one group. Creating it needs a process,
+/// which ends as soon as the descriptor is open.
 pub(crate) fn create_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
     let (namespace, child) = create_unreaped_mapping(user, group)?;
     sys::reap(child, 0)?;
     Ok(namespace)
 }
 
-/// As [`mapping`], with the process that it was made in: killed, but still to be reaped.
+/// Creates a mapping like [`create_mapping`] and returns the process it was created in: killed, but not yet reaped.
 fn create_unreaped_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<(OwnedFd, i32)> {
     let child = match sys::fork(libc::CLONE_NEWUSER)? {
         ForkSide::Child => loop {
@@ -236,7 +236,7 @@ fn write_child_maps(child: i32, user: (u32, u32), group: (u32, u32)) -> io::Resu
     Ok(File::open(format!("/proc/{child}/ns/user"))?.into())
 }
 
-/// Maps one user and one group `inside -> outside`; `base` is a process folder of a /proc.
+/// Maps one user and one group `inside -> outside`; `base` is a process directory of a /proc.
 fn write_own_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
     let write = |name: &str, text: &str| -> io::Result<()> {
         let mut path = String::new();
@@ -250,12 +250,12 @@ fn write_own_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32
     write("gid_map", &format!("{} {} 1", group.0, group.1))
 }
 
-/// Whether a `uid_map` names `id`.
+/// Returns whether a `uid_map` contains `id`.
 fn map_contains(map: &str, id: u32) -> bool {
     map_to_outer(map, id).is_some()
 }
 
-/// What `id` of this namespace is in the namespace above.
+/// Returns the id in the parent namespace for `id` in this one.
 fn map_to_outer(map: &str, id: u32) -> Option<u64> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);

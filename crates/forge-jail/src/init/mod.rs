@@ -1,18 +1,19 @@
-//! The resident init of a box: process 1 inside, the same binary started again under another `argv[0]`.
+//! The resident init of a sandbox: process 1 inside, the same binary started again under another `argv[0]`.
 //!
-//! It starts with the control socket as descriptor 0 and the description of the box in a memory file as
-//! descriptor 1; started by root, with the name of its user id as descriptor 2. In order, each step with its why:
-//! 1. as root, make the mapping that shows the workspace under the unused user id that it was told; as an ordinary
-//!    user, enter a user namespace, which gives the rights for the steps below and nothing else;
-//! 2. new namespaces, then a fork: only a child enters the new pid namespace. It becomes a child of the caller
-//!    (`CLONE_PARENT`), so that nothing of the first process stays behind;
-//! 3. build the root folder as all boxes have it. The first process makes the network meanwhile, which takes the
-//!    kernel as long, hands it over and ends. Here the init waits to be told what the box is for;
-//!    then the workspace joins, the root folder is entered and the old one forgotten;
-//! 4. as root, become the unused user id and enter the user namespace now: mounts and network then belong to a
-//!    namespace above, over which nothing in the box ever has rights;
-//! 5. limits, capabilities, Landlock, seccomp: from here on the init can do no more than its children;
-//! 6. serve requests until the socket closes.
+//! It starts with the control socket as descriptor 0 and the description of the sandbox in a memory file as descriptor
+//! 1; started by root, also with the socket that holds the name of its user id as descriptor 2. The steps, with their
+//! reasons:
+//! 1. As root, create the mapping that shows the workspace under the unused user id it was given; as an ordinary user,
+//!    enter a user namespace, which gives the privileges for the steps below and nothing else.
+//! 2. Create new namespaces, then fork, because only a child enters the new pid namespace. The child becomes a child of
+//!    the caller (`CLONE_PARENT`), so that nothing of the first process remains.
+//! 3. Build the root directory as all sandboxes have it. Meanwhile the first process creates the network, which also
+//!    takes time, hands it over and exits. The init then waits for its specification, attaches the workspace, enters
+//!    the root directory and detaches the old one.
+//! 4. As root, become the unused user id and only now enter the user namespace: mounts and network then belong to a
+//!    parent namespace, over which nothing in the sandbox ever has privileges.
+//! 5. Apply limits, capabilities, Landlock and seccomp: from here on the init can do no more than its children.
+//! 6. Serve requests until the socket closes.
 
 mod contained;
 mod domains;
@@ -59,41 +60,41 @@ use forge_processes::sockets::{self, SocketDiag};
 /// The `argv[0]` under which a binary must call [`init_main`] before it does anything else.
 pub const INIT_ARGV0: &str = "forge-jail-init";
 
-/// What the init is told: the box, and nothing that the caller's memory held besides.
+/// The input of the init: the sandbox, and nothing else of the caller's memory.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InitBoot {
-    /// The description of the box.
+    /// The description of the sandbox.
     pub(crate) spec: JailSpec,
-    /// The user id that it runs as, started by root; its name is descriptor 2, if `named`.
+    /// The user id to run as, if started by root; its name is descriptor 2 if `has_name_fd`.
     pub(crate) user: Option<u32>,
-    /// Whether there is a name.
+    /// Whether descriptor 2 holds the name.
     pub(crate) has_name_fd: bool,
-    /// How the own binary runs inside, where its libraries are not.
+    /// The files with which the own binary runs inside an image that lacks its libraries.
     pub(crate) helper: Option<HelperBinary>,
 }
 
-/// What the init is told when the ground stands.
+/// A command to an init that has built the base of its sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum SetupCommand {
-    /// Go into the control groups whose lists of threads are beside the message.
+    /// Join the control groups; their thread lists are passed with the message.
     Join,
-    /// Become this box. What the ground is made of is the same as before.
+    /// Become this sandbox. The parts that the base was built from are unchanged.
     ApplySpec(Box<JailSpec>),
 }
 
-/// What a failed step means.
+/// The meaning of a failed step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FailureCause {
-    /// Something that every machine can do.
+    /// A step failed that works on every machine.
     Step,
-    /// The layer is missing here.
+    /// The layer is missing on this machine.
     Layer(IsolationLayer),
     /// The file system of this path cannot show files under another owner.
     IdMap(RawBytes),
-    /// A copy-on-write view cannot be had.
+    /// A copy-on-write overlay is not possible.
     Overlay,
-    /// The image is not one that can be used.
+    /// The image cannot be used.
     Image,
 }
 
@@ -105,27 +106,27 @@ pub(crate) struct InitSetupError {
     errno: i32,
 }
 
-/// What the init has to say when the box stands.
+/// The data that the init reports or keeps when the sandbox is ready.
 struct InitReady {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
     listener: Option<OwnedFd>,
     helper: Option<HelperBinary>,
-    /// Tells what waits in sockets.
+    /// Diagnostics for the bytes queued in sockets.
     sockets: Option<SocketDiag>,
-    /// Lets the init mark commands.
+    /// The secret with which the init marks commands.
     key: u64,
     programs: Option<ProgramList>,
     warnings: Vec<String>,
 }
 
-/// Names the step and layer of a failure.
+/// Adds the step and the layer to a failure.
 trait SetupContext<T> {
-    /// A failure that means that `layer` is missing here.
+    /// Reports a failure which means that `layer` is missing on this machine.
     fn layer_context(self, layer: IsolationLayer, step: &str) -> Result<T, InitSetupError>;
-    /// A failure of something that every machine can do.
+    /// Reports the failure of a step that works on every machine.
     fn step_context(self, step: impl Into<String>) -> Result<T, InitSetupError>;
-    /// A failure that means something else.
+    /// Reports a failure with another meaning.
     fn cause_context(self, about: FailureCause, step: impl Into<String>) -> Result<T, InitSetupError>;
 }
 
@@ -147,22 +148,22 @@ fn raw_errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// Whether a box may be started without a protective measure.
+/// Whether a sandbox may be started without a protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WeakeningPolicy {
     Refused,
     Obeyed,
 }
 
-/// Plays the init of a box. Called by the binary's `main`, before any thread exists, when `argv[0]` is
-/// [`INIT_ARGV0`]. Started any other way it ends with code 125. A box that is to be
-/// [without](JailSpec::without) a protective measure is refused.
+/// Runs as the init of a sandbox. Called by the binary's `main`, before any thread exists, when `argv[0]` is
+/// [`INIT_ARGV0`]. Started any other way it exits with code 125. A sandbox [without](JailSpec::without) some protection
+/// is refused.
 pub fn init_main() -> ! {
     run_init(WeakeningPolicy::Refused)
 }
 
-/// As [`init_main`], but leaves out what [`JailSpec::without`] names. Only for the binaries of tests that show that
-/// escape attempts are noticed: a binary that people run never calls this.
+/// Runs like [`init_main`], but leaves out the protections in [`JailSpec::without`]. Only for the binaries of tests
+/// that show that escape attempts are detected: a production binary never calls this.
 pub fn init_main_weakened() -> ! {
     run_init(WeakeningPolicy::Obeyed)
 }
@@ -175,8 +176,8 @@ fn run_init(weakening: WeakeningPolicy) -> ! {
     sys::exit_now(code)
 }
 
-/// Takes over the descriptors the process was started with and runs the steps; failures are reported over the
-/// control socket, which is the only thing connected to the outside.
+/// Takes over the descriptors the process was started with and runs the steps; reports failures over the control
+/// socket, the only connection to the outside.
 fn boot_init(weakening: WeakeningPolicy) -> io::Result<()> {
     sys::close_from(3)?;
     let control = sys::adopt_fd(0)?;
@@ -187,7 +188,7 @@ fn boot_init(weakening: WeakeningPolicy) -> io::Result<()> {
     let name = boot.has_name_fd.then(|| sys::adopt_fd(2)).transpose()?;
     let name = name.map(|name| rustix::io::fcntl_dupfd_cloexec(&name, 10)).transpose()?;
     let user = boot.user.map(|id| InheritedUid { id, _name: name });
-    // Commands get their own 0, 1 and 2; the init keeps /dev/null there so that nothing else ever lands on them.
+    // Commands get their own 0, 1 and 2; the init keeps /dev/null there so that no other descriptor ever lands on them.
     let moved = rustix::io::fcntl_dupfd_cloexec(&control, 10)?;
     drop(control);
     let null = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
@@ -235,14 +236,14 @@ fn run_stages(
                     StartupMessage::Failed { about: fault.about, step: fault.step, errno: fault.errno };
                 wire::send_message(control.as_fd(), &said, &[]).step_context("reporting a failure")?;
             }
-            // The processes that mappings were made in are dead and wait for this.
+            // Reaps the killed processes in which mappings were created.
             while sys::reap(-1, 0).step_context("reaping")?.is_some() {}
             return Ok(());
         }
         ForkSide::Child => {}
     }
     let built = build_root(&spec, helper.as_ref(), &ids);
-    // Also when that failed: nothing is said before the caller knows this process.
+    // Also after a failure: it is reported only once the caller knows this process.
     let taken = network.receive_and_enter(&mut layers)?;
     let ground = built?;
     let Some(listener) = taken else { return Ok(()) };
@@ -267,7 +268,7 @@ fn run_stages(
     serve::serve_requests(control, &spec, ready).step_context("serving requests")
 }
 
-/// Whose sockets the kernel tells the init of.
+/// Returns the scope of the sockets that the kernel reports to the init.
 fn socket_scope(spec: &JailSpec) -> sockets::SocketScope {
     let own = spec.network == NetworkAccess::Off && !spec.lacks_protection(DisabledProtection::NetNamespace);
     if own { sockets::SocketScope::Own } else { sockets::SocketScope::Shared }
@@ -278,7 +279,7 @@ fn open_proc() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The list of programs, from here on looked after, and what is to be said about it.
+/// Resolves the program list and starts to enforce it; returns it with warnings for the user.
 fn prepare_programs(
     spec: &JailSpec,
     walls: IsolationProvider,
@@ -295,7 +296,7 @@ fn prepare_programs(
     Ok((programs, warnings))
 }
 
-/// The ground stands: waits to be told the rest. `None` when nobody wants the box any more.
+/// Reports the base as ready and waits for the specification; `None` when the caller no longer wants the sandbox.
 fn wait_for_spec(control: &OwnedFd) -> io::Result<Option<JailSpec>> {
     wire::send_message(control.as_fd(), &StartupMessage::BaseReady, &[])?;
     let mut buffer = Vec::new();
@@ -316,7 +317,7 @@ fn build_root(
     helper: Option<&HelperBinary>,
     ids: &JailIds,
 ) -> Result<rootfs::RootFs, InitSetupError> {
-    // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
+    // Leaves the caller's session: its terminal and its Ctrl-C must not affect the sandbox.
     rustix::process::setsid().step_context("making a session")?;
     let ground = rootfs::build_root_fs(spec, helper, ids)?;
     if !spec.lacks_protection(DisabledProtection::UtsNamespace) {
@@ -339,13 +340,13 @@ fn enter_namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<()
         identity::unshare_namespaces(flag).layer_context(layer, "entering new namespaces")?;
         layers.push(LayerReport::enforced(layer, ""));
     }
-    // Hides the names of groups only: no control group is mounted in the box.
+    // Hides only the names of groups: no control group is mounted in the sandbox.
     layers.push(match identity::unshare_namespaces(Flag::NEWCGROUP) {
         Ok(()) => LayerReport::enforced(IsolationLayer::CgroupNamespace, ""),
         Err(error) => LayerReport::missing(IsolationLayer::CgroupNamespace, error.to_string(), None),
     });
     match spec.network {
-        // The first process makes it.
+        // Created by the first process.
         NetworkAccess::Off => {}
         NetworkAccess::Host => {
             layers.push(LayerReport::degraded(

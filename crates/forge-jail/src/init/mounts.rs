@@ -1,4 +1,4 @@
-//! Small steps of mounting, all relative to the new root, which is the current folder while it is built.
+//! Mount operations, all relative to the new root, which is the current directory while it is built.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -12,20 +12,20 @@ use rustix::io::Errno;
 use crate::image;
 use crate::sys::{self, MountAttributes, Recursive};
 
-/// A path as the kernel takes it.
+/// Converts a path to a C string.
 pub(crate) fn to_c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-/// `target` without its leading slash, so that it is meant below the new root.
+/// Returns `target` without its leading slash, which makes it relative to the new root.
 pub(super) fn below_root(target: &Path) -> &Path {
     target.strip_prefix("/").unwrap_or(target)
 }
 
-/// Makes a folder and those above it, below the current folder.
+/// Creates a directory and its parents, below the current directory.
 pub(super) fn make_dirs(path: &Path) -> io::Result<()> {
     let path = below_root(path);
-    // Mostly the folder above is there already.
+    // Usually the parent already exists.
     if let Ok(()) | Err(Errno::EXIST) = rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
         return Ok(());
     }
@@ -40,7 +40,7 @@ pub(super) fn make_dirs(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes an empty file to mount something over, and the folders above it.
+/// Creates an empty file as a mount target, and its parent directories.
 pub(super) fn make_file(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         make_dirs(parent)?;
@@ -50,7 +50,7 @@ pub(super) fn make_file(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A read-only copy of the mount at a host path, everything below included.
+/// Returns a read-only copy of the mount at a host path, including all mounts below it.
 pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
     let tree = sys::clone_mount(CWD, &to_c_path(source)?, Recursive::Yes)?;
     let what = MountAttributes { set: sys::READ_ONLY_ATTRS, idmap: None, recursive: Recursive::Yes };
@@ -58,12 +58,12 @@ pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Binds a host file or folder read-only at `target`.
+/// Binds a host file or directory read-only at `target`.
 pub(super) fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
     attach_tree(&read_only_clone(source)?, target)
 }
 
-/// Binds a file or folder of an image read-only at `target`. Links in the path lead where they lead inside the image.
+/// Binds a file or directory of an image read-only at `target`. Links in the path resolve inside the image.
 pub(super) fn bind_inside(image: BorrowedFd<'_>, path: &CStr, target: &Path) -> io::Result<()> {
     let source = image::open_inside(image, path, OFlags::PATH)?;
     let tree = sys::clone_mount(source.as_fd(), c"", Recursive::Yes)?;
@@ -72,7 +72,7 @@ pub(super) fn bind_inside(image: BorrowedFd<'_>, path: &CStr, target: &Path) -> 
     attach_tree(&tree, target)
 }
 
-/// Attaches a detached mount of a file or folder at `target`.
+/// Attaches a detached mount of a file or directory at `target`.
 pub(super) fn attach_tree(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     let stat = rustix::fs::fstat(tree)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -83,7 +83,7 @@ pub(super) fn attach_tree(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     sys::attach_mount(tree.as_fd(), &to_c_path(below_root(target))?)
 }
 
-/// Takes from a detached mount, and from those below, that its files are executed or mapped to be.
+/// Forbids to execute files, or to map them executable, on a detached mount and those below it.
 pub(super) fn forbid_exec(tree: &OwnedFd) -> io::Result<()> {
     let what = MountAttributes { set: libc::MOUNT_ATTR_NOEXEC, idmap: None, recursive: Recursive::Yes };
     sys::set_mount_attributes(tree.as_fd(), what)
@@ -98,7 +98,7 @@ pub(super) fn bind_device(source: &Path, target: &Path) -> io::Result<()> {
     sys::attach_mount(tree.as_fd(), &to_c_path(below_root(target))?)
 }
 
-/// Covers things with an empty file or folder that nobody inside may open.
+/// Covers for masked paths: an empty file and an empty directory that no process inside may open.
 pub(super) struct MaskCover {
     root: OwnedFd,
 }
@@ -107,13 +107,13 @@ impl MaskCover {
     const FILE_PATH: &'static str = "run/forge/.masked";
     const DIR_PATH: &'static str = "run/forge/.masked-dir";
 
-    /// Makes the two covers below the new root, which is the current folder.
+    /// Creates the two covers below the new root, which is the current directory.
     pub(super) fn new() -> io::Result<Self> {
         make_file(Path::new(Self::FILE_PATH))?;
         make_dirs(Path::new(Self::DIR_PATH))?;
         for cover in [Self::FILE_PATH, Self::DIR_PATH] {
             rustix::fs::chmod(cover, Mode::empty())?;
-            // What is cloned from here has these attributes already.
+            // Clones of this mount inherit the attributes.
             let cover = CString::new(cover)?;
             let tree = sys::clone_mount(CWD, &cover, Recursive::No)?;
             let set = sys::READ_ONLY_ATTRS | libc::MOUNT_ATTR_NOEXEC;
@@ -127,7 +127,7 @@ impl MaskCover {
         Ok(Self { root })
     }
 
-    /// Covers what `target` is open on.
+    /// Covers the file or directory that `target` refers to.
     pub(super) fn mount_over(&self, target: BorrowedFd<'_>) -> io::Result<()> {
         let stat = rustix::fs::fstat(target)?;
         let cover = match FileType::from_raw_mode(stat.st_mode) {

@@ -1,6 +1,6 @@
-//! The box's own network: loopback, and a listener if one is asked for.
+//! The sandbox's own network: loopback, and a listener if requested.
 //!
-//! Making a network namespace takes the kernel about as long as half of the root folder. The first process does it
+//! Creating a network namespace takes the kernel about half as long as the root directory. The first process does it
 //! while the init builds, and hands the namespace over.
 
 use std::io;
@@ -16,17 +16,17 @@ use crate::spec::{DisabledProtection, JailSpec, NetworkAccess};
 use crate::sys;
 use crate::wire;
 
-/// The way from the first process to the init. Each side uses its end and drops the other.
+/// The connection from the first process to the init. Each side uses its end and drops the other.
 pub(super) struct NetworkHandover {
     near: OwnedFd,
     far: OwnedFd,
-    /// The caller's /proc, where the namespace is found by the process that made it: the init, which shares the
-    /// mounts, may have left it behind by then.
+    /// The caller's /proc, where the first process finds the namespace it created: the init, which shares the mounts,
+    /// may already have detached it.
     proc: OwnedFd,
     own: OwnNetwork,
 }
 
-/// Whether the box has a network of its own.
+/// Whether the sandbox has a network of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnNetwork {
     Yes,
@@ -34,7 +34,7 @@ enum OwnNetwork {
 }
 
 impl NetworkHandover {
-    /// Before the fork.
+    /// Prepares the handover, before the fork.
     pub(super) fn new(spec: &JailSpec) -> io::Result<Self> {
         let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -49,7 +49,7 @@ impl NetworkHandover {
         Ok(Self { near, far, proc, own })
     }
 
-    /// The first process: makes the network and gives it away.
+    /// Creates the network in the first process and sends it to the init.
     pub(super) fn create_and_send(self, spec: &JailSpec) -> Result<(), InitSetupError> {
         let mut passed: Vec<OwnedFd> = Vec::with_capacity(2);
         if self.own == OwnNetwork::Yes {
@@ -66,13 +66,14 @@ impl NetworkHandover {
             }
         }
         let passed: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
-        // If the init is gone, it has said why.
+        // If the init is gone, it has reported the reason.
         let _ = wire::send_message(self.near.as_fd(), &(), &passed);
         Ok(())
     }
 
-    /// The init: enters what the first process made. The caller then knows the process by name, since that was said
-    /// first. `None` when the first process failed, which it says itself; else the listener, if there is one.
+    /// Enters, in the init, the network that the first process created. By then the caller knows the init's process id,
+    /// which is reported first. Returns `None` when the first process failed and reported that, else the listener, if
+    /// there is one.
     pub(super) fn receive_and_enter(
         self,
         layers: &mut Vec<LayerReport>,
@@ -97,7 +98,8 @@ impl NetworkHandover {
     }
 }
 
-/// A listener in the box's own network. Who holds it accepts, wherever they are.
+/// Creates a listener in the sandbox's own network. The holder of the descriptor accepts connections from any network
+/// namespace.
 pub(super) fn listen_on_loopback(port: u16) -> io::Result<OwnedFd> {
     use rustix::net::{bind, listen, socket_with};
     const LISTEN_BACKLOG: i32 = 1024;

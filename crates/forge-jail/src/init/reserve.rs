@@ -1,12 +1,12 @@
-//! Which user id a box of root gets: one that no other living box of this machine has.
+//! Selection of the user id for a sandbox started by root: one that no other running sandbox of this machine has.
 //!
-//! An id is reserved twice. A lock on one byte of a file in a directory that only root can enter is what counts: no
-//! other user can take it. A name in the abstract socket namespace holds the id where two of root's processes see
-//! different files, in a container that shares the host's network, say. Any user can take such names, so one that is
-//! taken makes another id be tried, and prevents nothing.
+//! An id is reserved twice. The decisive reservation is a lock on one byte of a file in a directory that only root can
+//! enter: no other user can take it. A name in the abstract socket namespace reserves the id where two of root's
+//! processes see different files, for example in a container that shares the host's network. Any user can take such
+//! names, so a taken name only causes another id to be tried, and prevents nothing.
 //!
-//! The process that has the box holds both, and its init holds the name as well: nothing of the host's files is open in
-//! it. The kernel frees them with their holders.
+//! The process that owns the sandbox holds both, and its init holds the name as well: no host file is open in the init.
+//! The kernel frees them with their holders.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -18,18 +18,19 @@ use std::path::Path;
 use crate::sys;
 use forge_files::PrivateDir;
 
-/// First of the user ids given to boxes of root: above what systemd gives to containers, below its reserved end.
+/// First of the user ids for sandboxes started by root: above those systemd gives to containers, below its reserved
+/// end.
 pub(crate) const FIRST_UID: u32 = 0x7000_0000;
-/// How many such ids there are.
+/// Number of such ids.
 pub(crate) const UID_COUNT: u32 = 0x0040_0000;
-/// The directory of what root's boxes have reserved. It is in memory, and nobody but root can make it.
+/// The directory of the reservations of root's sandboxes. It is in memory, and only root can create it.
 const RESERVATION_DIR: &str = "/run/forge-sandbox";
 /// The file in it with one byte for each id.
 const LOCK_FILE_NAME: &str = "run-users";
-/// Ids that are tried before names that others have taken count for nothing.
+/// Number of ids to try before taken names are ignored.
 const MAX_TRIES: usize = 256;
 
-/// An id that is taken for as long as this, or a copy of its descriptors, is there.
+/// An id that is reserved while this, or a copy of its descriptors, exists.
 #[derive(Debug)]
 pub(crate) struct ReservedUid {
     id: u32,
@@ -37,7 +38,7 @@ pub(crate) struct ReservedUid {
     name: Option<UnixDatagram>,
 }
 
-/// An id as the init has it: told by the process that has the box, with the name if there is one.
+/// The id as the init has it: sent by the process that owns the sandbox, with the name if there is one.
 #[derive(Debug)]
 pub(crate) struct InheritedUid {
     pub(crate) id: u32,
@@ -45,11 +46,11 @@ pub(crate) struct InheritedUid {
 }
 
 impl ReservedUid {
-    /// Takes an id that nothing else has; `kept` is tried first, and is worth more than its name.
+    /// Reserves an unused id; `kept` is tried first, and its lock suffices even if its name is taken.
     ///
     /// # Errors
-    /// When none is free, which takes millions of boxes, or a machine where root cannot make files in `/run` and
-    /// somebody else has taken the names.
+    /// When no id is free, which takes millions of sandboxes, or a machine where root cannot create files in `/run` and
+    /// another process has taken the names.
     pub(crate) fn reserve(kept: Option<u32>) -> io::Result<Self> {
         Self::reserve_in(Path::new(RESERVATION_DIR), kept, bind_name_socket)
     }
@@ -59,7 +60,7 @@ impl ReservedUid {
         kept: Option<u32>,
         name: impl Fn(u32) -> io::Result<Option<UnixDatagram>>,
     ) -> io::Result<Self> {
-        // Where there is no such directory, names alone have to do.
+        // Without such a directory, names alone have to suffice.
         let locks = || {
             PrivateDir::open_or_create(directory).ok().and_then(|directory| open_lock_file(&directory).ok())
         };
@@ -74,7 +75,7 @@ impl ReservedUid {
                 return Ok(Self { id, _lock: lock, name });
             }
         }
-        // Somebody sits on names: the lock says what is free.
+        // Another process occupies the names: the lock alone decides.
         for id in std::iter::repeat_with(random_uid).take(MAX_TRIES) {
             let lock = locks();
             if lock.is_some() && try_lock_uid(lock.as_ref(), id)? {
@@ -84,18 +85,18 @@ impl ReservedUid {
         Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
     }
 
-    /// The id, of the user and of the group.
+    /// Returns the id of the user, which is also that of the group.
     pub(crate) const fn id(&self) -> u32 {
         self.id
     }
 
-    /// The name, for another process to hold as well.
+    /// Duplicates the name's socket, for another process to hold as well.
     pub(crate) fn clone_name_socket(&self) -> io::Result<Option<OwnedFd>> {
         self.name.as_ref().map(|name| name.as_fd().try_clone_to_owned()).transpose()
     }
 }
 
-/// Any of the ids; nobody else can know which.
+/// Returns a random id, which no other process can predict.
 fn random_uid() -> u32 {
     let random = RandomState::new().build_hasher().finish();
     FIRST_UID + u32::try_from(random % u64::from(UID_COUNT)).unwrap_or_default()
@@ -106,12 +107,12 @@ fn open_lock_file(directory: &PrivateDir) -> io::Result<OwnedFd> {
     file.map(OwnedFd::from).map_err(forge_files::Error::into_io_error)
 }
 
-/// Whether nobody has the id, as far as locks tell; from now on it is this one's.
+/// Locks the id; returns false if another holder has it. Without a lock file, returns true.
 fn try_lock_uid(lock: Option<&OwnedFd>, id: u32) -> io::Result<bool> {
     lock.map_or(Ok(true), |lock| sys::lock_byte(lock.as_fd(), id - FIRST_UID))
 }
 
-/// The name of an id, unless somebody has it.
+/// Binds the name of an id, unless another process holds it.
 fn bind_name_socket(id: u32) -> io::Result<Option<UnixDatagram>> {
     let address = SocketAddr::from_abstract_name(format!("forge-jail-uid-{id}"))?;
     match UnixDatagram::bind_addr(&address) {
@@ -139,7 +140,7 @@ mod tests {
         let ids: BTreeSet<u32> = taken.iter().map(ReservedUid::id).collect();
         assert_eq!(ids.len(), 64);
         assert!(ids.iter().all(|id| (FIRST_UID..FIRST_UID + UID_COUNT).contains(id)));
-        // One that is kept is free again after its holder, and not before.
+        // A kept id is free only after its holder is gone.
         let id = taken[0].id();
         assert_ne!(take(&directory, Some(id)), id);
         drop(taken);

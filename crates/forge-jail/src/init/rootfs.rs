@@ -1,4 +1,4 @@
-//! The root folder of the box, built from nothing and made the only one the box can see.
+//! The root directory of the sandbox, built from scratch and made the only one the sandbox can see.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -18,10 +18,10 @@ use crate::loader::HelperBinary;
 use crate::spec::{DisabledProtection, HELPER_PATH, JailSpec, MissingSource};
 use crate::sys::{self, MountAttributes, Recursive};
 
-/// System folders of the host. `/usr` is always a folder; the others are links into it on most systems.
+/// System directories of the host. `/usr` is always a directory; the others are links into it on most systems.
 const SYSTEM_DIRS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// Folders at the top of an image that the box makes itself, or that belong to that system's users and state.
+/// Top-level directories of an image that the sandbox creates itself, or that belong to that system's users and state.
 const SKIPPED_IMAGE_DIRS: &[&str] = &[
     "proc",
     "dev",
@@ -41,10 +41,10 @@ const SKIPPED_IMAGE_DIRS: &[&str] = &[
     "lost+found",
 ];
 
-/// Devices that hold nothing.
+/// Devices that store nothing.
 const DEVICE_NAMES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
-/// Files of /proc that every user may read and that tell about the machine or its other users.
+/// Files of /proc that every user may read and that reveal the machine or its other users.
 const HIDDEN_PROC_FILES: &[&str] = &[
     "keys",
     "key-users",
@@ -72,28 +72,28 @@ const HIDDEN_PROC_FILES: &[&str] = &[
     "dynamic_debug",
 ];
 
-/// Where the new root folder is attached while it is built, because it has to be somewhere until the old one is
-/// forgotten. Nobody needs anything of this folder, while another one could hold the workspace or something to bind.
+/// The path where the new root directory is attached while it is built, because it needs a mount point until the old
+/// one is detached. This directory is never needed, while another one could contain the workspace or a bind source.
 const SCAFFOLD_PATH: &CStr = c"/proc/driver";
 
-/// The root folder with all that boxes have in common.
+/// The root directory with the parts common to all sandboxes.
 pub(super) struct RootFs {
     root: OwnedFd,
     blank: MaskCover,
 }
 
-/// Builds what does not depend on the workspace: the system, devices, `/proc`, `/etc` and the temporary places. It becomes
-/// the current folder; the old root folder is still in reach.
+/// Builds the parts that do not depend on the workspace: the system, devices, `/proc`, `/etc` and the temporary
+/// directories. The new root becomes the current directory; the old one is still in reach.
 pub(super) fn build_root_fs(
     spec: &JailSpec,
     helper: Option<&HelperBinary>,
     ids: &JailIds,
 ) -> Result<RootFs, InitSetupError> {
     let mounts_layer = IsolationLayer::MountNamespace;
-    // Nothing mounted here shows up outside, nothing mounted outside shows up here.
+    // Mounts made here are not visible outside, and mounts made outside are not visible here.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .layer_context(mounts_layer, "making mounts private")?;
-    // Before anything is parked below it.
+    // Before anything is attached below it.
     let outer_proc = if spec.lacks_protection(DisabledProtection::PidNamespace) {
         Some(sys::clone_mount(CWD, c"/proc", Recursive::Yes).step_context("taking /proc")?)
     } else {
@@ -115,7 +115,7 @@ pub(super) fn build_root_fs(
         .layer_context(mounts_layer, "attaching the root folder")?;
     rustix::process::fchdir(&root).step_context("entering the root folder")?;
 
-    // Before the binds: one of them may lie below it.
+    // Before the binds: one of them may be below it.
     mount_temporary_dirs(spec, uid, gid).step_context("making /tmp")?;
     match &image {
         None => bind_host_system()?,
@@ -129,7 +129,8 @@ pub(super) fn build_root_fs(
     Ok(RootFs { root, blank })
 }
 
-/// Adds what this box alone has: its binds and workspaces, with their masks. Then moves into the root folder.
+/// Adds the parts specific to this sandbox: its binds and workspaces, with their masks. Then moves into the root
+/// directory.
 pub(super) fn complete_root_fs(spec: &JailSpec, ids: &JailIds, ground: RootFs) -> Result<(), InitSetupError> {
     let mounts_layer = IsolationLayer::MountNamespace;
     let RootFs { root, blank } = ground;
@@ -158,7 +159,7 @@ fn attach_at(mount: &OwnedFd, target: &str) -> io::Result<()> {
     sys::attach_mount(mount.as_fd(), &mounts::to_c_path(mounts::below_root(Path::new(target)))?)
 }
 
-/// The host's programs and libraries.
+/// Binds the host's programs and libraries.
 fn bind_host_system() -> Result<(), InitSetupError> {
     for folder in SYSTEM_DIRS.iter().map(Path::new) {
         match std::fs::read_link(folder) {
@@ -174,7 +175,7 @@ fn bind_host_system() -> Result<(), InitSetupError> {
     Ok(())
 }
 
-/// The image's folders in the place of the host's. Links at its top are made again, which lead where they lead inside.
+/// Binds the image's directories instead of the host's. Links at its top are recreated and resolve inside.
 fn bind_image_system(image: BorrowedFd<'_>) -> io::Result<()> {
     let listed =
         rustix::fs::openat(image, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -197,14 +198,14 @@ fn bind_image_system(image: BorrowedFd<'_>) -> io::Result<()> {
             _ => {}
         }
     }
-    // What packages left about themselves.
+    // Data that packages keep about themselves.
     match mounts::bind_inside(image, c"var/lib", Path::new("/var/lib")) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
 
-/// The caller's binary, and the list of processors.
+/// Binds the caller's binary, and the list of processors.
 fn bind_helpers(helper: Option<&HelperBinary>, own: &Path) -> Result<(), InitSetupError> {
     let cpus = Path::new("/sys/devices/system/cpu");
     if cpus.is_dir() {
@@ -213,8 +214,8 @@ fn bind_helpers(helper: Option<&HelperBinary>, own: &Path) -> Result<(), InitSet
     }
     let replaced = |file: &Path| format!("binding {} (was it replaced while running?)", file.display());
     match helper {
-        // By its path: /proc/self/exe leads to a mount of the namespace that was left. A binary replaced since the
-        // start has no path any more.
+        // By its path: /proc/self/exe leads to a mount of the previous namespace. A binary replaced since the start no
+        // longer has a path.
         None => mounts::bind_read_only(own, Path::new(HELPER_PATH)).step_context(replaced(own)),
         Some(helper) => helper
             .required_binds()
@@ -223,10 +224,10 @@ fn bind_helpers(helper: Option<&HelperBinary>, own: &Path) -> Result<(), InitSet
     }
 }
 
-/// What the caller wants shown beside the workspace.
+/// Binds the caller's paths other than the workspace.
 fn apply_binds(spec: &JailSpec, ids: &JailIds) -> Result<(), InitSetupError> {
     let mut binds: Vec<_> = spec.binds.iter().collect();
-    // Outer targets first, so that an inner one lands on top of it.
+    // Outer targets first, so that an inner one is mounted on top of it.
     binds.sort_by_key(|b| b.target.components().count());
     for bind in binds {
         match mounts::bind_read_only(&bind.source, &bind.target) {
@@ -269,7 +270,7 @@ fn create_devices() -> io::Result<()> {
     attach_at(&sys::new_mount("devpts", &options, attributes)?, "dev/pts")
 }
 
-/// The private writable places: `/tmp` with the home folder, `/dev/shm`.
+/// Mounts the private writable directories: `/tmp` with the home directory, `/dev/shm`.
 fn mount_temporary_dirs(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if spec.forbids_written_code() {
@@ -306,7 +307,7 @@ fn mount_temporary_dirs(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// A fresh /proc, read-only as a whole: that covers every sysctl and trigger in it at once.
+/// Mounts a fresh /proc, read-only as a whole: that covers every sysctl and trigger in it at once.
 fn mount_proc(
     spec: &JailSpec,
     ids: &JailIds,
@@ -341,7 +342,7 @@ fn mount_proc(
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if let Ok(target) = rustix::fs::openat(CWD, PathBuf::from("proc").join(name), flags, Mode::empty()) {
             let stat = rustix::fs::fstat(&target).step_context(format!("looking at /proc/{name}"))?;
-            // What only the host's root may open needs no cover: nobody in the box is that.
+            // Files that only the host's root may open need no cover: no process in the sandbox has that id.
             if stat.st_mode & 0o007 != 0 || stat.st_uid == ids.outer_ids().0 {
                 blank.mount_over(target.as_fd()).step_context(format!("covering /proc/{name}"))?;
             }
@@ -350,8 +351,8 @@ fn mount_proc(
     Ok(())
 }
 
-/// Covers the masked paths. Links are not followed: a link that carries a masked name is harmless itself, and
-/// what it points to has a name of its own.
+/// Covers the masked paths. Links are not followed: a link with a masked name is harmless itself, and its target has a
+/// name of its own.
 fn apply_masks(spec: &JailSpec, blank: &MaskCover) -> Result<(), InitSetupError> {
     if spec.masked.is_empty() {
         return Ok(());

@@ -1,9 +1,9 @@
-//! The folders to work in: shown as they are, or as a copy-on-write view.
+//! The root directories to work in: bound unchanged, or as a copy-on-write overlay.
 //!
-//! Layers of a view are named to the kernel by descriptor paths (`/proc/self/fd/N`): the options of a mount can be
-//! read in the box's own mount table, and must not tell where on the host the layers are. They also need no escaping.
-//! Descriptors are opened in the new mount namespace, since the kernel takes no layer from another one; what is
-//! attached for this alone goes away with the old root folder.
+//! Overlay layers are passed to the kernel as descriptor paths (`/proc/self/fd/N`): the options of a mount can be read
+//! in the sandbox's own mount table, and must not reveal the layers' location on the host. They also need no escaping.
+//! Descriptors are opened in the new mount namespace, since the kernel accepts no layer from another one; mounts
+//! attached only for this disappear with the old root directory.
 
 use std::ffi::CString;
 use std::io;
@@ -22,17 +22,17 @@ use crate::spec::{JailSpec, RootMode, WorkspaceRoot};
 use crate::sys::{self, MountAttributes, Recursive};
 use crate::wire::{OverlayAttributes, RawBytes};
 
-/// Any folder that the box needs nothing of: where the mapped source of a view is attached, because kernels before
-/// 6.15 take no layer that is attached nowhere. The descriptor names it, so one may lie over another.
+/// Any directory that the sandbox does not need: the mapped source of an overlay is attached there, because kernels
+/// before 6.15 accept no detached layer. The descriptor identifies it, so one source may cover another.
 const PARKING_PATH: &str = "/proc/sys";
 
-/// A folder to work in, ready to be attached.
+/// A root directory to work in, ready to be attached.
 pub(super) struct DetachedRoot {
     tree: OwnedFd,
     target: PathBuf,
 }
 
-/// Makes the views as detached mounts, before the old root folder is out of reach.
+/// Creates the roots as detached mounts, before the old root directory is out of reach.
 pub(super) fn prepare_roots(spec: &JailSpec, ids: &JailIds) -> Result<Vec<DetachedRoot>, InitSetupError> {
     let view = |root: &WorkspaceRoot| {
         let tree = match &root.mode {
@@ -49,7 +49,7 @@ pub(super) fn prepare_roots(spec: &JailSpec, ids: &JailIds) -> Result<Vec<Detach
 }
 
 impl DetachedRoot {
-    /// Attaches the view below the new root, which is the current folder.
+    /// Attaches the mount below the new root, which is the current directory.
     pub(super) fn attach(&self) -> io::Result<()> {
         mounts::make_dirs(&self.target)?;
         sys::attach_mount(self.tree.as_fd(), &mounts::to_c_path(mounts::below_root(&self.target))?)
@@ -62,12 +62,12 @@ fn bind_root(source: &Path, ids: &JailIds, doing: &str) -> Result<OwnedFd, InitS
     Ok(tree)
 }
 
-/// What is at `source` as a detached read-write mount, its owner shown as the box's user.
+/// Returns a detached read-write mount of `source`, with its owner shown as the sandbox's user.
 pub(super) fn clone_writable(source: &Path, ids: &JailIds, doing: &str) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("{doing} {}", source.display());
     let path = mounts::to_c_path(source).step_context(what())?;
     let recursive = match ids {
-        // Mounts below could be of file systems that cannot be mapped; they stay out.
+        // Mounts below could be of file systems that cannot be mapped; they are not included.
         JailIds::Root { .. } => Recursive::No,
         // In a user namespace the kernel only copies mounts together with those below.
         JailIds::User { .. } => Recursive::Yes,
@@ -89,7 +89,7 @@ pub(super) fn clone_writable(source: &Path, ids: &JailIds, doing: &str) -> Resul
     Ok(tree)
 }
 
-/// A folder of the box's user alone.
+/// Binds a directory that belongs to the sandbox's user alone.
 fn bind_owned_root(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("binding the workspace {}", source.display());
     let top = rustix::fs::open(source, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -105,7 +105,7 @@ fn bind_owned_root(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupErr
     Ok(tree)
 }
 
-/// A copy-on-write view of `source`.
+/// Mounts a copy-on-write overlay of `source`.
 fn mount_overlay_root(
     source: &Path,
     upper: &Path,
@@ -119,7 +119,7 @@ fn mount_overlay_root(
     };
     let upper_fd = open(upper, "opening the upper layer")?;
     let work_fd = open(work, "opening the work folder")?;
-    // Some kernels notice and fail at the first look at that place, some never.
+    // Some kernels detect this and fail at the first access, some never do.
     check_disjoint(source, upper)
         .and_then(|()| check_disjoint(source, work))
         .cause_context(FailureCause::Overlay, format!("keeping changes out of {}", source.display()))?;
@@ -148,7 +148,7 @@ fn mount_overlay_root(
     ];
     match ids.overlay_attributes_kind() {
         OverlayAttributes::Trusted => options.push(("redirect_dir", Some("on"))),
-        // Redirects are refused together with attributes that everybody can set.
+        // The kernel refuses redirects in combination with attributes that any user can set.
         OverlayAttributes::User => options.push(("userxattr", None)),
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -159,7 +159,7 @@ fn mount_overlay_root(
     })
 }
 
-/// The source of a view. As root it is shown under the box's owner, and attached somewhere.
+/// Opens the source of an overlay. As root it is shown under the sandbox's owner, and attached somewhere.
 fn prepare_lower(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("taking {} as the lower layer", source.display());
     let path = mounts::to_c_path(source).step_context(what())?;
@@ -181,7 +181,7 @@ fn prepare_lower(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError
     Ok(tree)
 }
 
-/// Whether one folder is outside of the other.
+/// Checks that neither directory contains the other.
 fn check_disjoint(source: &Path, layer: &Path) -> io::Result<()> {
     let (source, layer) = (std::fs::canonicalize(source)?, std::fs::canonicalize(layer)?);
     if layer.starts_with(&source) || source.starts_with(&layer) {
@@ -198,14 +198,15 @@ fn check_is_directory(fd: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Whether the attributes that an overlay needs can be set: without them the kernel mounts, and fails later.
+/// Checks that the attributes an overlay needs can be set: without them the mount succeeds and fails later.
 fn check_xattr_support(upper: &OwnedFd, ids: &JailIds) -> io::Result<()> {
     let name = CString::new(format!("{}forge-check", ids.overlay_attributes_kind().xattr_prefix()))?;
     rustix::fs::fsetxattr(upper, &name, b"y", XattrFlags::empty())?;
     Ok(rustix::fs::fremovexattr(upper, &name)?)
 }
 
-/// Gives a tree to the box's user if its top folder belongs to somebody else. Nothing lives in the tree meanwhile.
+/// Gives a tree to the sandbox's user if its top directory belongs to another user. No other process uses the tree
+/// meanwhile.
 fn transfer_ownership(top: &OwnedFd, ids: &JailIds) -> io::Result<()> {
     let JailIds::Root { user, .. } = ids else { return Ok(()) };
     let id = user.id;
@@ -213,15 +214,15 @@ fn transfer_ownership(top: &OwnedFd, ids: &JailIds) -> io::Result<()> {
     if (owner.st_uid, owner.st_gid) == (id, id) {
         return Ok(());
     }
-    // If this is interrupted, a later box must not take the tree for given because its id is that of an earlier owner.
+    // After an interruption, a later sandbox with the id of an earlier owner must not take the tree for its own.
     rustix::fs::fchown(top, Some(Uid::ROOT), Some(Gid::ROOT))?;
     transfer_ownership_below(top.as_fd(), id)?;
-    // Last, so that what was interrupted is done again.
+    // Last, so that an interrupted transfer is repeated.
     Ok(rustix::fs::fchown(top, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?)
 }
 
-/// Gives everything below `top` away, links themselves and not what they point to. It goes back up through `..`, so
-/// that neither depth nor length of a path is bounded by descriptors or by the kernel's longest path.
+/// Changes the owner of everything below `top`, of links themselves and not of their targets. Returns to parents
+/// through `..`, so that neither descriptors nor the kernel's longest path limit the depth.
 fn transfer_ownership_below(top: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(id)), Some(Gid::from_raw(id)));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -236,7 +237,7 @@ fn transfer_ownership_below(top: BorrowedFd<'_>, id: u32) -> io::Result<()> {
             }
             let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
             rustix::fs::chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-            // A change of owner takes these bits away, also when nobody gains by them.
+            // A change of owner clears these bits, even if they give no one more rights.
             if stat.st_mode & 0o6000 != 0 && FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
                 rustix::fs::chmodat(
                     folder,
@@ -267,7 +268,7 @@ fn transfer_ownership_below(top: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Tries each view as the box's user: one that silently became read-only must not look like a working one.
+/// Tests each overlay as the sandbox's user: one that silently became read-only must not pass as working.
 pub(super) fn check_roots(spec: &JailSpec) -> Result<(), InitSetupError> {
     for root in spec.roots.iter().filter(|root| matches!(root.mode, RootMode::Overlay { .. })) {
         let why = format!("writing to the view of {}", root.source.display());
@@ -284,7 +285,7 @@ fn try_writing(target: &Path) -> io::Result<()> {
     }
     let before = rustix::fs::fstat(&folder)?;
     if before.st_mode & 0o200 == 0 {
-        // Its owner took the right away; the folders below have their own.
+        // The owner removed the write permission; the directories below have their own.
         return Ok(());
     }
     let name = CString::new(format!("{}start-{}", super::TEMP_PREFIX, std::process::id()))?;

@@ -1,4 +1,4 @@
-//! The loop of the init: requests in, commands started and reaped, answers out.
+//! The loop of the init: receives requests, starts and reaps commands, sends replies.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -23,78 +23,78 @@ use forge_processes::objects::ObjectScope;
 use forge_processes::sockets::SocketDiag;
 use forge_processes::watch::{self, MemoryExcess, MemoryWatch, kill_marked, kill_others, mark_for};
 
-/// Between TERM and KILL of a command whose time is up.
+/// Time between TERM and KILL for a command that exceeded its time limit.
 const TERM_GRACE_PERIOD: Duration = Duration::from_millis(200);
-/// How long the answer of a command waits for processes that were killed. One with much memory takes its time; one
-/// that hangs in the kernel must not hold up the box.
+/// Longest time that a command's reply waits for killed processes. One with much memory takes its time; one that hangs
+/// in the kernel must not block the sandbox.
 const EXIT_WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request as the client sends it: its own, or one the client makes for itself.
+/// A request as the client sends it: the user's, or one of the client itself.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 pub(crate) enum InitRequest {
-    /// From the user of the crate.
+    /// A request from the user of the crate.
     Asked(JailRequest),
-    /// No control group counts memory: the init must.
+    /// An order to watch the memory, because no control group counts it.
     Watch {
         /// The limit in bytes.
         watch_memory: u64,
     },
 }
 
-/// Moves this thread, the only one, into control groups. A thread that moves itself needs no waiting for all processors,
-/// which a process moved by another does. What is started later is in the groups from its first moment.
+/// Moves this thread, the only one, into control groups. A thread that moves itself does not wait for all processors,
+/// unlike a process moved by another one. Processes started later are in the groups from the beginning.
 pub(super) fn join_control_groups(lists: &[OwnedFd]) -> rustix::io::Result<()> {
     lists.iter().try_for_each(|list| rustix::io::write(list, b"0").map(drop))
 }
 
-/// A command that runs.
+/// A running command.
 #[derive(Debug)]
 struct RunningCommand {
     id: u64,
     background: BackgroundProcesses,
     deadline: Option<Instant>,
     kill_at: Option<Instant>,
-    /// Why it is being ended, if it is.
+    /// The reason why it is being ended, if it is.
     ending: Option<ExecEnd>,
     oom: bool,
 }
 
 struct InitServer<'a> {
     control: &'a OwnedFd,
-    /// Says that a child ended.
+    /// A descriptor that becomes readable when a child has ended.
     children: &'a OwnedFd,
     workspace: OwnedFd,
     files: RootedFiles,
     launcher: CommandLauncher,
     running: BTreeMap<i32, RunningCommand>,
     watch: Option<MemoryWatch>,
-    /// For the watch, until there is one.
+    /// Socket diagnostics for the watch, until it exists.
     sockets: Option<SocketDiag>,
     objects: ObjectScope,
-    /// What holds besides where nobody but the watch counts memory.
+    /// An additional system call filter where only the watch counts memory.
     uncounted: Vec<libc::sock_filter>,
-    /// Marks of the commands whose processes are left alive, as they asked for.
+    /// Marks of the commands with processes that stay alive, as requested.
     background_marks: Vec<u64>,
-    /// What to do when the box may go on, while it stands still.
+    /// The stopped processes while the sandbox is frozen.
     frozen: Option<StoppedProcesses>,
     reach: ProcessReach,
-    /// Whether what commands leave behind stays, for a test that must notice.
+    /// Whether processes outlive their command, for a test that must detect this.
     background_survives: bool,
-    /// Added to the marks of commands.
+    /// Offset added to the marks of commands.
     marks: u64,
 }
 
-/// Which processes the init can see.
+/// The processes that the init can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProcessReach {
-    /// Those of the box.
+    /// Those of the sandbox.
     Sandbox,
-    /// Those of the machine: everything at once must never be meant.
+    /// Those of the machine: a signal must never go to all of them.
     Machine,
 }
 
-/// Serves until the control socket closes or a shutdown is asked for.
+/// Serves until the control socket closes or a shutdown is requested.
 pub(super) fn serve_requests(control: &OwnedFd, spec: &JailSpec, ready: InitReady) -> io::Result<()> {
     let children = sys::signal_fd(libc::SIGCHLD)?;
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -109,7 +109,7 @@ pub(super) fn serve_requests(control: &OwnedFd, spec: &JailSpec, ready: InitRead
         ProcessReach::Sandbox
     };
     if reach == ProcessReach::Machine {
-        // What loses its parent becomes a child of this process, as it does of a process 1.
+        // Orphaned processes become children of this process, as they do of a process 1.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
     let InitReady { layers, overlay, listener, helper, sockets, key, programs, warnings } = ready;
@@ -166,7 +166,7 @@ pub(super) fn serve_requests(control: &OwnedFd, spec: &JailSpec, ready: InitRead
     Ok(())
 }
 
-/// The box's environment: nothing but what was named.
+/// Returns the sandbox's environment: only the specified variables.
 fn jail_environment(spec: &JailSpec) -> Vec<(RawBytes, RawBytes)> {
     if !spec.lacks_protection(DisabledProtection::EnvironmentCleared) {
         return spec.env.clone();
@@ -203,7 +203,7 @@ impl InitServer<'_> {
         commands.chain(watch).min()
     }
 
-    /// Does one request; `false` ends the init.
+    /// Handles one request; `false` ends the init.
     fn handle_request(&mut self, frame: WireFrame<InitRequest>, fds: Vec<OwnedFd>) -> io::Result<bool> {
         let id = frame.id;
         let request = match frame.body {
@@ -294,7 +294,7 @@ impl InitServer<'_> {
         }
     }
 
-    /// The mark of the command with this number.
+    /// Returns the mark of the command with this number.
     fn command_mark(&self, id: u64) -> u64 {
         mark_for(self.marks + id)
     }
@@ -303,13 +303,13 @@ impl InitServer<'_> {
         !self.running.is_empty() || !self.background_marks.is_empty()
     }
 
-    /// Deadlines and the memory limit.
+    /// Enforces deadlines and the memory limit.
     fn check_deadlines(&mut self) {
         let now = Instant::now();
         for (pid, running) in &mut self.running {
             if running.kill_at.is_some_and(|at| at <= now) {
                 sys::kill(-pid, libc::SIGKILL);
-                // Processes that left the group are looked for when the command ends.
+                // Processes that left the group are found when the command ends.
                 sys::kill(*pid, libc::SIGKILL);
                 running.kill_at = None;
                 running.deadline = None;
@@ -328,7 +328,7 @@ impl InitServer<'_> {
             let known = marked.and_then(|m| self.running.values_mut().find(|r| mark_for(marks + r.id) == m));
             match known {
                 Some(running) => running.oom = true,
-                // Of a command that is over: whoever runs is told.
+                // The mark belongs to a finished command, so all running commands are flagged.
                 None => self.running.values_mut().for_each(|r| r.oom = true),
             }
             match excess {
@@ -338,7 +338,7 @@ impl InitServer<'_> {
         }
     }
 
-    /// Collects every child that ended and answers for the commands among them.
+    /// Reaps every child that has ended and replies for the commands among them.
     fn reap_children(&mut self) -> io::Result<()> {
         let mut found = VecDeque::new();
         loop {
@@ -355,8 +355,8 @@ impl InitServer<'_> {
         }
     }
 
-    /// Waits until what was killed has ended, so that whoever gets the answer finds nothing of the command any more.
-    /// Children that end meanwhile are kept for [`Server::reap`].
+    /// Waits until the killed processes have ended, so that the receiver of the reply finds no process of the command.
+    /// Children that end meanwhile are kept for [`InitServer::reap_children`].
     fn wait_for_exits(&self, dying: KilledProcesses, found: &mut VecDeque<ReapedChild>) -> io::Result<()> {
         let latest = Instant::now() + EXIT_WAIT_TIMEOUT;
         let over = || match &dying {
@@ -371,7 +371,7 @@ impl InitServer<'_> {
             if over() || Instant::now() >= latest {
                 return Ok(());
             }
-            // Not every end is one of a child: what waits for another parent is looked at again.
+            // Not every killed process is a child: those with another parent are polled.
             let again = Instant::now() + Duration::from_millis(1);
             match poll(&mut [PollFd::new(self.children, PollFlags::IN)], Some(&time_left(again.min(latest))))
             {
@@ -381,8 +381,8 @@ impl InitServer<'_> {
         }
     }
 
-    /// Kills what a command left behind: alone in the box that is everything, otherwise everything that carries no
-    /// mark of another command that runs or whose processes stay.
+    /// Kills the processes that a command left: if it was alone in the sandbox, all; otherwise all that carry no mark
+    /// of another running command or of one with processes that stay.
     fn kill_remaining(&mut self, pid: i32, running: &RunningCommand) -> KilledProcesses {
         if self.background_survives {
             return KilledProcesses::Nothing;
@@ -410,14 +410,14 @@ impl InitServer<'_> {
     }
 }
 
-/// What was killed with a command.
+/// The processes killed with a command.
 enum KilledProcesses {
     Nothing,
     Everything,
     These(Vec<i32>),
 }
 
-/// The time that is left, as the kernel takes it.
+/// Returns the remaining time as a kernel timespec.
 fn time_left(at: Instant) -> Timespec {
     let left = at.saturating_duration_since(Instant::now());
     Timespec {

@@ -1,8 +1,9 @@
-//! What the kernel counts by user or makes without counting it for a process: a box gets its share, set once, in the
-//! namespaces of its own.
+//! Shares of resources that the kernel counts per user or does not charge to a process: each sandbox gets its share
+//! once, in its own namespaces.
 //!
-//! A user's counters count the boxes of that user as well: without a share, one box could keep every other program of
-//! the user from watching a file. Boxes of root have a user of their own; for them this is one wall more.
+//! A user's counters include the sandboxes of that user: without a share, one sandbox could keep every other program of
+//! the user from watching a file. Sandboxes started by root have a user of their own; for them this is an additional
+//! layer.
 
 use std::fs;
 use std::os::fd::BorrowedFd;
@@ -14,16 +15,16 @@ use crate::spec::{DisabledProtection, JailSpec};
 use crate::sys;
 use forge_processes::objects;
 
-/// Semaphores of a set, in all, operations at once, sets: what was usual before everything was unlimited.
+/// Semaphores per set, in total, operations per call, sets: the usual values before the defaults became unlimited.
 const SEMAPHORE_LIMITS: &str = "250 32000 100 128";
 /// Message queues; each holds 16 KiB.
 const MAX_MESSAGE_QUEUES: &str = "128";
-/// Of the user's inotify instances and watches a box has one part in:
+/// Divisors of the user's inotify instances and watches that give a sandbox's share.
 const INOTIFY_INSTANCES_DIVISOR: u64 = 4;
 const INOTIFY_WATCHES_DIVISOR: u64 = 2;
 
-/// Bounds what the box's own ipc namespace may hold. The kernel lets nobody do that but a user 0 of the namespace, which an
-/// ordinary user's box has none of: there the supervisor removes what is too much.
+/// Limits the sandbox's own IPC namespace. The kernel allows that only to user 0 of the namespace, which an ordinary
+/// user's sandbox lacks: there the supervisor removes the excess.
 pub(super) fn limit_ipc(spec: &JailSpec) {
     if spec.lacks_protection(DisabledProtection::IpcNamespace) {
         return;
@@ -34,8 +35,7 @@ pub(super) fn limit_ipc(spec: &JailSpec) {
     let _ = write_sysctl("kernel/msgmni", MAX_MESSAGE_QUEUES);
 }
 
-/// Takes a share of what is counted by user, in the user namespace that was just entered.
-/// `proc` is a /proc that can be written.
+/// Limits the resources counted per user, in the user namespace that was just entered. `proc` is a writable /proc.
 pub(super) fn limit_user_counts(proc: BorrowedFd<'_>, spec: &JailSpec, layers: &mut Vec<LayerReport>) {
     if spec.lacks_protection(DisabledProtection::Counts) {
         return;

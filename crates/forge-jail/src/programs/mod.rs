@@ -1,4 +1,5 @@
-//! What a list of programs means: which files it stands for is found in the sandbox, what they need besides is data.
+//! Program lists. The sandbox finds the files that an entry refers to; the table holds what each program needs in
+//! addition.
 
 mod table;
 
@@ -7,20 +8,20 @@ use std::collections::BTreeSet;
 
 pub(crate) use table::{MULTI_CALL_BINARIES, ProgramRequirements, SHELLS};
 
-/// What may become code among the files that commands can write.
+/// The degree to which files that commands can write may become code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WrittenCode {
-    /// Nothing: no such file is executed, and none is mapped to be executed.
+    /// None: no such file is executed or mapped executable.
     #[default]
     None,
-    /// Libraries: none is executed, but programs of the list load native modules from there.
+    /// Libraries: no such file is executed, but listed programs load native modules from there.
     Loaded,
-    /// Programs: the list names a tool whose work is to build and start them.
+    /// Programs: the list names a tool that builds and starts them.
     Executed,
 }
 
-/// What the programs of a list need besides, by name, each once: those that they start, and those that these start.
+/// Returns the table entries for a list, each once: those of its programs, and of the programs that these start.
 pub(crate) fn collect_requirements(list: &[String]) -> Vec<&'static ProgramRequirements> {
     let mut names: Vec<&str> = list.iter().map(|entry| file_name(entry)).collect();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
@@ -35,7 +36,7 @@ pub(crate) fn collect_requirements(list: &[String]) -> Vec<&'static ProgramRequi
     found
 }
 
-/// What may become code among the files that commands can write, with this list.
+/// Returns the degree to which written files may become code with this list.
 #[must_use]
 pub fn written_code(list: Option<&[String]>) -> WrittenCode {
     match list {
@@ -44,7 +45,7 @@ pub fn written_code(list: Option<&[String]>) -> WrittenCode {
     }
 }
 
-/// The last part of a path.
+/// Returns the last part of a path.
 pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }

@@ -1,20 +1,20 @@
-//! What programs execute by themselves, so that a list need not name it. Whatever is not here is listed by the user.
+//! Programs that other programs execute by themselves, so that a list need not name them. The user lists all others.
 
 use super::WrittenCode;
 
-/// What a program needs besides its own file, its interpreter and the shell.
+/// The needs of a program in addition to its own file, its interpreter and the shell.
 #[derive(Debug)]
 pub(crate) struct ProgramRequirements {
-    /// The program, by the names it is listed under.
+    /// The names under which the program is listed.
     pub(crate) names: &'static [&'static str],
-    /// Other programs, found as those of the list are. One that is not there is passed over.
+    /// Other programs, found like those of the list. One that does not exist is skipped.
     pub(crate) programs: &'static [&'static str],
-    /// Directories whose programs are its own. `$NAME/…` begins with a variable of the sandbox's environment; a name
-    /// that ends in `*` stands for all that begin so.
+    /// Directories of programs that belong to it. `$NAME/…` begins with a variable of the sandbox's environment; a name
+    /// that ends in `*` matches all names with that prefix.
     pub(crate) directories: &'static [&'static str],
-    /// What it makes of files that commands can write.
+    /// The degree to which it turns files that commands can write into code.
     pub(crate) written: WrittenCode,
-    /// Why.
+    /// The reason for this entry.
     pub(crate) why: &'static str,
 }
 
@@ -82,8 +82,8 @@ pub(crate) const PROGRAM_TABLE: &[ProgramRequirements] = &[
     },
 ];
 
-/// Shells that a command line is handed to, whatever the list says.
+/// Shells that may receive a command line, whatever the list contains.
 pub(crate) const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 
-/// Files that are many programs, one for each name that they are started under: there the name is looked at as well.
+/// Files that contain many programs, selected by the name they are started under: there the name is checked as well.
 pub(crate) const MULTI_CALL_BINARIES: &[&str] = &["busybox", "toybox", "coreutils"];

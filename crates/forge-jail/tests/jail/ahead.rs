@@ -1,4 +1,4 @@
-//! Boxes that are begun before it is known what for.
+//! Sandboxes that are started before their purpose is known.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ both! {
         assert_eq!(done.out, "text\nmine\nsecret\nshownthis\nuser\n", "{}", done.err);
         assert_eq!(fs::read_to_string(b.path("made")).unwrap(), "new\n");
         assert!(!first.path().join("made").exists());
-        // Nothing that isolates is missing, compared with a box from nothing.
+        // No layer is missing in comparison with a sandbox started from scratch.
         let mut begun: Vec<_> = names(&b.jail).iter().map(|l| format!("{:?}", l.0)).collect();
         let mut plain: Vec<_> = names(&Boxed::new().jail).iter().map(|l| format!("{:?}", l.0)).collect();
         begun.sort();

@@ -35,7 +35,7 @@ both! {
 
     fn nothing_outlives_its_command_unless_asked_for() {
         let b = Boxed::new();
-        // Holds stdout open in a process of another session, twice removed.
+        // Holds stdout open in a process of another session, two forks away.
         let done = b.sh("(setsid sh -c 'sleep 1000 & sleep 1000' &) ; echo first");
         assert_eq!(done.out, "first\n");
         assert_eq!(b.sh("cat /proc/[0-9]*/comm").out.matches("sleep").count(), 0);
@@ -62,13 +62,13 @@ both! {
         server.background = BackgroundProcesses::LeaveRunning;
         b.exec(server).unwrap();
         b.sh("until grep -qsx sleep /proc/[0-9]*/comm; do :; done");
-        // One after the other, side by side, with daemons of their own, one of which hides whose it is.
+        // One after the other, each with daemons, one of which tries to remove its mark.
         for _ in 0..3 {
             assert_eq!(b.sh("(setsid sleep 1000 &); (ulimit -R 1 2>/dev/null; setsid sleep 1001 &); echo x").out, "x\n");
         }
         let left = b.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out;
         assert!(left.contains("sleep 3000") && !left.contains("sleep 100"), "{left}");
-        // A process of the box holds this until it is gone.
+        // A process of the sandbox holds this until it is gone.
         let (mut read, write) = std::io::pipe().unwrap();
         let mut holder = exec(&["sh", "-c", "exec sleep 4000 &"]);
         holder.background = BackgroundProcesses::LeaveRunning;
@@ -123,7 +123,7 @@ def work(n):
         let small = b.sh("true").end;
         assert!(small.peak_memory_bytes > 100 << 10 && small.peak_memory_bytes < 60 << 20, "{small:?}");
         if rustix::process::geteuid().is_root() {
-            // Several processes count together where groups count.
+            // Several processes count together where control groups count memory.
             let two = "import os, time
 r, w = os.pipe()
 x = bytearray(60 << 20)
@@ -171,7 +171,7 @@ os.read(r, 1)";
         names.sort_unstable();
         assert_eq!(names, ["EXTRA", "HOME", "LANG", "LOGNAME", "NAMED", "PATH", "SHELL", "TMPDIR", "USER"]);
         assert!(out.contains("HOME=/tmp\n"));
-        // Larger than a packet: travels another way.
+        // Larger than a packet: sent through a memory file.
         let long = "x".repeat(100_000);
         assert_eq!(b.exec(exec(&["printf", "%s", &long])).unwrap().out.len(), 100_000);
         let odd = JailCommand { argv: vec!["printf".into(), "%s".into(), RawBytes(vec![0xff, b'a'])], ..exec(&[]) };

@@ -1,4 +1,4 @@
-//! What the kernel counts by user, and what it makes on behalf of a box: neither is used up by one.
+//! Resources that the kernel counts per user, or uses on behalf of a sandbox: no single sandbox exhausts them.
 
 use std::fs;
 
@@ -28,9 +28,9 @@ if os.fork() == 0:
         all.background = BackgroundProcesses::LeaveRunning;
         let made = number(&b.exec(all).unwrap().out);
         assert!(made >= 8, "{made} are too few for a build");
-        // Of the same user, outside.
+        // Another process of the same user, outside.
         rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::empty()).expect("one is left on the host");
-        // Limits that count for the user as a whole: the box has a part of them.
+        // Limits that count for the user as a whole: the sandbox has a part of them.
         let inside = b.sh("cat /proc/self/limits").out;
         let outside = fs::read_to_string("/proc/self/limits").unwrap();
         for name in ["Max pending signals", "Max msgqueue size"] {

@@ -1,4 +1,4 @@
-//! Files: made in the box, masked, and through the init.
+//! Files: created in the sandbox, masked, and through the init.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -121,13 +121,14 @@ both! {
             b.file(JailRequest::Rename { from: from.into(), to: to.into(), replace: ReplaceExisting::Yes }).map(drop)
         };
         assert_eq!([moved("copy", "docs/hooks/x"), moved("docs/config", "y"), moved("half", "src/.git")], [git; 3]);
-        // Another name of one of git's files becomes a file of its own; reading stays; what only looks alike is written.
+        // A write through another name of one of git's files creates a separate file; reading still works; files that
+        // only look alike are written.
         b.write("copy", "new").unwrap();
         assert_eq!((b.read(".git/config").unwrap().as_str(), b.read("docs/config").unwrap().as_str()), ("old\n", "old\n"));
         for path in [".gitignore", "src/HEAD", "nested/file", "broken/file"] {
             b.write(path, "x").unwrap();
         }
-        // The link itself is the workspace's.
+        // The link itself belongs to the workspace.
         b.file(JailRequest::Remove { path: "docs".into(), what: RemovalScope::File }).unwrap();
     }
 

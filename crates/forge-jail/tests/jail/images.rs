@@ -1,4 +1,4 @@
-//! Boxes on the root folder of another system.
+//! Sandboxes on the root directory of another system.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -29,7 +29,7 @@ fn with_image(image: &Path) -> Boxed {
 fn runs_the_helper(b: &Boxed) {
     let mut own = exec(&["some-name", "argument"]);
     own.program = Some(RawBytes::from(HELPER_PATH));
-    // The init that is started by nobody ends so.
+    // The exit code of an init that no caller started.
     assert_eq!(b.exec(own).unwrap().end.end, ExecEnd::Exited(125));
 }
 

@@ -1,4 +1,4 @@
-//! Boxes as their users see them: as root and, run again under another id, as an ordinary user.
+//! Sandboxes from the outside: as root and, run again under another id, as an ordinary user.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Further places of a box: writable folders, caches, the listener for a proxy outside.
+//! Further paths of a sandbox: writable directories, caches, the listener for a proxy outside.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Boxes whose commands may execute the programs of a list only.
+//! Sandboxes with commands that may execute only the programs of a list.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,7 +16,7 @@ fn listed(list: &[&str]) -> Boxed {
     Boxed::with(|spec, _| spec.programs = Some(list.iter().map(|name| (*name).to_owned()).collect()))
 }
 
-/// The loader that programs of this machine name.
+/// The loader named by programs of this machine.
 fn loader() -> &'static str {
     let all = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
     all.into_iter().find(|path| Path::new(path).exists()).expect("a loader")
@@ -37,7 +37,7 @@ both! {
         }
         let refused = b.sh("id");
         assert_eq!(format!("{:?}", refused.end.end), "Exited(126)", "{}", refused.err);
-        // What the caller itself starts is under the list as well, and what it names besides is not.
+        // The list also applies to the caller's own commands, but not to programs that they name in addition.
         assert!(matches!(b.exec(exec(&["id"])), Err(Error::Start(fault)) if fault.errno == 13));
         let mut also = exec(&["id"]);
         also.also = vec![RawBytes::from("id")];
@@ -77,7 +77,7 @@ both! {
     }
 
     fn what_listed_programs_need_is_known() {
-        // A script's interpreter, and what `env` starts for one.
+        // The interpreter of a script, and the program that `env` starts for one.
         let b = listed(&["ldd", "sed"]);
         assert!(b.sh("ldd --version").out.contains("ldd"), "{}", b.sh("ldd --version").err);
         if Path::new("/usr/bin/git").exists() {
@@ -161,7 +161,7 @@ both! {
         }
         symlink("usr/bin", at("bin")).unwrap();
         symlink("dash", at("usr/bin/sh")).unwrap();
-        // It says under which name it was started.
+        // Bash as a multi-call binary: it prints the name it was started under.
         fs::rename(at("usr/bin/bash"), at("usr/bin/busybox")).unwrap();
         for name in ["ls", "id"] {
             symlink("busybox", at("usr/bin").join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! What the tests stand on: a box around a fresh folder, and the same test again as an ordinary user.
+//! The base of the tests: a sandbox around a fresh directory, and the same test again as an ordinary user.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-/// A box around a fresh folder.
+/// A sandbox around a fresh directory.
 pub(crate) struct Boxed {
     pub(crate) jail: Jail,
     pub(crate) dir: tempfile::TempDir,
@@ -35,7 +35,7 @@ pub(crate) fn init_exe() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_forge-jail-init")), PathBuf::from)
 }
 
-/// The init that can be told to leave out protections. As another user it is a copy beside the other one.
+/// The init that can leave out protections. As another user it is a copy next to the other one.
 pub(crate) fn weak_exe() -> PathBuf {
     std::env::var_os(AGAIN).map_or_else(
         || PathBuf::from(env!("CARGO_BIN_EXE_forge-jail-weak-init")),
@@ -130,7 +130,7 @@ pub(crate) fn exec(argv: &[&str]) -> JailCommand {
     }
 }
 
-/// Whether boxes can be had as whoever this is. Where they cannot, that is said loudly, and is a failure under CI.
+/// Returns whether the current user can start sandboxes. If not, this is printed, and is a failure under CI.
 fn boxes_can_be_had() -> bool {
     let dir = workspace();
     match Jail::spawn(&JailSpec::new("probe", dir.path()), &init_exe()) {
@@ -143,7 +143,7 @@ fn boxes_can_be_had() -> bool {
     }
 }
 
-/// Runs `body` as whoever this is and, when that is root, the same test again as an ordinary user.
+/// Runs `body` as the current user and, when that is root, the same test again as an ordinary user.
 pub(crate) fn both(name: &str, body: fn()) {
     if boxes_can_be_had() {
         body();

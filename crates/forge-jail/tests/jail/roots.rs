@@ -1,4 +1,4 @@
-//! Folders to work in: several at once, copy-on-write views, folders of the box alone.
+//! Root directories to work in: several at once, copy-on-write overlays, directories of the sandbox alone.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use forge_jail::{
 use crate::both;
 use crate::rig::{Boxed, init_exe, workspace};
 
-/// The layers of a view beside a fresh folder: `lower`, `upper` and `work` below it.
+/// The layers of an overlay next to a fresh directory: `lower`, `upper` and `work` below it.
 fn layers(dir: &Path) -> (PathBuf, RootMode) {
     let at = |name: &str| dir.join(name);
     for name in ["lower", "upper", "work"] {
@@ -29,7 +29,7 @@ fn view(dir: &tempfile::TempDir) -> Jail {
     Jail::spawn(&spec, &init_exe()).expect("the box starts")
 }
 
-/// The kernel's own folder below `work` has no permissions, which an ordinary user must change to remove it.
+/// The kernel creates its directory below `work` without permissions, which an ordinary user must change to remove it.
 fn cleared(dir: &tempfile::TempDir) {
     let _ = fs::set_permissions(dir.path().join("work/work"), fs::Permissions::from_mode(0o700));
 }
@@ -99,7 +99,7 @@ both! {
         let owner = fs::metadata(&upper).unwrap().uid();
         if rustix::process::geteuid().is_root() {
             assert!((0x7000_0000..0x7040_0000).contains(&owner), "{owner}");
-            // Somebody else's by now, as after a copy or a restore.
+            // The tree belongs to another user by now, as after a copy or a restore.
             let all = std::process::Command::new("chown").args(["-hR", "0:0"]).arg(&upper).status().unwrap();
             assert!(all.success());
             fs::set_permissions(upper.join("suid"), fs::Permissions::from_mode(0o4755)).unwrap();
@@ -244,7 +244,7 @@ END
         }
         assert_eq!(mode(&b.path("f")) & 0o7777, 0o644);
         assert_eq!(mode(&b.path("shared/below")) & 0o2000, 0o2000, "the kernel hands a folder's group on by itself");
-        // A private view may hold what it likes: what becomes of it is decided when it is applied.
+        // A private overlay may contain anything: its changes are checked when they are applied.
         let dir = workspace();
         let b = Boxed { jail: view(&dir), dir };
         assert_eq!(b.sh("echo x > f; chmod 6755 f; stat -c %a f").out, "6755\n");

@@ -1,4 +1,4 @@
-//! Commands of one box beside each other: none reaches into another, and none outlives its own.
+//! Concurrent commands of one sandbox: none reaches into another, and none outlives its end.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,8 +9,7 @@ use forge_jail::{BackgroundProcesses, ExecEnd, JailCommand, JailReply, JailReque
 use crate::both;
 use crate::rig::{Boxed, exec};
 
-/// Reaches for every process that is not its own, again and again, and notes what it could do. Its rounds can be
-/// waited for.
+/// Repeatedly accesses every process that is not its own, and notes what succeeded. A test can wait for its rounds.
 const ATTACKER: &str = "
 import os, signal, sys
 own = {1, os.getpid()}
@@ -42,11 +41,11 @@ while True:
     os.rename('rounds.new', 'rounds')
 ";
 
-/// Runs until the attacker has looked at everything three times.
+/// Runs until the attacker has tried every process three times.
 const VICTIM: &str = "until [ -s rounds ]; do :; done; a=$(cat rounds); echo real
     until [ \"$(cat rounds)\" -gt $((a + 3)) ]; do :; done; echo real >&2";
 
-/// Numbers of the box's processes but the init and the one that asks, which starts none for it.
+/// Numbers of the sandbox's processes except the init and the asking shell, which starts none for it.
 const PIDS: &str = "for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || echo $p; done";
 
 fn kept(argv: &[&str]) -> JailCommand {
@@ -58,7 +57,7 @@ fn attack(b: &Boxed, how: &str) {
     assert_eq!(b.exec(kept(&["sh", "-c", &line, ATTACKER])).unwrap().end.end, ExecEnd::Exited(0));
 }
 
-/// A process that stays.
+/// Starts a process that stays.
 fn server(b: &Boxed) -> String {
     let line = "setsid sleep 5000 >/dev/null 2>&1 & echo $!";
     b.exec(kept(&["sh", "-c", line])).unwrap().out.trim().to_owned()
@@ -75,7 +74,7 @@ both! {
                 assert_eq!((ran.out.as_str(), ran.err.as_str(), seen.as_str()), ("real\n", "real\n", ""), "{how}");
                 assert_eq!(ran.end.end, ExecEnd::Exited(0), "{how}");
             }
-            // But whoever comes later can end it.
+            // A later command can still end it.
             let ended = b.sh("p=$(cat attacker); kill -9 $p && while [ -e /proc/$p ]; do :; done; echo ended");
             assert_eq!(ended.out, "ended\n", "{}", ended.err);
         }
@@ -96,7 +95,7 @@ both! {
 
     fn a_command_still_reaches_what_is_its_own() {
         let b = Boxed::new();
-        // The streams belong to whoever made them: root's boxes write to them and do not open them anew.
+        // The streams belong to their creator: root's sandboxes can write to them but not reopen them.
         let streams = if rustix::process::geteuid().is_root() {
             "echo out; echo err >&2; echo own"
         } else {
@@ -123,7 +122,7 @@ both! {
         let b = Boxed::new();
         let kept = server(&b);
         let ways = [
-            // The mark of what is kept, by every call that sets limits.
+            // The mark of the process that stays, set with every call that sets limits.
             format!("import ctypes, re, resource
 text = open('/proc/{kept}/limits').read()
 mark = int(re.search('Max realtime timeout +([0-9]+)', text).group(1))
@@ -135,11 +134,11 @@ for limits in ((mark, mark), (1, 1), (1, mark), (resource.RLIM_INFINITY,) * 2):
         ctypes.CDLL(None).syscall(call, *args)"),
             "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe')".to_owned(),
             "import ctypes; ctypes.CDLL(None).prctl(15, b') Z 1 ('); ctypes.CDLL(None).prctl(4, 0)".to_owned(),
-            // Its first thread is dead.
+            // A process with a dead first thread.
             "import ctypes, threading, time
 threading.Thread(target=lambda: time.sleep(1000)).start()
 ctypes.CDLL(None).syscall(60, 0)".to_owned(),
-            // Never the same process for long.
+            // A chain of processes that each live only briefly.
             "while True:
     if os.fork(): os._exit(0)
     os.setsid()".to_owned(),

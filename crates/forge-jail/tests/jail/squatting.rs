@@ -1,10 +1,10 @@
-//! Another user takes whatever names a box of root may need.
+//! Another user takes all names that a sandbox started by root may need.
 
 use crate::rig::Boxed;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// First of the ids of root's boxes, and how many there are.
+/// First of the ids of root's sandboxes, and their number.
 const FIRST: u32 = 0x7000_0000;
 const IDS: u32 = 0x0040_0000;
 
@@ -13,9 +13,9 @@ fn names_that_somebody_has_taken_keep_no_box_from_starting() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    // Whatever could be foreseen from the ids of the next processes.
+    // Every id that could be predicted from the ids of the next processes.
     let next = std::process::id();
-    // As many as the descriptors of this process allow; the names of the first are what counts.
+    // As many as the descriptors of this process allow; the first names matter most.
     let processes = most_descriptors() / 256;
     let foreseen = (0..processes).flat_map(|process| {
         (0..256_u32).map(move |attempt| FIRST + next.wrapping_add(process + attempt * 7919) % IDS)
@@ -32,7 +32,7 @@ fn names_that_somebody_has_taken_keep_no_box_from_starting() {
     drop((boxed, taken));
 }
 
-/// Descriptors that can be used up without being in the way of the tests beside this one.
+/// Returns the number of descriptors that can be used up without disturbing the tests that run in parallel.
 fn most_descriptors() -> u32 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,15 +1,15 @@
-//! Memory that stands in no process's resident size: a box ends or bounds it all the same, with control groups and, as an
-//! ordinary user, without.
+//! Memory that is in no process's resident size: a sandbox still limits it, with control groups and, as an ordinary
+//! user, without.
 
 use forge_jail::{ExecEnd, JailCommand};
 
 use crate::both;
 use crate::rig::{Boxed, Ran, exec};
 
-/// What the boxes of these tests may have, in MiB.
+/// Memory limit of the sandboxes in these tests, in MiB.
 const LIMIT_MIB: u64 = 128;
 
-/// Calls that python has no words for, and pieces of memory.
+/// Calls that Python lacks, and pieces of memory.
 const PRELUDE: &str = "
 import ctypes, mmap, os, socket, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -37,7 +37,7 @@ fn python(script: &str) -> JailCommand {
     exec(&["python3", "-c", &script])
 }
 
-/// A command was ended for its memory and not for its time, or it says that it could not have so much.
+/// Asserts that a command was ended for its memory and not for its time, or that it reports being refused the memory.
 fn ended_for_memory(what: &str, script: &str) {
     let b = small();
     let ran: Ran = b.exec(python(script)).unwrap();
@@ -46,7 +46,7 @@ fn ended_for_memory(what: &str, script: &str) {
     assert_eq!(b.sh("echo alive").out, "alive\n", "{what}");
 }
 
-/// Eight processes with 60 MiB each that run `first` before.
+/// Returns a script with eight processes that run `first` and then hold 60 MiB each.
 fn hidden(first: &str) -> String {
     format!(
         "
@@ -115,7 +115,7 @@ hold()");
     }
 
     fn objects_that_belong_to_no_process_are_bounded() {
-        // Bytes that stand in them, as the kernel lists them; asked for by a later command, after the supervisor had time.
+        // Bytes in the objects, as the kernel lists them; read by a later command, after the supervisor had time.
         let bytes = "
 def column(name, n): return sum(int(line.split()[n]) for line in open(f'/proc/sysvipc/{name}').readlines()[1:])
 def total(): return column('shm', 14) + column('msg', 3) + column('msg', 4) * 64 + column('sem', 3) * 64
@@ -152,7 +152,7 @@ for n in range(200):
 print(libc.shmget(1, MIB, 0o1600) >= 0, libc.semget(2, 100, 0o1600) >= 0, libc.msgget(3, 0o1600) >= 0)
 time.sleep(0.3)"));
         assert_eq!(few.unwrap().out, "True True True\n");
-        // They stay for later commands.
+        // The objects stay for later commands.
         assert_eq!(b.exec(python("print(libc.shmget(1, MIB, 0) >= 0, libc.msgget(3, 0) >= 0)")).unwrap().out, "True True\n");
     }
 
@@ -188,7 +188,7 @@ hold()");
         ended_for_memory("a name that is no text", &hidden("libc.prctl(15, b'\\xff\\xfe')"));
         ended_for_memory("not dumpable", &hidden("libc.prctl(4, 0)"));
         ended_for_memory("both", &hidden("libc.prctl(15, b'\\xff) Z'); libc.prctl(4, 0)"));
-        // The process's first thread is dead, another one goes on.
+        // The process's first thread is dead, another one continues.
         ended_for_memory("a dead first thread", "
 import threading
 def keep():
@@ -198,7 +198,7 @@ for n in range(8):
         threading.Thread(target=keep).start()
         libc.syscall(60, 0)
 os.wait()");
-        // A program that cannot be read makes its process one that cannot be looked into.
+        // A process of an unreadable program cannot be inspected.
         let b = small();
         b.sh("cp $(python3 -c 'import sys; print(sys.executable)') hidden && chmod 0111 hidden");
         let script = format!("{PRELUDE}
@@ -211,7 +211,7 @@ hold()");
     }
 
     fn what_the_kernel_keeps_for_a_process_counts() {
-        // Read here and there, so that there is next to nothing but page tables.
+        // Reads single pages far apart, so that there is little memory but page tables.
         ended_for_memory("page tables", "
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -242,7 +242,7 @@ time.sleep(0.3)
 print('fine')")).unwrap();
         assert_eq!((ran.out.as_str(), ran.end.oom), ("thread\nfine\n", false), "{}", ran.err);
         let node = b.sh("command -v node >/dev/null || { echo fine; exit; }; node -e 'console.log(\"fine\")'");
-        // Whatever it needs, it is not ended for what it does not hold.
+        // However much it needs, it is not ended for memory it does not hold.
         assert!(node.out == "fine\n" || node.end.oom, "{:?} {}", node.end, node.err);
     }
 }

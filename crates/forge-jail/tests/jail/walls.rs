@@ -1,4 +1,4 @@
-//! What isolates a box, and its life and death.
+//! The isolation, start and end of a sandbox.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
     fn the_init_holds_nothing_of_the_host() {
         let b = Boxed::new();
         let folder = format!("/proc/{}/fd", b.jail.init_pid());
-        // Only root can look; the answer is the same for an ordinary user's box.
+        // Only root can read these; the answer is the same for an ordinary user's sandbox.
         for link in fs::read_dir(folder).into_iter().flatten() {
             let target = fs::read_link(link.unwrap().path()).unwrap();
             let target = target.to_string_lossy();
@@ -77,7 +77,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
         if rustix::process::geteuid().is_root() {
             return;
         }
-        // In a user namespace of its own the number of further ones can be set to none.
+        // In a separate user namespace the number of further ones can be set to zero.
         let output = Command::new("unshare")
             .args(["--user", "--map-root-user", "sh", "-c"])
             .arg("echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --exact walls::refused_here --ignored --nocapture")
@@ -112,7 +112,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
     }
 
     fn groups_of_dead_owners_are_found_below_other_groups() {
-        // An owner that cannot live: above the largest process id there is.
+        // An owner that cannot be alive: above the largest possible process id.
         let name = format!("forge-4194304-1-0-orphan{}", std::process::id());
         let outer = format!("other{}", std::process::id());
         for hierarchy in ["memory", "pids", "cpu", "unified"] {
@@ -122,7 +122,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
                 continue;
             }
             let removed = forge_jail::prune_stale_groups();
-            // Somebody else who starts a box or prunes at this moment may have been first.
+            // Another process that starts a sandbox or prunes at this moment may have been first.
             assert!(!orphan.exists(), "{removed:?}");
             for folder in orphan.ancestors().skip(1).take_while(|f| f.starts_with(&outer)) {
                 fs::remove_dir(folder).unwrap();
@@ -187,7 +187,7 @@ fn hold_a_box() {
     let _ = take.recv();
 }
 
-/// Control groups whose name carries `label`.
+/// Returns the control groups with `label` in their name.
 fn groups(label: &str) -> Vec<PathBuf> {
     fn search(dir: &Path, label: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,5 +1,5 @@
-//! What each protection stops, shown by leaving it out: the same attempt fails in a whole box and succeeds in a box
-//! without it.
+//! The effect of each protection, shown by leaving it out: the same attempt fails in a full sandbox and succeeds in a
+//! sandbox without it.
 
 use std::fs;
 
@@ -20,8 +20,8 @@ fn start(without: &[DisabledProtection]) -> Boxed {
     Boxed { jail: Jail::spawn(&spec, &weak_exe()).expect("the box starts"), dir }
 }
 
-/// A command that succeeds only without the protection, with what else is left out because it covers the same hole.
-/// Those that end with 3 have a test of their own: limits are shown by the report, the last two below.
+/// Returns a command that succeeds only without the protection, and other protections to leave out because they cover
+/// the same hole. Commands that exit with 3 have a separate test: limits are shown by the report, the last two below.
 fn attempt(weakness: DisabledProtection) -> (&'static str, &'static [DisabledProtection]) {
     match weakness {
         DisabledProtection::Seccomp => ("python3 -c 'import socket; socket.socket(16, 3)'", &[]),

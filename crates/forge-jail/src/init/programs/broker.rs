@@ -1,10 +1,11 @@
-//! The look at each `execve` of a sandbox with a list of programs, by a thread of the init.
+//! Checks of each `execve` in a sandbox with a program list, by a thread of the init.
 //!
-//! Landlock decides by file what is executed; this refuses what it cannot see: executing a dynamic loader by itself, and
-//! the wrong name of a file that is many programs. The path is read from the memory of the caller, who waits, and is
-//! resolved here. Between this and the kernel's own look nothing may change what the path means, so a path that leads
-//! through a place that commands can write, or through another process's links, is refused. Only a program that changes
-//! its own memory from a second thread could pass something else, and what runs native code of its own needs no loader.
+//! Landlock decides by file what may be executed. This thread refuses what Landlock cannot see: executing a dynamic
+//! loader directly, and starting a multi-call binary under an unlisted name. It reads the path from the memory of the
+//! caller, which waits, and resolves it. Between this check and the kernel's own lookup nothing may change the meaning
+//! of the path, so a path through a directory that commands can write, or through another process's links, is refused.
+//! Only a program that changes its own memory from a second thread could pass another path, and a program that runs
+//! native code of its own needs no loader.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
@@ -25,31 +26,31 @@ use crate::programs::file_name;
 use forge_sys as sys;
 use forge_sys::notify::{self, CallAnswer, NotifiedCall};
 
-/// Longest path that the kernel takes, in bytes.
+/// Longest path that the kernel accepts, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
 /// Longest chain of symbolic links, as in the kernel.
 const MAX_LINKS: u32 = 40;
-/// The thread moves a few descriptors and bytes.
+/// Stack size of the thread, which moves only a few descriptors and bytes.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The process that the init is just starting: its next `execve` is the init's own. Written by the child, which shares
-/// the init's memory until then.
+/// Process id of the process that the init is starting: its next `execve` is the init's own. Written by the child,
+/// which shares the init's memory until then.
 pub(in crate::init) static STARTING_PID: AtomicI32 = AtomicI32::new(0);
 
-/// What is looked at.
+/// The files and names that the checks need.
 #[derive(Clone)]
 pub(super) struct ExecPolicy {
     inner: Arc<BTreeSet<DeviceInode>>,
     multi_call: Arc<BTreeSet<DeviceInode>>,
-    /// Names of files that are many programs.
+    /// Names under which multi-call binaries are listed.
     names: Arc<BTreeSet<String>>,
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum PathResolution {
-    /// To this file, and nobody can change that.
+    /// This file, and no command can change that.
     To(DeviceInode),
-    /// Nowhere, for this reason.
+    /// No file, for this reason.
     Nowhere(Errno),
 }
 
@@ -63,7 +64,7 @@ impl ExecPolicy {
         }
     }
 
-    /// Whether a file may be started under a name.
+    /// Returns whether a file may be started under a name.
     pub(super) fn may_start_as(&self, path: &Path, name: &[u8]) -> bool {
         if self.multi_call.is_empty() {
             return true;
@@ -119,18 +120,18 @@ impl ExecPolicy {
     }
 }
 
-/// Starts the look: this thread and what it starts are asked about from now on. With `mapped`, also about files that are
-/// mapped to be executed.
+/// Starts the checks: from now on they cover this thread and the processes it starts. With `mapped`, they also cover
+/// files that are mapped executable.
 pub(super) fn start_broker(judge: ExecPolicy, mapped: bool) -> io::Result<()> {
     let mut rules = vec![forge_seccomp::ASK_BEFORE_EXECUTING];
     rules.extend(mapped.then_some(forge_seccomp::ASK_BEFORE_MAPPING));
-    // The thread inherits this; what it took the init would wait for.
+    // Blocks SIGCHLD, which the thread inherits: a signal delivered to the thread would not reach the init.
     drop(sys::signal_fd(libc::SIGCHLD)?);
     let listener = notify::install_listener(&forge_seccomp::compile_additional(&rules))?;
     let thread = std::thread::Builder::new().name("forge-programs".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
         serve_calls(&judge, &listener);
-        // Nobody would answer any more, and whoever asks would wait for ever.
+        // Without answers, every caller would wait forever.
         sys::exit_now(125);
     })?;
     Ok(())
@@ -146,7 +147,7 @@ fn serve_calls(judge: &ExecPolicy, listener: &OwnedFd) {
     }
 }
 
-/// Whether a file may be mapped to be executed: what commands can write may not.
+/// Checks that a file may be mapped executable: files that commands can write may not.
 fn check_mapping(call: &NotifiedCall) -> Result<(), Errno> {
     // A descriptor is an int; the upper half of the register means nothing.
     let number = call.arguments[4] & u64::from(u32::MAX);
@@ -154,12 +155,12 @@ fn check_mapping(call: &NotifiedCall) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|_| Errno::ACCESS)?;
     let mount = rustix::fs::fstatvfs(&file)?.f_flag;
-    // What is on a mount without code the kernel refuses itself.
+    // On a noexec mount the kernel itself refuses the mapping.
     let fine = mount.intersects(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC);
     if fine { Ok(()) } else { Err(Errno::ACCESS) }
 }
 
-/// The text at an address, up to its end.
+/// Reads the text at an address, up to its NUL.
 fn read_c_string(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
     let mut bytes = [0u8; MAX_PATH_BYTES];
     let mut length = 0;
@@ -178,7 +179,7 @@ fn read_c_string(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
     Err(Errno::NAMETOOLONG)
 }
 
-/// The name that a program is started under.
+/// Reads the name that a program is started under.
 fn first_argument(memory: &File, call: &NotifiedCall) -> Result<Vec<u8>, Errno> {
     let mut pointer = [0u8; 8];
     memory.read_exact_at(&mut pointer, call.arguments[1]).map_err(|_| Errno::ACCESS)?;
@@ -188,7 +189,7 @@ fn first_argument(memory: &File, call: &NotifiedCall) -> Result<Vec<u8>, Errno> 
     }
 }
 
-/// Follows a path through mounts that nobody can write, as the process that names it.
+/// Follows a path through read-only mounts, as seen by the process that uses it.
 fn resolve_path(process: Option<i32>, path: &Path) -> Result<PathResolution, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let begin = match (path.is_absolute(), process) {
@@ -201,7 +202,7 @@ fn resolve_path(process: Option<i32>, path: &Path) -> Result<PathResolution, Err
     let mut waiting = path_parts(path);
     let (mut here, mut links) = (begin, 0);
     loop {
-        // What is in a directory that can be written, or in /proc, is what somebody says it is.
+        // In a writable directory, or in /proc, another process can change the meaning of a name.
         if !is_immutable(&here)? {
             let missing = process.is_some_and(|process| path_is_missing(process, path));
             return Ok(PathResolution::Nowhere(if missing { Errno::NOENT } else { Errno::ACCESS }));
@@ -233,7 +234,7 @@ fn resolve_path(process: Option<i32>, path: &Path) -> Result<PathResolution, Err
     Ok(PathResolution::To((stat.st_dev, stat.st_ino)))
 }
 
-/// The parts of a path, the last one first.
+/// Returns the parts of a path, the last one first.
 fn path_parts(path: &Path) -> Vec<CString> {
     let part = |component: Component<'_>| match component {
         Component::Normal(name) => CString::new(name.as_bytes()).ok(),
@@ -243,8 +244,8 @@ fn path_parts(path: &Path) -> Vec<CString> {
     path.components().rev().filter_map(part).collect()
 }
 
-/// Whether something open means the same to everybody and for ever: it lies on a mount that cannot be written, which is
-/// not /proc.
+/// Returns whether an open file means the same to every process and forever: it is on a read-only mount other than
+/// /proc.
 fn is_immutable(place: &OwnedFd) -> Result<bool, Errno> {
     const PROC_SUPER_MAGIC: u64 = 0x9fa0;
     let kind = rustix::fs::fstatfs(place)?.f_type;
@@ -252,7 +253,7 @@ fn is_immutable(place: &OwnedFd) -> Result<bool, Errno> {
     Ok(!proc && is_read_only_mount(place.as_fd()).map_err(|_| Errno::ACCESS)?)
 }
 
-/// Whether nothing is there: only the error that is given depends on it.
+/// Returns whether the path does not exist; only the error for the caller depends on it.
 fn path_is_missing(process: i32, path: &Path) -> bool {
     let path = match path.is_absolute() {
         true => path.to_owned(),

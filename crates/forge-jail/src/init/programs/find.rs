@@ -1,4 +1,4 @@
-//! Finding the files that a list of names stands for, with what these need.
+//! Search for the files that the names of a list refer to, and for those they need.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,7 +19,7 @@ use crate::wire::RawBytes;
 
 /// Longest first line of a script that is read, in bytes; the kernel reads 256.
 const MAX_LINE_BYTES: usize = 256;
-/// Scripts whose interpreter is a script are followed so often, as by the kernel.
+/// Number of nested script interpreters that are followed, as in the kernel.
 const MAX_INTERPRETERS: u32 = 5;
 
 /// A file's device and inode.
@@ -29,36 +29,36 @@ pub(super) type DeviceInode = (u64, u64);
 pub(super) struct AllowedFile {
     pub(super) fd: OwnedFd,
     pub(super) identity: DeviceInode,
-    /// The name that it was listed under.
+    /// The name under which it was listed.
     pub(super) name: String,
 }
 
-/// What a list stands for.
+/// The files and directories that a list allows.
 #[derive(Default)]
 pub(super) struct AllowedPrograms {
     pub(super) files: Vec<AllowedFile>,
     pub(super) directories: Vec<OwnedFd>,
     /// Files that only the kernel and the init may execute: loaders, and the own binary.
     pub(super) inner: BTreeSet<DeviceInode>,
-    /// Files that are many programs.
+    /// Multi-call binaries.
     pub(super) multi_call: BTreeSet<DeviceInode>,
-    /// What was listed in vain, in words.
+    /// Warnings about entries that allow nothing.
     pub(super) warnings: Vec<String>,
 }
 
-/// Looks for programs as the environment of the sandbox says.
+/// Finds programs by the environment of the sandbox.
 pub(super) struct ProgramFinder<'a> {
     env: &'a [(RawBytes, RawBytes)],
     path: Vec<PathBuf>,
 }
 
-/// What stands at a path.
+/// The result of looking up a program.
 enum ProgramLookup {
     /// A program that commands cannot change.
     Program(File, OwnedFd, DeviceInode),
-    /// One that they can.
+    /// A program that commands can change.
     Writable,
-    /// Nothing that can be executed.
+    /// No executable file.
     Nothing,
 }
 
@@ -73,7 +73,7 @@ impl<'a> ProgramFinder<'a> {
         Self { env, path }
     }
 
-    /// Finds what a list stands for, and what is named beside it.
+    /// Finds the programs of a list, and those of `also`.
     pub(super) fn find_programs(&self, list: &[String], also: &[String]) -> io::Result<AllowedPrograms> {
         let mut found = AllowedPrograms::default();
         for entry in list {
@@ -111,7 +111,7 @@ impl<'a> ProgramFinder<'a> {
         Ok(found)
     }
 
-    /// One entry of the list: a name is looked up in the directories of `PATH`, a path is taken as it is.
+    /// Adds one entry of the list: a name is looked up in the directories of `PATH`, a path is used unchanged.
     fn add_entry(&self, entry: &str, found: &mut AllowedPrograms, warn: bool) -> io::Result<()> {
         let candidates: Vec<PathBuf> = match entry {
             _ if entry.starts_with('/') => vec![PathBuf::from(entry)],
@@ -121,7 +121,7 @@ impl<'a> ProgramFinder<'a> {
         let mut writable = false;
         for candidate in candidates {
             match self.add_file(&candidate, file_name(entry), 0, found)? {
-                // A second one of the same name would be executed by whoever names its path: it was not meant.
+                // A later program of the same name can only be executed by its path, which the list does not mean.
                 ProgramLookup::Program(..) => return Ok(()),
                 ProgramLookup::Writable => writable = true,
                 ProgramLookup::Nothing => {}
@@ -159,7 +159,7 @@ impl<'a> ProgramFinder<'a> {
             match read_shebang(file) {
                 Some((program, argument)) if depth < MAX_INTERPRETERS => {
                     self.add_file(&program, file_name(&program.to_string_lossy()), depth + 1, found)?;
-                    // `#!/usr/bin/env python3`: what it starts is needed as well.
+                    // `#!/usr/bin/env python3`: the program that `env` starts is needed as well.
                     if let Some(named) = argument.filter(|_| file_name(&program.to_string_lossy()) == "env") {
                         let named = named.split_whitespace().find(|word| !word.starts_with('-'));
                         self.add_entry(named.unwrap_or_default(), found, false)?;
@@ -171,7 +171,7 @@ impl<'a> ProgramFinder<'a> {
         Ok(stands)
     }
 
-    /// Directories whose programs are allowed as a whole.
+    /// Allows directories with all their programs.
     fn add_directories(&self, pattern: &str, found: &mut AllowedPrograms) -> io::Result<()> {
         let Some(path) = self.expand_variable(pattern) else { return Ok(()) };
         let places = match pattern.strip_suffix('*') {
@@ -194,7 +194,7 @@ impl<'a> ProgramFinder<'a> {
         Ok(())
     }
 
-    /// A path that may begin with a variable.
+    /// Expands a path that may begin with a variable.
     fn expand_variable(&self, pattern: &str) -> Option<PathBuf> {
         let Some(rest) = pattern.strip_prefix('$') else { return Some(PathBuf::from(pattern)) };
         let (name, below) = rest.split_once('/')?;
@@ -203,7 +203,7 @@ impl<'a> ProgramFinder<'a> {
     }
 }
 
-/// The own binary, under all names and with the loader that some sandboxes start it through.
+/// Returns the paths of the own binary, under all its names, and of the loader that starts it in some sandboxes.
 fn own_files() -> [String; 3] {
     [HELPER_PATH.to_owned(), loader::LOADER_PATH.to_owned(), format!("/run/forge/{CONTAINED_ARGV0}")]
 }
@@ -217,7 +217,7 @@ fn real_name(path: &Path) -> String {
     real.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// What stands at a path. What cannot be looked at is nothing.
+/// Looks up the program at a path. A path that cannot be opened is treated as nothing.
 fn lookup_program(path: &Path) -> io::Result<ProgramLookup> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let Ok(place) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(ProgramLookup::Nothing) };
@@ -229,7 +229,7 @@ fn lookup_program(path: &Path) -> io::Result<ProgramLookup> {
     if !is_read_only_mount(place.as_fd())? {
         return Ok(ProgramLookup::Writable);
     }
-    // It is regular, so opening it for reading has no effect; what may only be executed is what it is.
+    // The file is regular, so opening it for reading has no effect; an execute-only file is not inspected further.
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
     let file = match file {
         Ok(file) => File::from(file),
@@ -240,12 +240,12 @@ fn lookup_program(path: &Path) -> io::Result<ProgramLookup> {
     Ok(ProgramLookup::Program(file, place, (stat.st_dev, stat.st_ino)))
 }
 
-/// Whether nothing can be written on the mount of something open.
+/// Returns whether the mount of an open file is read-only.
 pub(super) fn is_read_only_mount(place: std::os::fd::BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstatvfs(place)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Allows the loader that a binary names, for the kernel alone.
+/// Allows the loader that a binary names, for the kernel only.
 fn add_loader(file: &File, found: &mut AllowedPrograms) -> io::Result<()> {
     let Ok(Some(path)) = loader::read_interpreter(file) else { return Ok(()) };
     if let ProgramLookup::Program(_, place, identity) = lookup_program(&path)?
@@ -256,7 +256,7 @@ fn add_loader(file: &File, found: &mut AllowedPrograms) -> io::Result<()> {
     Ok(())
 }
 
-/// The interpreter that a script names in its first line, and what follows it.
+/// Returns the interpreter in a script's first line, and the argument after it.
 fn read_shebang(file: &File) -> Option<(PathBuf, Option<String>)> {
     let mut line = [0u8; MAX_LINE_BYTES];
     let length = file.read_at(&mut line, 0).ok()?;

@@ -1,9 +1,9 @@
-//! The programs that commands may execute: found once, when the sandbox stands, and held by the kernel from then on.
+//! Programs that commands may execute: found once, when the sandbox is ready, and enforced by the kernel from then on.
 //!
-//! Landlock refuses to execute every file that is not named to it, whoever asks and under whatever name, for a command
-//! and all that it starts. Two things it does not see are closed beside it: memory files (a rule of the call filter),
-//! and dynamic loaders. A loader must be executable, because the kernel executes it on behalf of each program, and when
-//! it is executed by itself it runs any file that can be read. So each `execve` is looked at first: see [`broker`].
+//! Landlock refuses to execute any file that is not listed in its rules, under any name, for a command and all
+//! processes it starts. Two gaps that it does not see are closed separately: memory files (by a rule of the system call
+//! filter), and dynamic loaders. A loader must be executable, because the kernel executes it on behalf of each program,
+//! but executed directly it runs any file that can be read. So each `execve` is checked first: see [`broker`].
 
 pub(super) mod broker;
 mod find;
@@ -30,34 +30,34 @@ use super::{InitSetupError, SetupContext};
 const ACCESS_FS_EXECUTE: u64 = 1;
 const ACCESS_FS_REFER: u64 = 1 << 13;
 
-/// Places that commands can write, in every sandbox.
+/// Paths that commands can write, in every sandbox.
 const WRITABLE_PATHS: &[&str] = &[WORKSPACE_PATH, "/tmp", "/var/tmp", "/dev/shm", "/cache"];
 
-/// Whose walls stand around the init.
+/// The provider of the isolation layers around the init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IsolationProvider {
-    /// Its own: mounts that commands can write are without code if the list says so.
+    /// The init itself: mounts that commands can write are noexec if the list requires that.
     Own,
-    /// Those of a container engine, whose mounts are what they are.
+    /// A container engine; its mounts cannot be changed.
     Engine,
 }
 
-/// The list, as the kernel holds it.
+/// The list, as the kernel enforces it.
 pub(super) struct ProgramList {
     list: Vec<String>,
     env: Vec<(RawBytes, RawBytes)>,
     written: WrittenCode,
     writable: Vec<PathBuf>,
     base: Rc<OwnedFd>,
-    /// Rules for commands with which Forge starts more than the list, by what that is.
+    /// Rulesets for commands with which Forge starts more than the list, by their additional programs.
     more: HashMap<Vec<RawBytes>, Rc<OwnedFd>>,
     judge: ExecPolicy,
     provider: IsolationProvider,
 }
 
 impl ProgramList {
-    /// Finds the programs. `None` where there is no list. The report gets the layer, `warnings` what the list names in
-    /// vain.
+    /// Finds the programs; `None` without a list. Adds the layer to the report, and entries that match nothing to
+    /// `warnings`.
     pub(super) fn resolve(
         spec: &JailSpec,
         walls: IsolationProvider,
@@ -93,10 +93,10 @@ impl ProgramList {
         }))
     }
 
-    /// Has every `execve` of this process's children looked at from now on. Before it starts its first command, after it
-    /// has blocked the signals that it waits for: the thread that looks inherits that.
+    /// Starts to check every `execve` of this process's children. Call it before the first command starts and after the
+    /// signals to wait for are blocked: the checking thread inherits the mask.
     pub(super) fn watch_exec(&self) -> io::Result<()> {
-        // Where commands execute what they have written there is nothing to be found out by loading it.
+        // Where commands may execute files they have written, loading them reveals nothing new.
         if self.written == WrittenCode::Executed {
             return Ok(());
         }
@@ -104,12 +104,12 @@ impl ProgramList {
         broker::start_broker(self.judge.clone(), mapped)
     }
 
-    /// The call rules that a command gets besides.
+    /// Returns the additional system call rules for commands.
     pub(super) fn call_rules(&self) -> &'static [forge_seccomp::SyscallRule] {
         if self.written == WrittenCode::Executed { &[] } else { forge_seccomp::LISTED_PROGRAMS }
     }
 
-    /// The rules for a command. Forge itself may start more with it than the list has; the model never says what.
+    /// Returns the rules for a command. Only Forge itself may add programs to the list, never the model.
     pub(super) fn ruleset_for(&mut self, exec: &JailCommand) -> io::Result<Rc<OwnedFd>> {
         if exec.also.is_empty() {
             return Ok(Rc::clone(&self.base));
@@ -124,13 +124,13 @@ impl ProgramList {
         Ok(rules)
     }
 
-    /// Whether the init may start this path under this name: of a file that is many programs only those listed.
+    /// Returns whether the init may start this path under this name: multi-call binaries only under listed names.
     pub(super) fn may_start(&self, path: &Path, name: &[u8]) -> bool {
         self.judge.may_start_as(path, name)
     }
 }
 
-/// What a list lets commands do besides, in words.
+/// Describes the written code that a list allows, as a warning.
 fn describe_written_code(list: &[String], written: WrittenCode) -> Option<String> {
     let what = match written {
         WrittenCode::None => return None,
@@ -141,7 +141,7 @@ fn describe_written_code(list: &[String], written: WrittenCode) -> Option<String
     Some(format!("`{}` in the program list: {}, {what}", needs.names.first()?, needs.why))
 }
 
-/// Whether this kernel can hold a list.
+/// Checks that this kernel can enforce a list.
 fn check_support() -> Result<(), InitSetupError> {
     let lacking = |step: &str, errno| {
         Err(io::Error::from_raw_os_error(errno)).layer_context(IsolationLayer::ProgramList, step)
@@ -149,7 +149,7 @@ fn check_support() -> Result<(), InitSetupError> {
     if sys::landlock_abi() == 0 {
         return lacking("holding the list of programs: the kernel has no Landlock", libc::EOPNOTSUPP);
     }
-    // The memory of a command is read where it is about to execute something.
+    // The memory of a command is read when it is about to execute a program.
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     if matches!(yama.trim(), "2" | "3") {
         return lacking("holding the list of programs: kernel.yama.ptrace_scope is above 1", libc::EPERM);
@@ -157,9 +157,9 @@ fn check_support() -> Result<(), InitSetupError> {
     Ok(())
 }
 
-/// Rules that let nothing be executed but what was found.
+/// Builds the rules that allow only the found programs to be executed.
 fn build_ruleset(found: &AllowedPrograms, written: WrittenCode, writable: &[PathBuf]) -> io::Result<OwnedFd> {
-    // Every layer forbids moving files between directories that does not allow it by name.
+    // Every Landlock layer that does not explicitly allow it forbids moving files between directories.
     let refer = if sys::landlock_abi() >= 2 { ACCESS_FS_REFER } else { 0 };
     let rules = sys::landlock_ruleset(ACCESS_FS_EXECUTE | refer, 0, 0, 1)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
