@@ -1,9 +1,9 @@
-//! Counts that keep the central vocabularies small: enums by name, methods of ports.
+//! Limits on the central vocabularies: variants of enums by name, methods of ports.
 
 use crate::rust::{Outline, Sized};
 use crate::{Census, CensusKind, Package, Rules, Tree, Violation};
 
-/// Each counted enum exists exactly once in its crate and has as many variants as it may.
+/// Checks that each counted enum exists exactly once in its crate and has the permitted number of variants.
 pub(crate) fn items(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let counted = rules.census.iter().filter_map(|census| Some((census, tree.package(&census.package)?)));
     counted.flat_map(|(census, package)| count(tree, census, package)).collect()
@@ -16,7 +16,7 @@ fn count(tree: &Tree, census: &Census, package: &Package) -> Vec<Violation> {
     match named.as_slice() {
         [] => {
             let message =
-                format!("enum `{}` is counted in layers.toml but `{}` has none", census.item, package.name);
+                format!("enum `{}` is counted in layers.toml but `{}` does not define it", census.item, package.name);
             report(&package.folder, 0, message)
         }
         [(path, only)] => {
@@ -37,12 +37,12 @@ fn count(tree: &Tree, census: &Census, package: &Package) -> Vec<Violation> {
     }
 }
 
-/// A port is small.
+/// Checks that ports are small.
 pub(crate) fn ports(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let Some(package) = tree.package(&rules.ports_crate) else { return Vec::new() };
     let traits = outlines(tree, package, |outline| outline.traits);
     if traits.is_empty() {
-        let message = format!("`{}` defines no public trait: ports live there", package.name);
+        let message = format!("`{}` defines no public trait, but is the crate of the ports", package.name);
         return vec![Violation::new(&package.folder, 0, "port-size", message)];
     }
     let most = rules.budgets.port_methods;
@@ -56,7 +56,8 @@ pub(crate) fn ports(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         .collect()
 }
 
-/// One part of the outline of every file below a crate's `src`. Files that are not Rust are another rule's finding.
+/// Collects one part of the outline of every file below a crate's `src`. Files that are not Rust are reported by
+/// another rule.
 fn outlines(tree: &Tree, package: &Package, part: fn(Outline) -> Vec<Sized>) -> Vec<(String, Sized)> {
     let folder = format!("{}/src/", package.folder);
     tree.rust_files()

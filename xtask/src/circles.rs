@@ -1,7 +1,7 @@
-//! Circles of imports between the files of one crate.
+//! Import cycles between the files of one crate.
 //!
-//! A file imports another one if it names a path `crate::…`, `super::…` or `self::…` that leads into it. A module and
-//! what lies below it belong together: imports between them make no circle.
+//! A file imports another one if it contains a path `crate::…`, `super::…` or `self::…` into it. Imports between a
+//! module and its submodules do not count as a cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use crate::Tree;
 
-/// The circles of all crates: each the paths of its files, in order.
+/// Finds the import cycles of all crates, each as the sorted paths of its files.
 pub(crate) fn circles(tree: &Tree) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for package in tree.packages() {
@@ -41,7 +41,7 @@ pub(crate) fn circles(tree: &Tree) -> Vec<Vec<String>> {
     found
 }
 
-/// The module path of a file below `src/`.
+/// Returns the module path of a file below `src/`.
 fn module_of(file: &str) -> Vec<String> {
     let mut parts: Vec<String> = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     if parts.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
@@ -50,18 +50,18 @@ fn module_of(file: &str) -> Vec<String> {
     parts
 }
 
-/// Whether one is the other or lies below it.
+/// Returns whether the modules are the same or one contains the other.
 fn related(one: &[String], other: &[String]) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// The file that a path leads into: the longest module that it begins with.
+/// Returns the file to which a path leads: the longest module that is a prefix of it.
 fn target(modules: &[&Vec<String>], path: &[String]) -> Option<usize> {
     let fits = modules.iter().enumerate().filter(|(_, module)| path.starts_with(module));
     fits.max_by_key(|(_, module)| module.len()).map(|(at, _)| at)
 }
 
-/// The paths below this crate that a file names, from the crate's root.
+/// Returns the paths within this crate that a file mentions, from the crate's root.
 fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     if let Ok(tokens) = text.parse::<TokenStream>() {
@@ -96,13 +96,13 @@ fn each_path(tokens: TokenStream, module: &[String], found: &mut Vec<Vec<String>
     }
 }
 
-/// Whether `::` comes next.
+/// Returns whether `::` comes next.
 fn is_path(rest: &[TokenTree]) -> bool {
     let colon = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(p)) if p.as_char() == ':');
     colon(rest.first()) && colon(rest.get(1))
 }
 
-/// Reads a path from its first `::` on; gives where the tokens go on.
+/// Reads a path from its first `::` on; returns the position of the token after it.
 fn follow(tokens: &[TokenTree], mut at: usize, mut path: Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
     while is_path(&tokens[at..]) {
         at += 2;
@@ -147,7 +147,7 @@ fn each_branch(tokens: TokenStream, path: &[String], found: &mut Vec<Vec<String>
     }
 }
 
-/// Sets of at least two files that all lead to one another.
+/// Finds sets of at least two files that all lead to one another.
 fn components(imports: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
     let reach: Vec<BTreeSet<usize>> = (0..imports.len()).map(|from| reachable(imports, from)).collect();
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Documents stay true: the table of crates is the workspace, and links lead somewhere.
+//! Checks of documents: the table of crates matches the workspace, and links have targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 const TABLE_BEGIN: &str = "<!-- crates:begin -->";
 const TABLE_END: &str = "<!-- crates:end -->";
 
-/// The table in `docs/ARCHITECTURE.md` holds each crate of the workspace once, in its layer.
+/// Checks that the table in `docs/ARCHITECTURE.md` lists each crate of the workspace once, in its layer.
 pub(crate) fn crate_table(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let report = |line, message: String| Violation::new(ARCHITECTURE, line, "crate-table", message);
     let Some(text) = tree.text(ARCHITECTURE) else { return vec![report(0, "is missing".to_owned())] };
@@ -24,7 +24,7 @@ pub(crate) fn crate_table(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         }
         match rules.crates.get(&name) {
             _ if tree.package(&name).is_none() => {
-                found.push(report(line, format!("`{name}` is no crate of the workspace")));
+                found.push(report(line, format!("`{name}` is not a crate of the workspace")));
             }
             Some(rule) if rule.layer != layer => {
                 found.push(report(
@@ -42,7 +42,7 @@ pub(crate) fn crate_table(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     found
 }
 
-/// Line, layer and crate of each row. A row without a layer continues the layer above.
+/// Returns the line, layer and crate of each row. A row without a layer continues the layer above.
 fn table_rows(text: &str) -> Vec<(usize, String, String)> {
     let mut rows = Vec::new();
     let mut layer = String::new();
@@ -60,7 +60,7 @@ fn table_rows(text: &str) -> Vec<(usize, String, String)> {
     rows
 }
 
-/// Every relative link of every document leads to a file or folder, and to a heading where it names one.
+/// Checks that every relative link points to an existing file or directory, and to an existing heading if it names one.
 pub(crate) fn links(tree: &Tree, _: &Rules) -> Vec<Violation> {
     let mut found = Vec::new();
     for (path, text) in tree.files().filter(|(path, _)| path.ends_with(".md")) {
@@ -73,7 +73,7 @@ pub(crate) fn links(tree: &Tree, _: &Rules) -> Vec<Violation> {
     found
 }
 
-/// Targets of `[text](target)` and `![text](target)` outside of code, with their lines.
+/// Returns the targets of `[text](target)` and `![text](target)` outside of code, with their lines.
 fn link_targets(text: &str) -> Vec<(usize, String)> {
     let mut targets = Vec::new();
     let mut fenced = false;
@@ -116,7 +116,7 @@ fn resolve(tree: &Tree, from: &str, target: &str) -> Result<(), &'static str> {
     }
 }
 
-/// `target` as seen from the folder of the file `from`; `None` when it leaves the repository.
+/// Resolves `target` relative to the directory of the file `from`; returns `None` if it leaves the repository.
 fn join(from: &str, target: &str) -> Option<String> {
     if target.starts_with('/') {
         return None;
@@ -133,7 +133,7 @@ fn join(from: &str, target: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Anchors of all headings, as code hosts derive them: lower case, spaces to dashes, punctuation dropped.
+/// Returns the anchors of all headings, as code hosts derive them: lower case, spaces to dashes, no punctuation.
 fn headings(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')))

@@ -1,6 +1,6 @@
-//! Figures of how the sources read: names, comments, circles of imports, sizes.
+//! Metrics of the sources: names, comments, import cycles, sizes.
 //!
-//! Tests do not count: files below `tests/`, `examples/` and `benches/`, files named `tests.rs`, `#[cfg(test)]` modules
+//! Tests are excluded: files below `tests/`, `examples/` and `benches/`, files named `tests.rs`, `#[cfg(test)]` modules
 //! and `#[test]` functions, and the crates of layer `dev`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,18 +12,18 @@ use crate::circles::circles;
 use crate::rust::is_test_attribute;
 use crate::{Rules, Tree};
 
-/// Type names that many crates share by custom.
+/// Type names that many crates share by convention.
 const SHARED_BY_CUSTOM: &[&str] = &["Error", "Options", "Config", "Request", "Response"];
-/// Beginnings of comments that name no subject.
+/// First words of comments that lack a subject.
 pub(crate) const HOLLOW_OPENINGS: &[&str] =
     &["What", "Whom", "Whose", "Which", "It", "Its", "Why", "Where", "Whoever", "Who", "How"];
-/// Words of translated prose.
+/// Words typical of translated prose.
 pub(crate) const STILTED_WORDS: &[&str] = &[
     "stand", "stands", "stood", "standing", "beside", "whose", "whoever", "whomever", "nobody", "somebody",
     "anybody",
 ];
 
-/// All figures.
+/// All metrics.
 #[derive(Debug, Default, PartialEq)]
 pub struct Figures {
     types: usize,
@@ -97,18 +97,18 @@ impl Figures {
     }
 }
 
-/// Whether a comment begins without a subject.
+/// Returns whether a comment begins without a subject.
 pub(crate) fn is_hollow(doc: &str) -> bool {
     let first = doc.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     HOLLOW_OPENINGS.contains(&first)
 }
 
-/// Whether a word belongs to translated prose.
+/// Returns whether a word is typical of translated prose.
 pub(crate) fn is_stilted(word: &str) -> bool {
     STILTED_WORDS.iter().any(|stilted| word.eq_ignore_ascii_case(stilted))
 }
 
-/// Whether a type's name has one capital, so that it is one word.
+/// Returns whether a type's name has at most one capital letter, so that it is one word.
 fn is_one_word_type(name: &str) -> bool {
     name.chars().filter(|c| c.is_uppercase()).count() <= 1
 }
@@ -123,8 +123,8 @@ impl fmt::Display for Figures {
         row("types that share their name", percent(self.shared_types, self.types))?;
         row("doc comments that begin without a subject", percent(self.hollow_docs, self.docs))?;
         let stilted = 100.0 * share(self.stilted_words, self.comment_words);
-        row("stilted words in 10,000 words of comments", format!("{stilted:.1}"))?;
-        row("circles of imports between files", self.circles.len().to_string())?;
+        row("stilted words per 10,000 words of comments", format!("{stilted:.1}"))?;
+        row("import cycles between files", self.circles.len().to_string())?;
         let (name, lines) = &self.largest_crate;
         row("largest crate", format!("{lines} lines ({name})"))?;
         row("production lines", self.production_lines.to_string())?;
@@ -137,19 +137,19 @@ fn percent(part: usize, whole: usize) -> String {
     format!("{share:.1} %  ({part} of {whole})")
 }
 
-/// Names and comments of one file outside of its tests.
+/// Names and comments of one file, without its tests.
 #[derive(Default)]
 struct Items {
     types: Vec<String>,
     functions: Vec<String>,
     constants: Vec<String>,
-    /// The first line of each doc comment.
+    /// First line of each doc comment.
     docs: Vec<String>,
     test_lines: usize,
 }
 
 impl Items {
-    /// Notes the doc comment of an item; `false` if the item exists in tests only.
+    /// Records the doc comment of an item; returns `false` if the item exists in tests only.
     fn enter(&mut self, attributes: &[syn::Attribute]) -> bool {
         if attributes.iter().any(is_test_attribute) {
             return false;
@@ -215,7 +215,7 @@ impl<'ast> Visit<'ast> for Items {
         }
         for item in &node.items {
             match item {
-                // The names of a foreign or own trait count where it is declared.
+                // Method names of a trait are counted where it is declared.
                 syn::ImplItem::Fn(function) if node.trait_.is_none() && self.enter(&function.attrs) => {
                     self.functions.push(function.sig.ident.to_string());
                 }

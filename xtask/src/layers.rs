@@ -1,11 +1,11 @@
-//! Who may import whom: our own crates by layer, third-party crates by fence, and the shape of manifests.
+//! Import rules: our own crates by layer, third-party crates by fence, and the form of manifests.
 
 use toml_edit::Item;
 
 use crate::tree::{Dependency, DependencyKind};
 use crate::{Package, Rules, Tree, Violation};
 
-/// The crates of the workspace and those of `layers.toml` are the same set.
+/// Checks that the workspace and `layers.toml` list the same crates.
 pub(crate) fn crates_listed(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let unlisted =
         tree.packages().iter().filter(|package| !rules.crates.contains_key(&package.name)).map(|package| {
@@ -20,7 +20,7 @@ pub(crate) fn crates_listed(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     unlisted.chain(absent).chain(unknown_names(rules)).collect()
 }
 
-/// A name in a rule that no crate bears would switch the rule off silently.
+/// Reports names in rules that belong to no crate, because such a rule would silently have no effect.
 fn unknown_names(rules: &Rules) -> impl Iterator<Item = Violation> {
     let imported = rules.crates.values().flat_map(|rule| rule.may_import.iter());
     let fenced = rules.fences.iter().flat_map(|fence| fence.only.iter().flatten().chain(&fence.never));
@@ -29,13 +29,13 @@ fn unknown_names(rules: &Rules) -> impl Iterator<Item = Violation> {
     imported.chain(fenced).chain(counted).chain(named).filter(|name| !rules.crates.contains_key(*name)).map(
         |name| {
             let message =
-                format!("`{name}` is named by a rule but is no crate of [crates]: correct the name");
+                format!("`{name}` is named by a rule but is not listed in [crates]: correct the name");
             Violation::new("layers.toml", 0, "crates-listed", message)
         },
     )
 }
 
-/// No crate is named by a word that attracts everything.
+/// Checks that no crate has a catch-all name.
 pub(crate) fn crate_names(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let banned = |name: &str| {
         name.split(['-', '_'])
@@ -47,13 +47,13 @@ pub(crate) fn crate_names(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         .filter_map(|package| banned(&package.name).map(|word| (package, word)))
         .map(|(package, word)| {
             let message =
-                format!("no crate is called `{word}`: such a crate attracts everything; say what it does");
+                format!("no crate may be called `{word}`: a catch-all name attracts everything; name it after its purpose");
             Violation::new(&package.manifest_path(), 0, "crate-names", message)
         })
         .collect()
 }
 
-/// Imports between our crates point down only, as listed.
+/// Checks that imports between our crates point down only, as listed.
 pub(crate) fn imports(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let mut found = Vec::new();
     for package in tree.packages() {
@@ -74,7 +74,7 @@ pub(crate) fn imports(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     found
 }
 
-/// Third-party crates stay behind their fences, in every kind of dependency.
+/// Checks that third-party crates are used only within their fences, in every kind of dependency.
 pub(crate) fn fences(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let mut found = Vec::new();
     for package in tree.packages() {
@@ -93,7 +93,7 @@ pub(crate) fn fences(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     found
 }
 
-/// Versions, lints and edition are decided once, in the workspace.
+/// Checks that versions, lints and edition are set once, in the workspace.
 pub(crate) fn manifests(tree: &Tree, _: &Rules) -> Vec<Violation> {
     tree.packages().iter().flat_map(manifest).collect()
 }
@@ -116,7 +116,7 @@ fn manifest(package: &Package) -> Vec<Violation> {
     }
     for Dependency { name, item, .. } in package.dependencies() {
         if !inherits(Some(item)) {
-            report(format!("`{name}` must be `workspace = true`: its version stands in the root manifest"));
+            report(format!("`{name}` must be `workspace = true`: its version is set in the root manifest"));
         }
     }
     found

@@ -1,8 +1,8 @@
-//! Checks that keep the shape of this repository true.
+//! Checks of the structure of this repository.
 //!
-//! Every rule is a function from a [`Tree`] (the repository's text files) and the [`Rules`] written in
-//! `layers.toml` to a list of [`Violation`]s. Rules never touch the disk, so each of them is also tested
-//! against a small tree that breaks it on purpose: the checks are checked.
+//! Every rule is a function from a [`Tree`] (the repository's text files) and the [`Rules`] in `layers.toml` to a list
+//! of [`Violation`]s. Rules never touch the disk, so each of them is also tested against a small tree that breaks it on
+//! purpose.
 //!
 //! `cargo test -p xtask` runs all of them; `cargo run -p xtask -- tidy` prints the same list.
 
@@ -31,11 +31,11 @@ use std::fmt;
 pub struct Violation {
     /// Path from the root of the repository, with forward slashes.
     pub path: String,
-    /// Line, counted from 1; 0 when the whole file or folder is meant.
+    /// Line, counted from 1; 0 for the whole file or directory.
     pub line: usize,
     /// Short name of the rule, as listed in `docs/testing.md`.
     pub rule: &'static str,
-    /// What is wrong, and what to do about it.
+    /// Description of the problem and its fix.
     pub message: String,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Violation {
 /// A check over the whole tree.
 pub type Rule = fn(&Tree, &Rules) -> Vec<Violation>;
 
-/// All rules by name, in the order in which their findings are listed.
+/// All rules by name, in the order of their findings.
 pub const RULES: &[(&str, Rule)] = &[
     ("crates-listed", layers::crates_listed),
     ("crate-names", layers::crate_names),
@@ -81,14 +81,14 @@ pub const RULES: &[(&str, Rule)] = &[
     ("program-starts", programs::program_starts),
 ];
 
-/// Runs every rule and returns all findings, sorted by place.
+/// Runs every rule and returns all findings, sorted by location.
 pub fn check_all(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let mut found: Vec<Violation> = RULES.iter().flat_map(|(_, rule)| rule(tree, rules)).collect();
     found.sort();
     found
 }
 
-/// Runs the one rule called `name`; `None` when there is no such rule.
+/// Runs the rule called `name`; returns `None` if there is no such rule.
 pub fn check_one(name: &str, tree: &Tree, rules: &Rules) -> Option<Vec<Violation>> {
     RULES.iter().find(|(known, _)| *known == name).map(|(_, rule)| rule(tree, rules))
 }

@@ -9,7 +9,7 @@ use xtask::{Figures, Rules, Tree, check_all};
 
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   tidy      check layers, sizes, documents and sources of the whole repository
-  figures   print how the sources read: names, comments, circles of imports, sizes";
+  figures   print metrics of the sources: names, comments, import cycles, sizes";
 
 fn main() -> ExitCode {
     let argument = std::env::args().nth(1);
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Reads the repository that this program belongs to, and its rules.
+/// Reads the repository that contains this program, and its rules.
 fn load() -> anyhow::Result<(Tree, Rules)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies inside the repository")?;
     let tree = Tree::load(root)?;
@@ -52,7 +52,7 @@ fn tidy() -> anyhow::Result<ExitCode> {
         println!("{violation}");
     }
     if found.is_empty() {
-        println!("tidy: {} files in {} crates, nothing to say", tree.files().count(), tree.packages().len());
+        println!("tidy: {} files in {} crates, no findings", tree.files().count(), tree.packages().len());
         return Ok(ExitCode::SUCCESS);
     }
     println!("tidy: {} findings", found.len());

@@ -1,4 +1,4 @@
-//! Starts of programs stand in listed files only, and each of those is a row of the table that users read.
+//! Checks that programs are started only in listed files, each of which has a row in the table for users.
 
 use crate::{Rules, Tree, Violation};
 use std::collections::BTreeSet;
@@ -6,15 +6,16 @@ use std::collections::BTreeSet;
 const SANDBOX: &str = "docs/sandbox.md";
 const TABLE_BEGIN: &str = "<!-- programs:begin -->";
 const TABLE_END: &str = "<!-- programs:end -->";
-/// Calls that turn a process into another program, beside the standard library's and tokio's: beginnings of their names.
+/// Prefixes of functions that start programs, in addition to those of the standard library and tokio.
 const CALLS: &[&str] = &["libc::exec", "libc::fexec", "libc::posix_spawn"];
 
-/// Sources name what starts programs only where `layers.toml` lists it, and `docs/sandbox.md` has a row for each.
+/// Checks that sources name program-starting functions only where `layers.toml` lists them, and that `docs/sandbox.md`
+/// has a row for each.
 pub(crate) fn program_starts(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let report = |path: &str, line, message: String| Violation::new(path, line, "program-starts", message);
     let mut found = Vec::new();
     let mut starting = BTreeSet::new();
-    // The checks of the tree are no part of the product.
+    // The checks themselves are not part of the product.
     let product =
         |path: &str| path.starts_with("crates/") && path.contains("/src/") && !path.ends_with("/tests.rs");
     let sources = tree.rust_files().filter(|(path, _)| product(path));
@@ -22,7 +23,7 @@ pub(crate) fn program_starts(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         let Some(line) = first_start(text) else { continue };
         starting.insert(path);
         if !rules.program_starts.iter().any(|listed| listed == path) {
-            let message = "starts programs, and is not listed in layers.toml under [programs]: start them where it is \
+            let message = "starts programs but is not listed in layers.toml under [programs]: start them where it is \
                            done already, or list the file there and in docs/sandbox.md";
             found.push(report(path, line, message.to_owned()));
         }
@@ -31,7 +32,7 @@ pub(crate) fn program_starts(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         found.push(report(
             "layers.toml",
             0,
-            format!("`{listed}` is listed under [programs], and starts none"),
+            format!("`{listed}` is listed under [programs] but starts none"),
         ));
     }
     if rules.program_starts.is_empty() {
@@ -54,14 +55,14 @@ pub(crate) fn program_starts(tree: &Tree, rules: &Rules) -> Vec<Violation> {
             found.push(report(
                 SANDBOX,
                 line,
-                "the row names no file of [programs] in layers.toml".to_owned(),
+                "the row names no file listed under [programs] in layers.toml".to_owned(),
             ));
         }
     }
     found
 }
 
-/// The first line of a source, outside of its tests, that names what starts a program.
+/// Returns the first line of a source, outside of its tests, that names a program-starting function.
 fn first_start(text: &str) -> Option<usize> {
     let own = text.split("\n#[cfg(test)]").next().unwrap_or_default();
     let code: Vec<&str> = own.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
@@ -79,7 +80,7 @@ fn first_start(text: &str) -> Option<usize> {
     calls.chain(paths).chain(lists).filter_map(|(at, _)| named(at)).min()
 }
 
-/// The rows of the table of programs, with their lines, without its head.
+/// Returns the rows of the table of programs with their line numbers, without the header.
 fn table_rows(text: &str) -> Vec<(usize, &str)> {
     let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line));
     let inside = lines.skip_while(|(_, line)| line.trim() != TABLE_BEGIN).skip(1);

@@ -1,9 +1,9 @@
-//! Files are opened on the host through one crate that takes nothing for granted; the list of exceptions has reasons.
+//! Checks that files on the host are opened through one hardened crate; exceptions are listed with reasons.
 
 use crate::rust::{Call, calls_outside_tests};
 use crate::{Rules, Tree, Violation};
 
-/// Calls that open a file by its path, with what stands before the `::`.
+/// Functions that open a file by its path, each with its qualifier.
 const OPENING: &[(&str, &str)] = &[
     ("fs", "read"),
     ("fs", "read_to_string"),
@@ -12,10 +12,10 @@ const OPENING: &[(&str, &str)] = &[
     ("File", "options"),
     ("OpenOptions", "new"),
 ];
-/// Files of the kernel and of the system's administrator, when they are named as a literal.
+/// Directories of kernel and administrator files, which may be opened if the path is a literal.
 const SYSTEM: &[&str] = &["/proc/", "/sys/", "/dev/", "/etc/"];
 
-/// Paths of repositories, sandboxes and data directories are opened by the reader crate only.
+/// Checks that only the reader crate opens paths of repositories, sandboxes and data directories.
 pub(crate) fn direct_opens(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let mut found = Vec::new();
     for (path, text) in tree.rust_files() {
@@ -26,7 +26,7 @@ pub(crate) fn direct_opens(tree: &Tree, rules: &Rules) -> Vec<Violation> {
             continue;
         }
         for Call { line, qualifier, name, argument } in calls_outside_tests(text) {
-            // A file that must not be there before is nobody else's.
+            // A newly created file cannot belong to another user.
             let new = text.lines().skip(line - 1).take(6).any(|line| line.contains(".create_new(true)"));
             let opens = !new && OPENING.iter().any(|(before, what)| qualifier == *before && name == *what);
             let system = argument.is_some_and(|text| SYSTEM.iter().any(|place| text.starts_with(place)));
@@ -42,7 +42,7 @@ pub(crate) fn direct_opens(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     }
     for known in &rules.direct_opens {
         if !tree.rust_files().any(|(path, _)| path.starts_with(&known.path)) {
-            let message = format!("[[direct_open]] names {}, where no source is", known.path);
+            let message = format!("[[direct_open]] names {}, which contains no source", known.path);
             found.push(Violation::new("layers.toml", 0, "direct-opens", message));
         }
     }

@@ -1,4 +1,4 @@
-//! `layers.toml` as values: who may import whom, and how large things may grow.
+//! The contents of `layers.toml`: permitted imports and size limits.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use toml_edit::{DocumentMut, Item, TableLike};
 
 use crate::Tree;
 
-/// Where the rules stand in the repository.
+/// Path of the rules in the repository.
 const PATH: &str = "layers.toml";
 
-/// Why `layers.toml` could not be used.
+/// Reasons why `layers.toml` could not be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum RulesError {
-    /// The file is not there.
+    /// The file does not exist.
     #[error("{PATH} is missing at the root of the repository")]
     Missing,
     /// The file is not TOML.
@@ -24,7 +24,7 @@ pub enum RulesError {
     Key(String),
 }
 
-/// What one crate may import of the workspace.
+/// Permitted imports of one crate from the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrateRule {
     /// `L0` to `L5`, or `dev`.
@@ -33,23 +33,23 @@ pub struct CrateRule {
     pub may_import: Vec<String>,
 }
 
-/// Which crates may use a third-party crate.
+/// Restrictions on the use of third-party crates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     /// Third-party crates behind this fence.
     pub crates: Vec<String>,
-    /// Only these crates of ours may name them; `None` when `never` is used instead.
+    /// The only own crates that may use them; `None` if `never` applies instead.
     pub only: Option<Vec<String>>,
-    /// These crates of ours may not name them.
+    /// Own crates that may not use them.
     pub never: Vec<String>,
-    /// Shown with each finding.
+    /// Reason shown with each finding.
     pub reason: String,
 }
 
-/// How a census counts.
+/// The kind of limit in a census.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CensusKind {
-    /// No more than this many variants.
+    /// At most this many variants.
     AtMost(usize),
     /// Exactly this many variants.
     Exactly(usize),
@@ -62,27 +62,27 @@ pub struct Census {
     pub package: String,
     /// Name of the enum.
     pub item: String,
-    /// How many variants it may have.
+    /// Permitted number of variants.
     pub count: CensusKind,
 }
 
-/// A source file, or a directory of them, that opens files itself, for a reason.
+/// A source file or directory that is allowed to open files itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectOpen {
-    /// The beginning of the path in the repository.
+    /// Prefix of the path in the repository.
     pub path: String,
-    /// Why it may.
+    /// Reason for the exception.
     pub reason: String,
 }
 
-/// How large things may grow.
+/// Size limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budgets {
     /// Lines of a source file.
     pub file_lines: usize,
     /// Lines of a function, from its `fn` to its closing brace.
     pub function_lines: usize,
-    /// Lines of a crate's `src` folder.
+    /// Lines of a crate's `src` directory.
     pub crate_lines: usize,
     /// Methods of a port.
     pub port_methods: usize,
@@ -97,35 +97,35 @@ pub struct Rules {
     pub fences: Vec<Fence>,
     /// Counts of enums.
     pub census: Vec<Census>,
-    /// Sizes.
+    /// Size limits.
     pub budgets: Budgets,
-    /// Crate whose traits are the ports.
+    /// Crate that defines the ports as traits.
     pub ports_crate: String,
-    /// Crate any other may have as a dev-dependency.
+    /// Crate that any other may have as a dev-dependency.
     pub testkit: String,
-    /// The only crates that may hold unsafe code.
+    /// The only crates that may contain unsafe code.
     pub unsafe_crates: Vec<String>,
-    /// Words no crate may be named by.
+    /// Words that must not occur in crate names.
     pub banned_names: Vec<String>,
-    /// Strings that may appear nowhere in the tree; each is written in pieces so that the list is not its own finding.
+    /// Strings that must not occur in the tree; each is split into pieces so that the list does not match itself.
     pub forbidden_texts: Vec<String>,
-    /// Names of vendors of models.
+    /// Names of model vendors.
     pub vendors: Vec<String>,
-    /// The only crates whose sources may hold such a name as a string.
+    /// The only crates with sources that may contain such a name as a string.
     pub vendor_crates: Vec<String>,
     /// The crate through which files are opened on the host.
     pub reader: String,
-    /// What opens files itself.
+    /// Sources that open files themselves.
     pub direct_opens: Vec<DirectOpen>,
     /// The only sources that start programs.
     pub program_starts: Vec<String>,
 }
 
 impl Rules {
-    /// Reads the rules that stand in the tree itself.
+    /// Reads the rules from the tree itself.
     ///
     /// # Errors
-    /// When `layers.toml` is missing, is not TOML, or lacks a key.
+    /// `layers.toml` is missing, is not TOML, or lacks a key.
     pub fn from_tree(tree: &Tree) -> Result<Self, RulesError> {
         Self::parse(tree.text(PATH).ok_or(RulesError::Missing)?)
     }

@@ -1,19 +1,19 @@
-//! What the rules need to know of a Rust source: functions with their lengths, enums, traits, single words.
+//! Properties of a Rust source used by the rules: functions with their lengths, enums, traits, single words.
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// A named thing with a size.
+/// A named item with a size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sized {
     pub(crate) name: String,
     /// Line where it starts.
     pub(crate) line: usize,
-    /// Lines, variants or methods.
+    /// Number of lines, variants or methods.
     pub(crate) count: usize,
 }
 
-/// Everything the rules ask of one file.
+/// The items of one file that the rules use.
 #[derive(Debug, Default)]
 pub(crate) struct Outline {
     /// Functions and methods with their lines, from `fn` to the closing brace.
@@ -28,7 +28,7 @@ impl Outline {
     /// Parses one file.
     ///
     /// # Errors
-    /// Line and message when it is not Rust.
+    /// The line and message if the file is not Rust.
     pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let file = syn::parse_file(text).map_err(|error| (error.span().start().line, error.to_string()))?;
         let mut outline = Self::default();
@@ -79,13 +79,13 @@ impl<'ast> Visit<'ast> for Outline {
     }
 }
 
-/// Enums that a `macro_rules!` of the same file makes from a list: one variant for each piece between commas of
+/// Enums generated from a list by a `macro_rules!` in the same file, with one variant for each comma-separated piece of
 /// the invocation.
 #[derive(Default)]
 struct MadeByMacros {
     /// Name of the macro, name of the enum in its body.
     definitions: Vec<(String, String)>,
-    /// Name of the macro, where it is used, with how many pieces.
+    /// Name of the macro, line of its use, number of pieces.
     uses: Vec<(String, usize, usize)>,
 }
 
@@ -116,7 +116,7 @@ impl<'ast> Visit<'ast> for MadeByMacros {
     }
 }
 
-/// How many pieces stand between the commas of a list; a comma at the end begins none.
+/// Counts the comma-separated pieces of a list; a trailing comma adds none.
 fn pieces(tokens: TokenStream) -> usize {
     let (mut count, mut inside) = (0, false);
     for token in tokens {
@@ -127,12 +127,12 @@ fn pieces(tokens: TokenStream) -> usize {
     count
 }
 
-/// First and last line of a function: its `fn` and its closing brace.
+/// Returns the first and last line of a function: its `fn` and its closing brace.
 fn lines(signature: &syn::Signature, body: &syn::Block) -> (usize, usize) {
     (signature.fn_token.span.start().line, body.brace_token.span.close().end().line)
 }
 
-/// Lines on which `word` stands as code: comments and the insides of literals do not count.
+/// Returns the lines on which `word` occurs in code, not in comments or literals.
 pub(crate) fn lines_with_word(text: &str, word: &str) -> Vec<usize> {
     let mut lines = Vec::new();
     if let Ok(tokens) = text.parse::<TokenStream>() {
@@ -145,8 +145,8 @@ pub(crate) fn lines_with_word(text: &str, word: &str) -> Vec<usize> {
     lines
 }
 
-/// Lines on which a free function called one of `names` is called (a method of that name, such as a clock's, is
-/// not meant); of a file that is not all test code, only the parts under `#[cfg(test)]` count.
+/// Returns the lines on which a free function with one of `names` is called; methods with the same name, such as a
+/// clock's, do not count. In a file that is not all test code, only the parts under `#[cfg(test)]` count.
 pub(crate) fn calls_in_tests(text: &str, names: &[&str], all_is_test: bool) -> Vec<usize> {
     let Ok(file) = syn::parse_file(text) else { return Vec::new() };
     let Ok(tokens) = text.parse::<TokenStream>() else { return Vec::new() };
@@ -167,15 +167,15 @@ pub(crate) fn calls_in_tests(text: &str, names: &[&str], all_is_test: bool) -> V
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) line: usize,
-    /// The last part of the path before the name; empty if there is none.
+    /// Last part of the path before the name; empty if there is none.
     pub(crate) qualifier: String,
     pub(crate) name: String,
-    /// The first string literal of the arguments, if the arguments begin with one, a reference to one, or a macro
-    /// such as `format!` that does.
+    /// First string literal of the arguments, if they begin with one, a reference to one, or a macro such as `format!`
+    /// that does.
     pub(crate) argument: Option<String>,
 }
 
-/// The calls in the parts of a file that are not only there for tests.
+/// Returns the calls in the parts of a file that are not test code.
 pub(crate) fn calls_outside_tests(text: &str) -> Vec<Call> {
     let Ok(file) = syn::parse_file(text) else { return Vec::new() };
     let Ok(tokens) = text.parse::<TokenStream>() else { return Vec::new() };
@@ -254,7 +254,7 @@ impl<'ast> Visit<'ast> for TestAreas {
     }
 }
 
-/// `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
+/// Returns whether an attribute is `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
 pub(crate) fn is_test_attribute(attribute: &syn::Attribute) -> bool {
     let named = attribute.path().segments.last().is_some_and(|segment| segment.ident == "test");
     let configured = attribute.path().is_ident("cfg")
@@ -262,8 +262,8 @@ pub(crate) fn is_test_attribute(attribute: &syn::Attribute) -> bool {
     named || configured
 }
 
-/// Walks all words; the flag says whether the word is called as a function: an argument list follows at once and
-/// no dot stands before.
+/// Visits all words; the flag tells whether the word is called as a function: an argument list follows directly and no
+/// dot precedes it.
 fn each_word(tokens: TokenStream, visit: &mut dyn FnMut(&Ident, bool)) {
     let mut tokens = tokens.into_iter().peekable();
     let mut after_dot = false;

@@ -1,12 +1,12 @@
-//! Small files, small functions, small crates.
+//! Size limits of files, functions and crates.
 
 use crate::rust::Outline;
 use crate::{Rules, Tree, Violation};
 
-/// Endings of files a person reads as program text.
+/// Suffixes of program text that people read.
 const SOURCES: &[&str] = &[".rs", ".py", ".sh"];
 
-/// No source file is longer than its budget.
+/// Checks that no source file is longer than its budget.
 pub(crate) fn files(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let most = rules.budgets.file_lines;
     tree.files()
@@ -14,13 +14,13 @@ pub(crate) fn files(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         .map(|(path, text)| (path, text.lines().count()))
         .filter(|(_, lines)| *lines > most)
         .map(|(path, lines)| {
-            let message = format!("{lines} lines, {most} at most: cut it along what its parts know");
+            let message = format!("{lines} lines, {most} at most: split it by responsibility");
             Violation::new(path, 0, "file-size", message)
         })
         .collect()
 }
 
-/// No function is longer than its budget.
+/// Checks that no function is longer than its budget.
 pub(crate) fn functions(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let most = rules.budgets.function_lines;
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ pub(crate) fn functions(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     found
 }
 
-/// No crate's `src` folder is longer than its budget.
+/// Checks that no crate's `src` directory is longer than its budget.
 pub(crate) fn crates(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let most = rules.budgets.crate_lines;
     tree.packages()

@@ -1,12 +1,12 @@
-//! What every Rust source must have, and must not.
+//! Required and prohibited content of every Rust source.
 
 use crate::rust::{calls_in_tests, lines_with_word};
 use crate::{Rules, Tree, Violation};
 
-/// Calls that make a test wait for a time instead of a condition.
+/// Functions that make a test wait for a time instead of a condition.
 const SLEEPS: &[&str] = &["sleep", "sleep_ms", "sleep_until"];
 
-/// Every file says at its top what it is for.
+/// Checks that every file starts with a module comment.
 pub(crate) fn module_docs(tree: &Tree, _: &Rules) -> Vec<Violation> {
     tree.rust_files()
         .filter(|(_, text)| {
@@ -18,13 +18,13 @@ pub(crate) fn module_docs(tree: &Tree, _: &Rules) -> Vec<Violation> {
                 path,
                 1,
                 "module-docs",
-                "the first line must be `//!` and say what the file is for",
+                "the first line must be `//!` and describe the purpose of the file",
             )
         })
         .collect()
 }
 
-/// Unsafe code lives in the crates named for it, nowhere else.
+/// Checks that unsafe code occurs only in the crates permitted to contain it.
 pub(crate) fn unsafe_code(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let may =
         |path: &str| tree.package_of(path).is_some_and(|package| rules.unsafe_crates.contains(&package.name));
@@ -36,14 +36,14 @@ pub(crate) fn unsafe_code(tree: &Tree, rules: &Rules) -> Vec<Violation> {
                     path,
                     line,
                     "unsafe",
-                    "unsafe code belongs into the crates listed in layers.toml",
+                    "unsafe code belongs in the crates listed in layers.toml",
                 )
             })
         })
         .collect()
 }
 
-/// Tests wait for conditions.
+/// Checks that tests wait for conditions instead of sleeping.
 pub(crate) fn sleeps(tree: &Tree, _: &Rules) -> Vec<Violation> {
     tree.rust_files()
         .flat_map(|(path, text)| {

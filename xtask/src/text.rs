@@ -1,18 +1,19 @@
-//! Strings that must appear nowhere, such as paths of one machine, or in a few places only: names of vendors.
+//! Strings that must not occur in the tree, such as paths of one machine, or only in a few places, such as vendor
+//! names.
 
 use crate::{Rules, Tree, Violation};
 
 /// Files that cargo writes and that name its registry by design.
 const GENERATED: &[&str] = &["Cargo.lock"];
 
-/// No forbidden text anywhere in the tree.
+/// Checks that no forbidden text occurs in the tree.
 pub(crate) fn forbidden(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let mut found = Vec::new();
     for (path, text) in tree.files().filter(|(path, _)| !GENERATED.contains(path)) {
         for (number, line) in text.lines().enumerate() {
             for banned in rules.forbidden_texts.iter().filter(|banned| line.contains(banned.as_str())) {
                 let message =
-                    format!("names `{banned}`: hosts of registries and paths of one machine stay out");
+                    format!("contains `{banned}`: hosts of registries and paths of one machine are not allowed");
                 found.push(Violation::new(path, number + 1, "hosts-and-paths", message));
             }
         }
@@ -20,7 +21,7 @@ pub(crate) fn forbidden(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     found
 }
 
-/// What a vendor of models needs is a row of a table, so that no decision hangs on its name. Tests may name them.
+/// Checks that vendor names occur only in tables, so that no decision depends on a name. Tests may use them.
 pub(crate) fn vendors(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let names: Vec<String> = rules.vendors.iter().map(|name| format!("\"{name}\"")).collect();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The repository as text: files by path, and the packages found among them.
+//! The repository as text: files by path, and the packages among them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::{fs, io};
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, TableLike};
 
-/// Folders that hold no sources of ours, wherever they appear.
+/// Directories without our own sources, at any depth.
 const SKIPPED_FOLDERS: &[&str] = &[
     ".git",
     ".forge",
@@ -19,15 +19,15 @@ const SKIPPED_FOLDERS: &[&str] = &[
     "proptest-regressions",
 ];
 
-/// Why the repository could not be read.
+/// Reasons why the repository could not be read.
 #[derive(Debug, Error)]
 pub enum TreeError {
-    /// A folder or file could not be read.
+    /// A directory or file could not be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// What was being read.
+        /// Path of the directory or file.
         path: PathBuf,
-        /// The cause.
+        /// Underlying error.
         source: io::Error,
     },
     /// A manifest is not valid TOML or lacks a package name.
@@ -35,7 +35,7 @@ pub enum TreeError {
     Manifest {
         /// Path of the manifest inside the repository.
         path: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         why: String,
     },
 }
@@ -45,13 +45,13 @@ pub enum TreeError {
 pub struct Package {
     /// Name as in `[package]`.
     pub name: String,
-    /// Folder inside the repository, without a slash at the end.
+    /// Directory inside the repository, without a trailing slash.
     pub folder: String,
     /// The whole manifest.
     pub manifest: DocumentMut,
 }
 
-/// Which table of a manifest a dependency stands in.
+/// The kind of dependency table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DependencyKind {
     /// `[dependencies]`, also under a target.
@@ -65,19 +65,19 @@ pub(crate) enum DependencyKind {
 /// One line of a dependency table.
 #[derive(Debug)]
 pub(crate) struct Dependency<'a> {
-    /// Package that is meant: `package = "…"` when renamed, else the key.
+    /// Name of the package: `package = "…"` when renamed, otherwise the key.
     pub(crate) name: String,
     pub(crate) kind: DependencyKind,
     pub(crate) item: &'a Item,
 }
 
 impl Package {
-    /// Path of the manifest inside the repository.
+    /// Returns the path of the manifest inside the repository.
     pub fn manifest_path(&self) -> String {
         format!("{}/Cargo.toml", self.folder)
     }
 
-    /// Every dependency the manifest names, those of targets included.
+    /// Returns all dependencies in the manifest, including those of targets.
     pub(crate) fn dependencies(&self) -> Vec<Dependency<'_>> {
         let mut found = Vec::new();
         collect_dependencies(self.manifest.as_table(), &mut found);
@@ -119,20 +119,20 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads every UTF-8 file below `root`; folders of build output and caches are left out.
+    /// Reads every UTF-8 file below `root`, except in directories of build output and caches.
     ///
     /// # Errors
-    /// When a folder can't be read or a crate's manifest makes no sense.
+    /// A directory cannot be read, or a crate's manifest is invalid.
     pub fn load(root: &Path) -> Result<Self, TreeError> {
         let mut files = BTreeMap::new();
         read_folder(root, root, &mut files)?;
         Self::from_map(files)
     }
 
-    /// A tree made of given files, for samples in tests.
+    /// Builds a tree from given files, for samples in tests.
     ///
     /// # Errors
-    /// When a crate's manifest among them makes no sense.
+    /// One of the files is an invalid manifest of a crate.
     pub fn from_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, TreeError> {
         Self::from_map(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
     }
@@ -147,22 +147,22 @@ impl Tree {
         Ok(Self { files, packages })
     }
 
-    /// Every file: path inside the repository and text.
+    /// Iterates over all files, as path inside the repository and text.
     pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Rust sources of the workspace's crates; sample projects of tests are not among them.
+    /// Iterates over the Rust sources of the workspace's crates, without sample projects of tests.
     pub(crate) fn rust_files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files().filter(|(path, _)| path.ends_with(".rs") && self.package_of(path).is_some())
     }
 
-    /// Text of one file.
+    /// Returns the text of one file.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(String::as_str)
     }
 
-    /// Whether a file or folder of this path exists.
+    /// Returns whether a file or directory with this path exists.
     pub(crate) fn exists(&self, path: &str) -> bool {
         let folder = format!("{path}/");
         path.is_empty()
@@ -170,17 +170,17 @@ impl Tree {
             || self.files.range(folder.clone()..).next().is_some_and(|(next, _)| next.starts_with(&folder))
     }
 
-    /// The workspace's packages by path.
+    /// Returns the workspace's packages, sorted by path.
     pub fn packages(&self) -> &[Package] {
         &self.packages
     }
 
-    /// The package called `name`.
+    /// Returns the package called `name`.
     pub(crate) fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name)
     }
 
-    /// The package a file belongs to.
+    /// Returns the package to which a file belongs.
     pub(crate) fn package_of(&self, path: &str) -> Option<&Package> {
         self.packages.iter().find(|package| {
             path.strip_prefix(package.folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
@@ -188,7 +188,7 @@ impl Tree {
     }
 }
 
-/// Folder of a workspace member's manifest: `crates/NAME` or `xtask`.
+/// Returns the directory of a workspace member's manifest: `crates/NAME` or `xtask`.
 fn package_folder(path: &str) -> Option<&str> {
     let folder = path.strip_suffix("/Cargo.toml")?;
     let direct = folder.strip_prefix("crates/").is_some_and(|name| !name.contains('/'));

@@ -1,31 +1,31 @@
-//! Private keys, told by what a file begins with.
+//! Recognition of private keys by the beginning of a file.
 
-/// So much of a file is read to tell what it is.
+/// Number of bytes read to classify a file.
 pub(crate) const HEAD_BYTES: usize = 1024;
-/// Smaller files hold no key that is worth the name, larger ones are no key files.
+/// Minimum size of a key file; a shorter key would not be worth protecting.
 pub(crate) const MIN_KEY_BYTES: u64 = 32;
-/// See [`MIN_KEY_BYTES`]. A file of certificates with a key among them has some kilobytes.
+/// Maximum size of a key file. A file of certificates with a key has a few kilobytes.
 pub(crate) const MAX_KEY_BYTES: u64 = 64 << 10;
 
-/// What the beginning of a file says.
+/// Classification of a file by its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileHeadKind {
     /// A private key.
     Key,
-    /// A file in which a key may follow: certificates, attributes.
+    /// A file that may contain a key further on: certificates, attributes.
     ReadOn,
-    /// Something else.
+    /// Any other file.
     Other,
 }
 
-/// Judges the first bytes of a file of `size` bytes.
+/// Classifies a file of `size` bytes by its first bytes.
 pub(crate) fn classify_head(head: &[u8], size: u64) -> FileHeadKind {
     if is_der_key(head, size) || head.starts_with(b"openssh-key-v1\0") {
         return FileHeadKind::Key;
     }
     let text = normalize_text(head);
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    // Keys of age and of OpenVPN begin with comments; scripts are none.
+    // Keys of age and OpenVPN begin with comments; files with a shebang are scripts.
     if text.starts_with(b"#!") {
         return FileHeadKind::Other;
     }
@@ -48,7 +48,7 @@ fn classify_line<'a>(line: &[u8], mut rest: impl Iterator<Item = &'a [u8]>) -> F
     {
         return FileHeadKind::Key;
     }
-    // WireGuard.
+    // A WireGuard configuration.
     if upper == b"[INTERFACE]" {
         let is_key = |line: &[u8]| line.to_ascii_uppercase().starts_with(b"PRIVATEKEY");
         return if rest.any(is_key) { FileHeadKind::Key } else { FileHeadKind::Other };
@@ -59,14 +59,14 @@ fn classify_line<'a>(line: &[u8], mut rest: impl Iterator<Item = &'a [u8]>) -> F
     FileHeadKind::Other
 }
 
-/// Whether a private key stands somewhere in a file of which [`judge`] said to read on.
+/// Returns whether a file that [`classify_head`] marked [`FileHeadKind::ReadOn`] contains a private key.
 pub(crate) fn contains_private_key(bytes: &[u8]) -> bool {
     normalize_text(bytes)
         .split(|byte| *byte == b'\n')
         .any(|line| parse_armor_label(line.trim_ascii()) == Some(true))
 }
 
-/// Whether a line begins something in armor, and whether that is secret.
+/// Returns whether an armor header line announces a secret, or `None` if the line is not such a header.
 fn parse_armor_label(line: &[u8]) -> Option<bool> {
     let label = line.strip_prefix(b"-----BEGIN ").or_else(|| line.strip_prefix(b"---- BEGIN "))?;
     let label = label.to_ascii_uppercase();
@@ -74,7 +74,7 @@ fn parse_armor_label(line: &[u8]) -> Option<bool> {
     Some(secret.iter().any(|word| contains_bytes(&label, word)))
 }
 
-/// The text without byte order mark and leading white space; of UTF-16 only the ASCII characters.
+/// Returns the text without byte order mark and leading white space; of UTF-16, only the ASCII characters.
 fn normalize_text(bytes: &[u8]) -> Vec<u8> {
     let narrow = |skip: usize| bytes[2..].iter().skip(skip).step_by(2).copied().collect::<Vec<u8>>();
     let text = match bytes {
@@ -89,8 +89,8 @@ fn contains_bytes(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-/// Whether a file is a private key in DER: PKCS#1, SEC 1, PKCS#8 and its encrypted form. Its outer length must be that of
-/// the file.
+/// Returns whether a file is a private key in DER: PKCS#1, SEC 1, PKCS#8 or its encrypted form. Its outer length must
+/// match the size of the file.
 fn is_der_key(head: &[u8], size: u64) -> bool {
     let Some((0x30, length, body)) = read_der_element(head) else { return false };
     if head.len() as u64 - body.len() as u64 + length != size {
@@ -99,7 +99,7 @@ fn is_der_key(head: &[u8], size: u64) -> bool {
     let Some((tag, length, inner)) = read_der_element(body) else { return false };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     match tag {
-        // A version, then the number, the curve's or the algorithm.
+        // A version, followed by the number, the curve's key or the algorithm.
         0x02 if length == 1 => {
             let key: &[u8] = match inner.first() {
                 Some(0) => &[0x02, 0x30],
@@ -108,7 +108,7 @@ fn is_der_key(head: &[u8], size: u64) -> bool {
             };
             inner.get(1).is_some_and(|next| key.contains(next))
         }
-        // PKCS#5 and PKCS#12 schemes by which keys are encrypted.
+        // PKCS#5 and PKCS#12 schemes for encrypted keys.
         0x30 => {
             const ENCRYPTION_SCHEMES: [&[u8]; 2] = [
                 &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05],
@@ -120,7 +120,7 @@ fn is_der_key(head: &[u8], size: u64) -> bool {
     }
 }
 
-/// Tag, length and the rest of the first DER element.
+/// Returns the tag and length of the first DER element, and the bytes after them.
 fn read_der_element(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;

@@ -1,7 +1,7 @@
-//! Credentials that stand in git's history: covering the file doesn't hide what git has of it.
+//! Credentials in git's history: covering a file does not hide its copies in git.
 //!
-//! The index is read, not the history: a path that is tracked has contents in the objects, which commands can ask git for. So
-//! may one that was tracked once; of that nothing is said here.
+//! Only the index is read, not the history: a tracked path has contents in the object database, which commands can
+//! request from git. The same may be true of a path that was tracked once; such paths are not reported.
 
 use crate::names::{self, FileOrigin, NameVerdict, RevealedPaths};
 use forge_snapshot::{StopFlag, WorkBounds};
@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Larger indexes are not read.
+/// Maximum size of an index.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
-/// Of so many paths is told.
+/// Maximum number of paths reported.
 const MAX_REPORTED_PATHS: usize = 20;
-/// Longest path in an index.
+/// Maximum length of a path in an index.
 const MAX_PATH_BYTES: usize = 4096;
 
-/// Paths that git tracks in the repository at `root` and that hold credentials by their names or are among `covered`: at most
-/// 20, sorted. Nothing if there is no index that can be read.
+/// Returns paths that git tracks in the repository at `root` and that have credential names or are among `covered`: at
+/// most 20, sorted. Returns nothing if there is no readable index.
 #[must_use]
 pub fn tracked_credentials(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     let index = git_directory(root).join("index");
@@ -37,11 +37,11 @@ pub fn tracked_credentials(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// Files of a repository that look like secrets and stand in git's history, where no cover hides them. Reads all of its files
-/// that may be keys.
+/// Finds files of a repository that look like secrets and are in git's history, where covering cannot hide them. Reads
+/// all files that may be keys.
 ///
 /// # Errors
-/// The repository can't be read, or is above the ceilings that a run in it has.
+/// The repository cannot be read or exceeds the limits of a run in it.
 pub fn secrets_in_history(repo: &Path) -> Result<Vec<PathBuf>, forge_snapshot::Error> {
     let bounds = WorkBounds::new(WorkspaceLimits::default(), StopFlag::default());
     let base = forge_snapshot::BaseManifest::scan_tree_within(repo, &bounds)?;
@@ -51,7 +51,7 @@ pub fn secrets_in_history(repo: &Path) -> Result<Vec<PathBuf>, forge_snapshot::E
     Ok(tracked_credentials(repo, &covered))
 }
 
-/// Where git keeps the data of the repository at `root`; of a worktree or submodule elsewhere.
+/// Returns the git directory of the repository at `root`, which is elsewhere for a worktree or submodule.
 fn git_directory(root: &Path) -> PathBuf {
     let git = root.join(".git");
     match forge_files::read_text(&git, MAX_PATH_BYTES as u64) {
@@ -60,7 +60,7 @@ fn git_directory(root: &Path) -> PathBuf {
     }
 }
 
-/// Whether a name alone says that a file holds credentials.
+/// Returns whether a file holds credentials judging by its name alone.
 fn is_credential_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
     match names::classify_name(name, FileOrigin::of_path(path)) {
@@ -72,12 +72,12 @@ fn is_credential_name(path: &Path) -> bool {
     }
 }
 
-/// Gives each path of an index of version 2, 3 or 4 until `more` says no; what is damaged ends it.
+/// Calls `more` with each path of an index of version 2, 3 or 4, until it returns `false` or the index is damaged.
 fn for_each_index_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Option<()> {
     let header = index.strip_prefix(b"DIRC")?;
     let version = u32::from_be_bytes(*header.first_chunk()?);
     let count = u32::from_be_bytes(*header.get(4..)?.first_chunk()?);
-    // Of repositories with SHA-256 the object names are longer; both are tried, and the one whose flags fit is right.
+    // With SHA-256, object names are longer. Both lengths are tried; the one with matching flags is correct.
     let mut at = 12_usize;
     let mut path: Vec<u8> = Vec::new();
     let name_bytes = if first_entry_fits(index, version, 20) { 20 } else { 32 };
@@ -111,7 +111,7 @@ fn for_each_index_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Opt
     Some(())
 }
 
-/// Whether the first entry has a path of the length that its flags say, with object names of so many bytes.
+/// Returns whether the first entry has the path length stated in its flags, for object names of this length.
 fn first_entry_fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
     let flags_at = 12 + 40 + name_bytes;
     let Some(flags) = index.get(flags_at..).and_then(|rest| rest.first_chunk()) else { return false };
@@ -119,7 +119,7 @@ fn first_entry_fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
     let length = usize::from(flags & 0x0fff);
     let mut at = flags_at + 2 + if version >= 3 && flags & 0x4000 != 0 { 2 } else { 0 };
     if version == 4 {
-        // The first path cuts nothing.
+        // The first path has no common prefix to cut.
         at += 1;
     }
     length == 0x0fff
@@ -128,7 +128,7 @@ fn first_entry_fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
             .is_some_and(|path| !path[..length].contains(&0) && length > 0 && path[length] == 0)
 }
 
-/// A number of git's variable length, and how many bytes it takes.
+/// Reads a number in git's variable-length encoding and returns it with its length in bytes.
 fn read_varint(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0_usize;
     for (at, byte) in bytes.iter().enumerate().take(5) {

@@ -1,4 +1,4 @@
-//! Reading of files to tell whether they hold credentials: never waiting, regular files only, through no link.
+//! Reading files to detect credentials: without blocking, regular files only, and not through links.
 
 use crate::content::{self, FileHeadKind, HEAD_BYTES, MAX_KEY_BYTES, MIN_KEY_BYTES};
 use crate::names::{self, FileOrigin, NameVerdict};
@@ -10,15 +10,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// So much of a file is read to find the words that tell a credential.
+/// Number of bytes searched for words that indicate a credential.
 const MAX_SEARCHED_BYTES: u64 = 256 << 10;
 
-/// Opens the directory whose files are looked at. Links on the way to it are followed: the caller names the place.
+/// Opens the directory to be inspected. Links in its path are followed because the caller named it.
 pub(crate) fn open_root(path: &Path) -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Opens a directory below an open one, through no link.
+/// Opens a directory below an open one without following links.
 pub(crate) fn open_directory(root: impl AsFd, path: &Path) -> Option<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -28,7 +28,7 @@ pub(crate) fn open_directory(root: impl AsFd, path: &Path) -> Option<OwnedFd> {
 const RESOLVE_BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
-/// Opens a regular file in an open directory; its size.
+/// Opens a regular file in an open directory and returns it with its size.
 fn open_file(directory: impl AsFd, name: &Path) -> rustix::io::Result<Option<(File, u64)>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(directory, name, flags, Mode::empty(), RESOLVE_BENEATH)?;
@@ -37,13 +37,13 @@ fn open_file(directory: impl AsFd, name: &Path) -> rustix::io::Result<Option<(Fi
     Ok(regular.then(|| (File::from(file), u64::try_from(stat.st_size).unwrap_or(0))))
 }
 
-/// Whether a file may be a private key, by its size and name.
+/// Returns whether a file may be a private key, judging by its size and name.
 pub(crate) fn may_be_key(name: &[u8], size: u64) -> bool {
     (MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&size) && !names::is_never_a_key(name)
 }
 
-/// Whether the file `name` in an open directory is a private key. One that can't be read is none that a sandbox of this
-/// user could read.
+/// Returns whether the file `name` in an open directory is a private key. An unreadable file counts as none because a
+/// sandbox of this user could not read it either.
 pub(crate) fn is_key(directory: impl AsFd, name: &[u8]) -> bool {
     let Ok(Some((file, size))) = open_file(directory, Path::new(std::ffi::OsStr::from_bytes(name))) else {
         return false;
@@ -63,8 +63,8 @@ pub(crate) fn is_key(directory: impl AsFd, name: &[u8]) -> bool {
     }
 }
 
-/// Whether one of `words` stands in the beginning of a file below an open directory. One that can't be read is taken to
-/// hold them.
+/// Returns whether the beginning of a file below an open directory contains one of `words`. An unreadable file is
+/// assumed to contain them.
 pub(crate) fn contains_any_word(root: impl AsFd, path: &Path, words: &[&str]) -> bool {
     match open_file(root, path) {
         Ok(None) => false,
@@ -80,7 +80,7 @@ pub(crate) fn contains_any_word(root: impl AsFd, path: &Path, words: &[&str]) ->
     }
 }
 
-/// Whether the name of a file says, with what is in it where that leaves it open, that it holds credentials.
+/// Returns whether the name of a file, with its content where the name is not enough, indicates credentials.
 pub(crate) fn has_credential_name(root: impl AsFd, path: &Path, place: FileOrigin) -> bool {
     let name = path.file_name().unwrap_or_default();
     match names::classify_name(name.as_bytes(), place) {
@@ -91,7 +91,7 @@ pub(crate) fn has_credential_name(root: impl AsFd, path: &Path, place: FileOrigi
     }
 }
 
-/// As [`is_named`], of a link that leads to the file at `target` in the same directory tree.
+/// Like [`has_credential_name`], for a link to the file at `target` in the same directory tree.
 pub(crate) fn has_credential_name_through_link(
     root: impl AsFd,
     link: &Path,
@@ -105,7 +105,7 @@ pub(crate) fn has_credential_name_through_link(
     }
 }
 
-/// Whether a regular file below an open directory holds credentials, by its name or as a private key.
+/// Returns whether a regular file below an open directory holds credentials, by its name or as a private key.
 pub(crate) fn is_credential(root: impl AsFd, path: &Path, size: u64) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
     if has_credential_name(&root, path, FileOrigin::of_path(path)) {

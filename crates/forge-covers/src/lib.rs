@@ -1,10 +1,12 @@
-//! Which files of a repository hold credentials. A sandbox covers them, unless the user reveals them by name.
+//! Detection of credential files in a repository. A sandbox masks ("covers") them unless the user reveals them by name.
 //!
-//! Two things decide: names (`.env`, `id_rsa`, `.npmrc` with a token in it) and, whatever the name, what a file begins with
-//! (private keys). [`among`] goes through the manifest of a repository and tells what names say; what has to be read for the
-//! rest is left to the caller's time ([`Unread::read`]) and remembered, so that no file is read twice. [`Watch`] tells of files
-//! that come to be while a run works. [`tracked`] tells what of it stands in git's history as well.
+//! Two criteria apply: names (`.env`, `id_rsa`, `.npmrc` with a token in it) and, for any name, the beginning of a file
+//! (private keys). [`scan_manifest`] checks the names in the manifest of a repository. The caller decides when to read
+//! the remaining files ([`UnreadFiles::find_private_keys`]); results are cached so that no file is read twice.
+//! [`CredentialWatch`] reports files that are created while a run works, and [`tracked_credentials`] those that are
+//! also in git's history.
 //!
+//! This crate knows nothing of sandboxes and covers nothing itself.
 //! This crate knows nothing of sandboxes, and covers nothing itself.
 
 mod content;

@@ -1,14 +1,14 @@
-//! Files that hold credentials by their names.
+//! Recognition of credential files by their names.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::path::Path;
 
-/// Directories that hold other people's files: dependencies, and what builds made of them. Test keys with telling names
-/// are common there, and a build that finds them empty fails: only environment files count by name.
+/// Directories with third-party files: dependencies and build output. Test keys with typical names are common there,
+/// and a build fails if they are empty, so only environment files count by name.
 const DEPENDENCY_DIRS: &[&[u8]] =
     &[b"node_modules", b"target", b".venv", b"venv", b"site-packages", b"__pycache__", b".tox"];
 
-/// Paths, from any directory down, that hold credentials. In lower case.
+/// Endings of paths that hold credentials, in lower case.
 const CREDENTIAL_PATHS: &[&str] = &[
     ".aws/credentials",
     ".docker/config.json",
@@ -22,33 +22,33 @@ const CREDENTIAL_PATHS: &[&str] = &[
     ".forge/secrets.enc",
 ];
 
-/// Endings of environment files that are handed out with a project, to be copied and filled in.
+/// Suffixes of example environment files, which are distributed with a project to be copied and filled in.
 const EXAMPLE_SUFFIXES: &[&[u8]] = &[b".example", b".sample", b".template", b".dist", b".defaults"];
 
-/// What a name says.
+/// The verdict on a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameVerdict {
-    /// Nothing.
+    /// Not a credential.
     No,
     /// The file holds credentials.
     Always,
-    /// It holds credentials if one of these words stands in it.
+    /// The file holds credentials if it contains one of these words.
     IfInside(&'static [&'static str]),
-    /// It does in some directories.
+    /// The file holds credentials in some directories.
     Below,
 }
 
-/// Where a file lies.
+/// The origin of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileOrigin {
-    /// Among the user's own files.
+    /// The user's own files.
     Own,
-    /// Among those of dependencies.
+    /// Files of dependencies.
     Dependencies,
 }
 
 impl FileOrigin {
-    /// The place of a path in the repository.
+    /// Returns the origin of a path in the repository.
     pub(crate) fn of_path(path: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt as _;
         path.parent().map_or(Self::Own, |parent| {
@@ -56,13 +56,13 @@ impl FileOrigin {
         })
     }
 
-    /// The place of what lies in the directory `name` of this one.
+    /// Returns the origin of the entries of the subdirectory `name`.
     pub(crate) fn for_child(self, name: &[u8]) -> Self {
         if DEPENDENCY_DIRS.contains(&name) { Self::Dependencies } else { self }
     }
 }
 
-/// What the name of a file says that lies at a place.
+/// Classifies the name of a file with this origin.
 pub(crate) fn classify_name(name: &[u8], place: FileOrigin) -> NameVerdict {
     let mut room = [0; 255];
     let Some(lower) = room.get_mut(..name.len()) else { return NameVerdict::No };
@@ -76,7 +76,7 @@ pub(crate) fn classify_name(name: &[u8], place: FileOrigin) -> NameVerdict {
     }
 }
 
-/// Environment files in use.
+/// Returns whether the name is that of an environment file in use.
 fn is_environment(name: &[u8]) -> bool {
     let example = || EXAMPLE_SUFFIXES.iter().any(|ending| name.ends_with(ending));
     name == b".env" || name == b".envrc" || (name.starts_with(b".env.") && !example())
@@ -127,13 +127,13 @@ fn classify_own_name(name: &[u8]) -> NameVerdict {
     }
 }
 
-/// Whether a path ends as one of those that hold credentials.
+/// Returns whether a path ends like one of those that hold credentials.
 pub(crate) fn is_credential_path(path: &Path) -> bool {
     let lower = path.as_os_str().to_ascii_lowercase();
     CREDENTIAL_PATHS.iter().any(|tail| Path::new(&lower).ends_with(tail))
 }
 
-/// Whether a file of this name can be one with credentials, whatever is in it.
+/// Returns whether a file with this name can hold credentials, regardless of its content.
 #[must_use]
 pub fn can_be_credential(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
@@ -145,8 +145,8 @@ pub fn can_be_credential(path: &Path) -> bool {
     }
 }
 
-/// Endings of files that are source code, markup, images, sound, archives or compiled code. What begins as a key is none
-/// of these, so they are not looked into.
+/// Returns whether a name has a suffix of source code, markup, images, audio, archives or compiled code. Files that
+/// start like a key never have such names, so these are not read.
 #[rustfmt::skip]
 pub(crate) fn is_never_a_key(name: &[u8]) -> bool {
     let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else { return false };
@@ -162,18 +162,18 @@ pub(crate) fn is_never_a_key(name: &[u8]) -> bool {
     )
 }
 
-/// Paths that the user wants to be seen although they look like credentials.
+/// Paths that the user reveals although they look like credentials.
 #[derive(Clone, Debug, Default)]
 pub struct RevealedPaths(GlobSet);
 
 impl RevealedPaths {
-    /// Paths or globs, relative to the repository or to `/workspace`.
+    /// Compiles paths or globs, relative to the repository or to `/workspace`.
     #[must_use]
     pub fn new(patterns: &[String]) -> Self {
         let mut set = GlobSetBuilder::new();
         for pattern in patterns {
             let pattern = pattern.trim_start_matches("./").trim_start_matches("/workspace/");
-            // A name that is no valid glob is meant as it stands; one that cannot even be escaped reveals nothing.
+            // A name that is not a valid glob is taken literally; one that cannot even be escaped reveals nothing.
             let glob = Glob::new(pattern).or_else(|_| Glob::new(&globset::escape(pattern)));
             if let Ok(glob) = glob {
                 set.add(glob);
@@ -182,7 +182,7 @@ impl RevealedPaths {
         Self(set.build().unwrap_or_else(|_| GlobSet::empty()))
     }
 
-    /// Whether a path is among them.
+    /// Returns whether a path is revealed.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
         self.0.is_match(path)

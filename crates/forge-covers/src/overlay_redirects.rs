@@ -1,27 +1,27 @@
-//! Where covered files are seen after a run renamed a folder that they lie in.
+//! New paths of covered files after a run has renamed a directory above them.
 //!
-//! An overlay that root mounts renames a folder of the repository by noting in its upper layer where the folder continues.
-//! What is covered by the path that it has in the repository is then seen by another one.
+//! An overlay mounted by root renames a directory of the repository by recording in its upper layer where the directory
+//! continues. A file covered by its path in the repository then appears under another path.
 
 use forge_snapshot::RelPath;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// The attribute of a renamed folder: a path from the root, or a name beside it.
+/// Attribute of a renamed directory: a path from the root, or a sibling's name.
 const REDIRECT_XATTR: &str = "trusted.overlay.redirect";
-/// Longest path that is followed; longer ones can't be named in the box.
+/// Maximum path length; longer paths cannot be named in the sandbox.
 const MAX_PATH_BYTES: usize = 4095;
-/// So many folders of the upper layer are looked at.
+/// Maximum number of directories inspected in the upper layer.
 const MAX_DIRECTORIES: usize = 1_000_000;
 
-/// Paths by which files at `covered` are seen in the overlay with this upper layer, beside their own.
+/// Returns additional paths under which the files at `covered` appear in the overlay with this upper layer.
 #[must_use]
 pub fn find_redirected_paths(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
     let mut seen = Vec::new();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(root) = rustix::fs::open(upper, flags, Mode::empty()) else { return seen };
-    // Each folder of the upper layer by where it is seen, and where it continues in the repository.
+    // Directories of the upper layer, each with its visible path and its path in the repository.
     let mut waiting = vec![(RelPath::default(), RelPath::default())];
     let mut looked = 0;
     while let Some((path, below)) = waiting.pop() {
@@ -67,7 +67,7 @@ fn read_redirect(folder: &OwnedFd) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// Names of the folders in an open one.
+/// Lists the names of the subdirectories of an open directory.
 fn list_subdirectories(folder: &OwnedFd) -> Vec<Vec<u8>> {
     let Ok(mut entries) = Dir::read_from(folder) else { return Vec::new() };
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! Looking through the manifest of a repository.
+//! Search of a repository's manifest for credentials.
 
 use crate::inspect::{self, open_root};
 use crate::names::{FileOrigin, NameVerdict, RevealedPaths, classify_name};
@@ -11,25 +11,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A file that changed so short a time before a look at it may have changed again since, and have the same time.
+/// Period before a scan within which a changed file may change again without a new modification time.
 const RACY_NS: i64 = 2_000_000_000;
-/// Git's own configuration of a repository.
+/// The repository's git configuration.
 const GIT_CONFIG_PATH: &str = ".git/config";
-/// So much of it is looked at for passwords.
+/// Maximum size of the git configuration that is searched for passwords.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// What a first look found. It reads hardly any file.
+/// Result of the first scan, which reads hardly any files.
 #[derive(Debug)]
 pub struct CredentialScan {
     /// Paths relative to the repository.
     pub paths: BTreeSet<PathBuf>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// The files that have to be read to know about them.
+    /// Files that must be read to be classified.
     pub unread: UnreadFiles,
 }
 
-/// Files that have to be read to know whether they are private keys.
+/// Files that must be read to detect private keys.
 #[derive(Debug)]
 pub struct UnreadFiles {
     root: PathBuf,
@@ -42,8 +42,8 @@ pub struct UnreadFiles {
     racy_ns: i64,
 }
 
-/// Looks through the manifest `base` of the repository at `root`. `kept` is a file in which what was read is remembered for
-/// the next look, in a directory that is this user's alone.
+/// Scans the manifest `base` of the repository at `root`. `kept` is the file that caches results for the next scan, in
+/// a directory that only this user can access.
 #[must_use]
 pub fn scan_manifest(
     root: &Path,
@@ -79,7 +79,7 @@ impl CredentialScan {
         let mut candidates = 0;
         for (name, item) in base.children(path) {
             match item.kind {
-                // Packed history can't be covered file by file; its configuration is looked at apart.
+                // Packed history cannot be covered file by file; its configuration is checked separately.
                 NodeKind::Dir if name != b".git" => {
                     self.scan_directory(root, base, &path.join(name), place.for_child(name));
                 }
@@ -122,21 +122,21 @@ impl CredentialScan {
             }
         } else if let Some(below) = resolve_link_inside(&self.unread.root, path)
             && !revealed.contains(&below)
-            // The link stays; what it leads to is covered, judged by the link's name.
+            // The link is kept; its target is covered, judged by the link's name.
             && inspect::has_credential_name_through_link(root, path, &below, place)
         {
             self.paths.insert(below);
         }
     }
 
-    /// Git's own configuration can't be covered without breaking git: a password in it is the user's to move.
+    /// Warns of a password in git's configuration, which cannot be covered without breaking git.
     fn check_git_config(&mut self, root: &Path) {
         let text = match forge_files::read(&root.join(GIT_CONFIG_PATH), MAX_CONFIG_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.is_absent() => return,
             Err(error) => {
                 let why = error.reason();
-                self.warnings.push(format!("{GIT_CONFIG_PATH} was not looked at for passwords: {why}"));
+                self.warnings.push(format!("{GIT_CONFIG_PATH} was not checked for passwords: {why}"));
                 return;
             }
         };
@@ -148,7 +148,7 @@ impl CredentialScan {
         });
         if inline {
             self.warnings.push(
-                ".git/config holds a password or token that commands in the sandbox can read; use a credential helper \
+                ".git/config contains a password or token that commands in the sandbox can read; use a credential helper \
                  instead"
                     .to_owned(),
             );
@@ -156,14 +156,14 @@ impl CredentialScan {
     }
 }
 
-/// The regular file in the repository that a link leads to.
+/// Returns the regular file in the repository to which a link points.
 pub(crate) fn resolve_link_inside(root: &Path, link: &Path) -> Option<PathBuf> {
     let (target, root) = (fs::canonicalize(root.join(link)).ok()?, fs::canonicalize(root).ok()?);
     let below = target.strip_prefix(&root).ok()?.to_owned();
     fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_file()).then_some(below)
 }
 
-/// Every other name of the files at `paths`.
+/// Finds all other names of the files at `paths`.
 pub(crate) fn find_hard_links(
     base: &BaseManifest,
     paths: &BTreeSet<PathBuf>,
@@ -183,20 +183,20 @@ pub(crate) fn find_hard_links(
 }
 
 impl UnreadFiles {
-    /// How many files there are.
+    /// Returns the number of files.
     #[must_use]
     pub fn len(&self) -> usize {
         self.files
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no files.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files == 0
     }
 
-    /// Reads the beginning of each, and remembers what was read. The private keys among them, with all their names; less once
-    /// `stop` is set.
+    /// Reads the beginning of each file and caches the results. Returns the private keys with all their names, or only
+    /// some of them if `stop` is set.
     #[must_use]
     pub fn find_private_keys(mut self, stop: &AtomicBool) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
@@ -222,7 +222,7 @@ impl UnreadFiles {
             }
         }
         if let Some(kept) = &self.cache_path {
-            // Without it the next look reads again.
+            // Without the cache, the next scan reads the files again.
             let _ = self.known.save(kept);
         }
         found.retain(|path| !self.revealed.contains(path));
@@ -236,7 +236,7 @@ impl UnreadFiles {
 mod tests {
     use super::*;
 
-    /// The paths that are found, those that had to be read among them.
+    /// Returns all paths found, including those that had to be read.
     fn scan(root: &Path, reveal: &[String], kept: Option<PathBuf>) -> (Vec<PathBuf>, Vec<String>, usize) {
         let base = Arc::new(BaseManifest::scan_tree(root).unwrap());
         let CredentialScan { mut paths, warnings, unread } =
@@ -395,7 +395,7 @@ mod tests {
         let deploy = BTreeSet::from([PathBuf::from("a/deploy")]);
         assert_eq!(look(i64::MIN), (3, BTreeSet::new(), deploy.clone()));
         assert_eq!(look(i64::MIN), (0, deploy.clone(), BTreeSet::new()));
-        // Another file with the same size and time of change.
+        // A different file with the same size and modification time.
         let text = root.path().join("b/text");
         let modified = fs::metadata(&text).unwrap().modified().unwrap();
         fs::write(&text, &KEY[..35]).unwrap();

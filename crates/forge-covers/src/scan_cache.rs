@@ -1,7 +1,7 @@
-//! What is known from earlier looks: directories whose files were all looked into and have not changed since.
+//! A cache of earlier scans: directories in which all files were inspected and have not changed since.
 //!
-//! A directory is known by its number and a fingerprint of its files: names, numbers, sizes and times. So the next run in the
-//! same repository reads none of what the last one read.
+//! A directory is identified by its inode number and a fingerprint of the names, inode numbers, sizes and times of its
+//! files. So the next run in the same repository reads none of the files that the last one read.
 
 use forge_snapshot::{BaseItem, NodeKind};
 use std::collections::HashMap;
@@ -9,30 +9,30 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// Begins the file; its number changes with the rules by which files are judged.
+/// Header of the cache file; its number changes with the classification rules.
 const CACHE_HEADER: &[u8] = b"forge covers 1\n";
-/// Larger files are none of ours.
+/// Maximum size of a cache file.
 const MAX_CACHE_BYTES: u64 = 64 << 20;
 
-/// See the module.
+/// The cache described in the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct ScanCache {
     directories: HashMap<u64, ScannedDirectory>,
 }
 
-/// A directory whose files were looked into.
+/// A directory in which all files were inspected.
 #[derive(Clone, Debug)]
 pub(crate) struct ScannedDirectory {
     fingerprint: u64,
-    /// The names of private keys among its files.
+    /// Names of the private keys among its files.
     pub(crate) keys: Vec<Vec<u8>>,
 }
 
-/// A fingerprint in the making.
+/// A fingerprint under construction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DirectoryFingerprint {
     value: u64,
-    /// The newest time of the files in it.
+    /// Newest time of the files in the directory.
     pub(crate) newest_ns: i64,
 }
 
@@ -41,7 +41,7 @@ impl DirectoryFingerprint {
         Self { value: directory, newest_ns: i64::MIN }
     }
 
-    /// Takes in a file.
+    /// Adds a file.
     pub(crate) fn add_file(&mut self, name: &[u8], item: &BaseItem) {
         if item.kind != NodeKind::File {
             return;
@@ -65,7 +65,7 @@ impl DirectoryFingerprint {
 }
 
 impl ScanCache {
-    /// What is known of a directory that looks like this now.
+    /// Returns the entry of a directory if its fingerprint is unchanged.
     pub(crate) fn get(&self, directory: u64, now: &DirectoryFingerprint) -> Option<&ScannedDirectory> {
         self.directories.get(&directory).filter(|known| known.fingerprint == now.value)
     }
@@ -78,13 +78,13 @@ impl ScanCache {
         self.directories.remove(&directory);
     }
 
-    /// Reads it; nothing is known if that fails.
+    /// Reads the cache; returns an empty one if that fails.
     pub(crate) fn load(path: &Path) -> Self {
         let bytes = forge_files::read(path, MAX_CACHE_BYTES).unwrap_or_default();
         decode_cache(&bytes).unwrap_or_default()
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the cache atomically.
     pub(crate) fn save(&self, path: &Path) -> std::io::Result<()> {
         let mut bytes = CACHE_HEADER.to_vec();
         for (number, directory) in &self.directories {
@@ -103,7 +103,7 @@ impl ScanCache {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
         let temporary: PathBuf = path.with_file_name(name);
-        // In a directory that is this user's alone.
+        // The directory is accessible to this user only.
         let moved = fs::write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, path));
         moved.inspect_err(|_| drop(fs::remove_file(&temporary)))
     }

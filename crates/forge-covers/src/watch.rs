@@ -1,8 +1,8 @@
-//! Credentials that come to be in a repository while a run works in it.
+//! Detection of credentials that are created in a repository while a run works in it.
 //!
-//! The kernel tells of new names and of files that were written (inotify). Where it can't, because too many directories would
-//! have to be watched or nothing more may be, directories are looked at by their times instead, as often as that costs a small
-//! part of the time.
+//! The kernel reports new names and written files (inotify). If that is not possible because there are too many
+//! directories or watches are exhausted, the times of all directories are polled instead, at intervals that keep the
+//! cost a small share of the time.
 
 use crate::inspect::{self, open_root};
 use crate::names::{FileOrigin, RevealedPaths};
@@ -17,42 +17,43 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// At most this share of the watches that the user may have is taken: editors and builds need theirs.
+/// Inverse of the maximum share of the user's watches to use: editors and builds need theirs.
 const WATCH_SHARE_DIVISOR: usize = 4;
-/// Watching is given up for looking if more directories are there.
+/// Maximum number of watches; with more directories, polling is used instead.
 const MAX_WATCHES: usize = 65_536;
-/// Times of files may lag behind by so much.
+/// Maximum delay of file times.
 const RACY_NS: i64 = 2_000_000_000;
-/// After a look at all directories, as many times its duration passes until the next one.
+/// Pause after a scan of all directories, as a multiple of its duration.
 const RESCAN_REST_FACTOR: u32 = 20;
-/// Directories below one that is new, and files in them, are looked at up to this many.
+/// Maximum number of entries inspected below a new directory.
 const MAX_NEW_ENTRIES: usize = 1_000_000;
 
-/// A path that is covered.
+/// A covered path.
 #[derive(Clone, Debug)]
 pub struct CoveredPath {
     /// The path in the repository.
     pub path: PathBuf,
-    /// The number of the file that stood there when it was covered, if one did.
+    /// Inode number of the file when it was covered, if there was one.
     pub number: Option<u64>,
 }
 
-/// What is watched, and what is known of it.
+/// The files to watch, and what is known about them.
 #[derive(Debug)]
 pub struct WatchTarget<'a> {
     /// The repository.
     pub root: &'a Path,
-    /// What stood in it when the run began.
+    /// Contents of the repository at the start of the run.
     pub base: &'a BaseManifest,
-    /// What is not covered.
+    /// Paths that are not covered.
     pub revealed: RevealedPaths,
-    /// What is covered.
+    /// Paths that are covered.
     pub covered: Vec<CoveredPath>,
-    /// Where the run's own changes lie, if not in the repository itself: what stands there hides what stands below.
+    /// Upper layer with the run's own changes, if they are not made in the repository itself; its files hide those
+    /// below.
     pub upper: Option<PathBuf>,
 }
 
-/// See the module.
+/// The watch described in the module documentation.
 #[derive(Debug)]
 pub struct CredentialWatch {
     path: PathBuf,
@@ -60,32 +61,32 @@ pub struct CredentialWatch {
     revealed: RevealedPaths,
     covered: HashMap<PathBuf, Option<u64>>,
     numbers: HashSet<u64>,
-    /// Credentials that the run made itself, in the repository.
+    /// Credentials in the repository that the run created itself.
     own: HashMap<PathBuf, u64>,
     upper: Option<PathBuf>,
-    /// Files that changed before this time were judged.
+    /// Time before which changed files were already checked.
     since_ns: i64,
-    /// When each directory last changed, as far as it was looked into. Root is the empty path.
+    /// Last known change time of each inspected directory. The root is the empty path.
     directories: HashMap<PathBuf, i64>,
     means: WatchMode,
 }
 
 #[derive(Debug)]
 enum WatchMode {
-    /// By watch descriptor the directory.
+    /// Notification by the kernel, with the directory of each watch descriptor.
     Inotify { inotify: OwnedFd, by_number: HashMap<i32, PathBuf> },
-    /// Looking, not before this time.
+    /// Polling, at this time at the earliest.
     Polling { next: Instant },
 }
 
 impl CredentialWatch {
-    /// Watches a repository from the moment at which its manifest was taken. `None` if there is nothing to watch any more.
+    /// Watches a repository from the time of its manifest. Returns `None` if it can no longer be watched.
     #[must_use]
     pub fn new(watched: WatchTarget<'_>) -> Option<Self> {
         Self::with_limit(watched, watch_limit())
     }
 
-    /// The same with at most `most` watches of the kernel.
+    /// Like [`CredentialWatch::new`], with at most `most` kernel watches.
     #[must_use]
     pub fn with_limit(watched: WatchTarget<'_>, most: usize) -> Option<Self> {
         let WatchTarget { root: path, base, revealed, covered, upper } = watched;
@@ -127,7 +128,7 @@ impl CredentialWatch {
         Some(watch)
     }
 
-    /// Whether nothing happened, for little: `false` says that [`Watch::news`] has to look.
+    /// Returns cheaply whether nothing happened; `false` means that [`CredentialWatch::new_credentials`] has to check.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         match &self.means {
@@ -138,20 +139,20 @@ impl CredentialWatch {
         }
     }
 
-    /// Credentials that came to be, or were put in the place of covered ones, since this was last asked.
+    /// Returns credentials that were created, or that replaced covered files, since the last call.
     pub fn new_credentials(&mut self) -> BTreeSet<PathBuf> {
         let touched = self.collect_touched();
         self.select_for_cover(&touched)
     }
 
-    /// Those that came to be between the manifest and the beginning of the watch.
+    /// Returns credentials that were created between the manifest and the start of the watch.
     pub fn initial_credentials(&mut self) -> BTreeSet<PathBuf> {
         let mut touched = BTreeSet::new();
         self.rescan_changed(&mut touched);
         self.select_for_cover(&touched)
     }
 
-    /// What has to be covered; it is told once.
+    /// Returns the paths to cover, each once.
     fn select_for_cover(&mut self, touched: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         let found: BTreeSet<PathBuf> = touched.iter().filter_map(|path| self.cover_target(path)).collect();
         for path in &found {
@@ -162,7 +163,7 @@ impl CredentialWatch {
         found
     }
 
-    /// Passes over what happened: the run itself did it.
+    /// Ignores pending changes that were made by the run itself.
     pub fn ignore_own_changes(&mut self) {
         if let WatchMode::Polling { next } = &mut self.means {
             *next = Instant::now();
@@ -186,7 +187,7 @@ impl CredentialWatch {
         touched
     }
 
-    /// What has to be covered because something came to be at `path`, if anything has.
+    /// Returns the path to cover because of a change at `path`, if there is one.
     fn cover_target(&self, path: &Path) -> Option<PathBuf> {
         let stamp = self.read_stamp(path)?;
         if self.revealed.contains(path) || self.is_shadowed(path) {
@@ -194,7 +195,7 @@ impl CredentialWatch {
         }
         match stamp.kind {
             NodeKind::File => self.needs_cover(path, &stamp).then_some(())?,
-            // What a link leads to that carries a telling name.
+            // A link with a credential name exposes its target.
             NodeKind::Symlink => {
                 let below = scan::resolve_link_inside(&self.path, path)?;
                 let open =
@@ -212,7 +213,7 @@ impl CredentialWatch {
         Some(path.to_owned())
     }
 
-    /// Whether a file is a credential, or another name of one, that has no cover.
+    /// Returns whether a file is an uncovered credential, or another name of one.
     fn needs_cover(&self, path: &Path, stamp: &FileStamp) -> bool {
         let is_other_name = || stamp.linked && self.numbers.contains(&stamp.ino);
         let has_cover = || self.covered.contains_key(path);
@@ -220,8 +221,8 @@ impl CredentialWatch {
             && (has_cover() || is_other_name() || inspect::is_credential(&self.root, path, stamp.size))
     }
 
-    /// Whether no cover lies over a file. Over an overlay a cover stays whatever file comes below it; in the repository
-    /// itself it goes with the file that it lies over.
+    /// Returns whether a file has no cover. Over an overlay, a cover persists when the file below it is replaced; in
+    /// the repository itself, it disappears together with the file.
     fn is_uncovered(&self, path: &Path, stamp: &FileStamp) -> bool {
         match self.covered.get(path) {
             None => self.own.get(path) != Some(&stamp.ino),
@@ -233,7 +234,7 @@ impl CredentialWatch {
         FileStamp::stat_below(&self.root, &RelPath::new(path.as_os_str().as_bytes())?).ok()?
     }
 
-    /// Whether something of the run's own stands at a path, or in the place of a directory on the way.
+    /// Returns whether the run has its own file at a path, or in place of a directory above it.
     fn is_shadowed(&self, path: &Path) -> bool {
         let Some(upper) = &self.upper else { return false };
         let mut here = upper.clone();
@@ -248,7 +249,7 @@ impl CredentialWatch {
         true
     }
 
-    /// Reads what the kernel tells: files that were made, moved there or written.
+    /// Reads the kernel's notifications of files that were created, moved in or written.
     fn read_events(&mut self, touched: &mut BTreeSet<PathBuf>) {
         let mut new = BTreeSet::new();
         let mut lost = false;
@@ -280,14 +281,14 @@ impl CredentialWatch {
         }
     }
 
-    /// Looks into a directory that is new, and into all below it.
+    /// Inspects a new directory and everything below it.
     fn scan_new_directory(&mut self, directory: &Path, touched: &mut BTreeSet<PathBuf>) {
         let mut waiting = vec![directory.to_owned()];
         while let Some(directory) = waiting.pop() {
             if directory.file_name().is_some_and(|name| name == ".git") || touched.len() > MAX_NEW_ENTRIES {
                 continue;
             }
-            // Watched first: what is made while the directory is listed is told.
+            // The watch comes first, so that files created during the listing are reported.
             self.add_watch(&directory);
             let Some(open) = inspect::open_directory(&self.root, &directory) else { continue };
             let changed = FileStamp::stat_open(&open).map_or(i64::MIN, |stamp| stamp.ctime_ns);
@@ -303,7 +304,7 @@ impl CredentialWatch {
         }
     }
 
-    /// Lists the directories that changed since they were looked into, and gives what is new in them.
+    /// Lists the directories that changed since the last inspection and collects new entries.
     fn rescan_changed(&mut self, touched: &mut BTreeSet<PathBuf>) {
         let begun = Instant::now();
         let since_ns = self.since_ns - RACY_NS;
@@ -331,7 +332,7 @@ impl CredentialWatch {
             for (name, is_directory) in list_entries(&open) {
                 let path = directory.join(name);
                 if !is_directory {
-                    // A file that comes to a directory has a new time itself, whatever way it came.
+                    // A file that is added to a directory, in whatever way, has a new change time itself.
                     if FileStamp::stat_at(&open, path.file_name().unwrap_or_default())
                         .is_ok_and(|now| now.ctime_ns >= since_ns)
                     {
@@ -348,7 +349,7 @@ impl CredentialWatch {
         }
     }
 
-    /// Has the kernel tell of a directory; from then on is looked at all of them if it can't.
+    /// Adds a kernel watch for a directory; switches to polling if that fails.
     fn add_watch(&mut self, directory: &Path) {
         let WatchMode::Inotify { inotify, by_number } = &mut self.means else { return };
         let flags = WatchFlags::CREATE
@@ -361,14 +362,14 @@ impl CredentialWatch {
             Ok(number) if by_number.len() < MAX_WATCHES => {
                 drop(by_number.insert(number, directory.to_owned()))
             }
-            // It is gone, or nobody may look into it.
+            // The directory was removed or is not accessible.
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) => {}
             _ => self.means = WatchMode::Polling { next: Instant::now() },
         }
     }
 }
 
-/// Names in an open directory, each with whether it is a directory.
+/// Lists an open directory; each name comes with whether it is a directory.
 fn list_entries(directory: &OwnedFd) -> Vec<(std::ffi::OsString, bool)> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let listed = rustix::fs::openat(directory, c".", flags, rustix::fs::Mode::empty());
@@ -391,7 +392,7 @@ fn list_entries(directory: &OwnedFd) -> Vec<(std::ffi::OsString, bool)> {
     found
 }
 
-/// How many directories may be watched.
+/// Returns the maximum number of watched directories.
 fn watch_limit() -> usize {
     let said =
         forge_files::read_text(Path::new("/proc/sys/fs/inotify/max_user_watches"), 64).unwrap_or_default();
@@ -425,7 +426,7 @@ mod tests {
         found.iter().map(|path| path.display().to_string()).collect()
     }
 
-    /// Told by the kernel, and by looking.
+    /// Runs a test with kernel notifications and with polling.
     fn both(body: impl Fn(&Path, &dyn Fn(&BaseManifest, &[&str]) -> CredentialWatch)) {
         for most in [1000, 0] {
             let dir = tempfile::tempdir().unwrap();
@@ -463,7 +464,7 @@ mod tests {
             }
             fs::write(root.join(".git/.env"), "").unwrap();
             assert_eq!(soon(&mut watch), ["deploy", "sub/.env", "sub/target/notes.txt"]);
-            // A tree that is moved in with old times, one that is made, and names that are shown all the same.
+            // A tree that is moved in with old times, one that is created, and names that are revealed.
             let away = tempfile::tempdir_in(root.parent().unwrap()).unwrap();
             fs::create_dir_all(away.path().join("clone/deep/.git")).unwrap();
             fs::write(away.path().join("clone/deep/id_rsa"), "").unwrap();

@@ -335,7 +335,7 @@ fn files_that_are_opened_directly_are_found() {
                 #[cfg(test)]\nmod tests { fn b() { std::fs::read(p); } }\n";
     assert_eq!(findings(&[(path, fine)]), Vec::<String>::new());
     let stale = LAYERS.replace("path = \"crates/adapter/src\"", "path = \"crates/adapter/gone\"");
-    one(&[("layers.toml", &stale)], "layers.toml: [direct-opens]", "where no source is");
+    one(&[("layers.toml", &stale)], "layers.toml: [direct-opens]", "which contains no source");
 }
 
 #[test]
