@@ -15,8 +15,10 @@ fn count(tree: &Tree, census: &Census, package: &Package) -> Vec<Violation> {
     let report = |path: &str, line, message: String| vec![Violation::new(path, line, "census", message)];
     match named.as_slice() {
         [] => {
-            let message =
-                format!("enum `{}` is counted in layers.toml but `{}` does not define it", census.item, package.name);
+            let message = format!(
+                "enum `{}` is counted in layers.toml but `{}` does not define it",
+                census.item, package.name
+            );
             report(&package.folder, 0, message)
         }
         [(path, only)] => {

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 /// Reads the repository that contains this program, and its rules.
 fn load() -> anyhow::Result<(Tree, Rules)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies inside the repository")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is inside the repository")?;
     let tree = Tree::load(root)?;
     let rules = Rules::from_tree(&tree)?;
     Ok((tree, rules))

@@ -12,8 +12,9 @@ pub(crate) fn forbidden(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     for (path, text) in tree.files().filter(|(path, _)| !GENERATED.contains(path)) {
         for (number, line) in text.lines().enumerate() {
             for banned in rules.forbidden_texts.iter().filter(|banned| line.contains(banned.as_str())) {
-                let message =
-                    format!("contains `{banned}`: hosts of registries and paths of one machine are not allowed");
+                let message = format!(
+                    "contains `{banned}`: hosts of registries and paths of one machine are not allowed"
+                );
                 found.push(Violation::new(path, number + 1, "hosts-and-paths", message));
             }
         }

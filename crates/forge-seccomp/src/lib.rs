@@ -1,8 +1,8 @@
 //! The system call filter: rules (data, in `rules`) compiled to a classic BPF program.
 //!
-//! The program checks the architecture, then finds the call's number by binary search over ranges, so that even
-//! the last call costs about nine comparisons; the kernel also caches calls that are allowed without looking at
-//! arguments. Instruction and return codes as in the kernel's `linux/filter.h` and `linux/seccomp.h`.
+//! The program checks the architecture and then finds the call's number by binary search over ranges, so that even the
+//! last call costs about nine comparisons; the kernel also caches calls that are allowed without checking arguments.
+//! Instruction and return codes are those of the kernel's `linux/filter.h` and `linux/seccomp.h`.
 
 mod listed;
 mod marks;
@@ -16,38 +16,38 @@ pub use marks::compile_marking;
 pub use profile::docker_seccomp_profile;
 pub use rules::{HOST_DIRECTORY_RULES, JAIL_RULES, UNCOUNTED_MEMORY_RULES};
 
-/// What is done with a system call.
+/// The decision about a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallVerdict {
-    /// It runs.
+    /// The call runs.
     Allow,
-    /// It fails with this error number.
+    /// The call fails with this error number.
     Errno(i32),
-    /// It depends on its arguments: the first test that matches decides, else the verdict at the end.
+    /// The arguments decide: the first matching test applies, otherwise the verdict at the end.
     When(&'static [ArgumentTest], FixedVerdict),
 }
 
-/// A verdict that does not look at arguments.
+/// A verdict that does not depend on arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FixedVerdict {
-    /// It runs.
+    /// The call runs.
     Allow,
-    /// It fails with this error number.
+    /// The call fails with this error number.
     Errno(i32),
-    /// It waits until whoever listens to the filter answers.
+    /// The call waits until the filter's listener answers.
     Ask,
 }
 
-/// One test of the low 32 bits of an argument (all arguments tested here are ints or flags below 2^32).
+/// A test of the low 32 bits of an argument (all arguments tested here are ints or flags below 2^32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArgumentTest {
-    /// Which argument, from 0.
+    /// Index of the argument, from 0.
     pub arg: u32,
-    /// These bits of it…
+    /// Bits of the argument to compare.
     pub mask: u32,
-    /// …are compared like this.
+    /// Comparison applied to them.
     pub is: Comparison,
-    /// What is done when the test holds.
+    /// Verdict if the test matches.
     pub then: FixedVerdict,
 }
 
@@ -56,22 +56,22 @@ pub struct ArgumentTest {
 pub enum Comparison {
     /// Equal to the value.
     Equal(u32),
-    /// Any bit of the mask is set.
+    /// At least one bit of the mask is set.
     AnySet,
     /// None of the values.
     NoneOf(&'static [u32]),
 }
 
-/// A call: `SYS_` and its name, and its number on this architecture.
+/// A system call: `SYS_` and its name, and its number on this architecture.
 pub type SyscallEntry = (&'static str, libc::c_long);
 
 /// A group of calls with one verdict and one reason.
 pub struct SyscallRule {
     /// The calls.
     pub calls: &'static [SyscallEntry],
-    /// What is done with them.
+    /// Verdict for the calls.
     pub verdict: CallVerdict,
-    /// Why.
+    /// Reason for the verdict.
     pub why: &'static str,
 }
 
@@ -106,13 +106,13 @@ const fn return_verdict(verdict: FixedVerdict) -> sock_filter {
     }
 }
 
-/// Compiles the rules; a call that no rule names fails with `ENOSYS`, so that programs fall back.
+/// Compiles the rules. A call that no rule names fails with `ENOSYS`, so that programs use a fallback.
 pub fn compile_filter(rules: &[SyscallRule]) -> Vec<sock_filter> {
     build_program(&[rules], CallVerdict::Errno(libc::ENOSYS))
 }
 
-/// Compiles lists of rules that stand beside others: a call that none of these names is left to those. No call may
-/// stand in two of the lists.
+/// Compiles lists of rules for use in addition to another filter, which decides about calls that these rules do not
+/// name. No call may be in two of the lists.
 pub fn compile_additional(lists: &[&[SyscallRule]]) -> Vec<sock_filter> {
     build_program(lists, CallVerdict::Allow)
 }
@@ -146,7 +146,7 @@ fn build_program(lists: &[&[SyscallRule]], unknown: CallVerdict) -> Vec<sock_fil
     program
 }
 
-/// Starts a range at `nr`; one that starts at the same number is replaced.
+/// Starts a range at `nr`, replacing one that starts at the same number.
 fn open_range(ranges: &mut Vec<(u32, CallVerdict)>, nr: u32, verdict: CallVerdict) {
     if ranges.last().is_some_and(|last| last.0 == nr) {
         ranges.pop();
@@ -161,7 +161,7 @@ fn compile_search(ranges: &[(u32, CallVerdict)]) -> Vec<sock_filter> {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let left = compile_search(low);
     let from = high.first().map_or(0, |r| r.0);
-    // A conditional jump reaches 255 steps only, hence the jump over the left half.
+    // A conditional jump reaches at most 255 steps, hence the jump over the left half.
     let over = u32::try_from(left.len()).unwrap_or(u32::MAX);
     let mut out = vec![bpf_step(BPF_JUMP_NOT_BELOW, from, 0, 1), bpf_step(BPF_JUMP, over, 0, 0)];
     out.extend(left);
@@ -190,7 +190,7 @@ fn compile_test(test: &ArgumentTest) -> Vec<sock_filter> {
         Comparison::Equal(value) => out.push(bpf_step(BPF_JUMP_EQUAL, value, 0, 1)),
         Comparison::AnySet => out.push(bpf_step(BPF_JUMP_EQUAL, 0, 1, 0)),
         Comparison::NoneOf(values) => {
-            // Each value that fits jumps past the verdict below; lists are far shorter than 255.
+            // Each matching value jumps past the verdict below; lists are far shorter than 255.
             for (at, value) in values.iter().enumerate() {
                 let past = u8::try_from(values.len() - at).unwrap_or(u8::MAX);
                 out.push(bpf_step(BPF_JUMP_EQUAL, *value, past, 0));
@@ -205,12 +205,12 @@ fn compile_test(test: &ArgumentTest) -> Vec<sock_filter> {
 mod tests {
     use super::*;
 
-    /// Runs a program as the kernel would, on a made-up call.
+    /// Runs a program on a made-up call, as the kernel would.
     fn run(program: &[sock_filter], arch: u32, nr: u32, args: [u32; 6]) -> u32 {
         run_wide(program, arch, nr, args.map(u64::from))
     }
 
-    /// The same with whole arguments.
+    /// Runs a program with full 64-bit arguments.
     pub(crate) fn run_wide(program: &[sock_filter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
         let (mut at, mut acc) = (0usize, 0u32);
         loop {
@@ -299,7 +299,7 @@ mod tests {
                 RET_ALLOW
             );
             assert_eq!(of_protocol(family, libc::SOCK_SEQPACKET, 0), errno(libc::ESOCKTNOSUPPORT));
-            // UDP-Lite, DCCP, SCTP, L2TP, SMC, MPTCP, and one that nobody has.
+            // UDP-Lite, DCCP, SCTP, L2TP, SMC, MPTCP, and an unassigned protocol.
             for protocol in [136, 33, 132, 115, 256, 262, 77] {
                 for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
                     assert_eq!(of_protocol(family, kind, protocol), errno(libc::EPROTONOSUPPORT));
@@ -366,7 +366,7 @@ mod tests {
                 assert_eq!(call(libc::SYS_openat, [3, 0, flag, bits, 0, 0]), errno(libc::EPERM));
                 assert_eq!(call(libc::SYS_openat, [3, 0, flag, 0o1777, 0, 0]), RET_ALLOW);
             }
-            // Without a file to make, the mode is whatever the register held.
+            // If no file is created, the mode is an arbitrary register value.
             let folder = libc::O_DIRECTORY.cast_unsigned();
             assert_eq!(call(libc::SYS_openat, [3, 0, folder, bits, 0, 0]), RET_ALLOW);
             assert_eq!(verdict(libc::SYS_fchmod, [3, bits, 0, 0, 0, 0]), RET_ALLOW);

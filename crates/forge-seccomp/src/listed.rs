@@ -1,5 +1,5 @@
-//! Rules of a sandbox whose commands may execute only the programs of a list. Landlock holds the list; these rules
-//! close what Landlock does not see.
+//! Rules for a sandbox with commands that may execute only listed programs. Landlock enforces the list; these rules
+//! cover what Landlock does not check.
 
 use libc::*;
 
@@ -8,7 +8,7 @@ use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, SyscallRule};
 /// `MFD_NOEXEC_SEAL`: the memory file can never be executed.
 const NOEXEC_SEAL_FLAG: u32 = 8;
 
-/// What counts for every command. Landlock does not look at files that lie in no mounted file system.
+/// Rules for every command. Landlock does not check files outside of mounted file systems.
 pub const LISTED_PROGRAMS: &[SyscallRule] = &[
     SyscallRule {
         calls: &[("SYS_memfd_create", SYS_memfd_create)],
@@ -21,23 +21,24 @@ pub const LISTED_PROGRAMS: &[SyscallRule] = &[
             }],
             FixedVerdict::Errno(EACCES),
         ),
-        why: "a memory file lies outside of every mount, so no rule about files holds for executing it",
+        why: "a memory file lies outside of every mount, so no file rule applies to executing it",
     },
     SyscallRule {
         calls: &[("SYS_execveat", SYS_execveat)],
         verdict: CallVerdict::Errno(EACCES),
-        why: "it executes what a descriptor is open on, which has no path to judge; programs use execve",
+        why: "it executes the file behind a descriptor, which has no path to check; programs use execve",
     },
 ];
 
-/// What the init is asked about: a loader of programs is executed on behalf of others only, never by itself.
+/// Calls that the init must confirm: a dynamic loader may be executed only on behalf of another program, never by
+/// itself.
 pub const ASK_BEFORE_EXECUTING: &[SyscallRule] = &[SyscallRule {
     calls: &[("SYS_execve", SYS_execve)],
     verdict: CallVerdict::When(&[], FixedVerdict::Ask),
-    why: "a dynamic loader that is executed by itself maps and runs any file that can be read",
+    why: "a dynamic loader that is executed by itself maps and runs any readable file",
 }];
 
-/// What the init is asked about besides where files that commands write lie on mounts that allow code.
+/// Additional calls that the init must confirm if files written by commands are on mounts that allow code.
 pub const ASK_BEFORE_MAPPING: &[SyscallRule] = &[SyscallRule {
     calls: &[("SYS_mmap", SYS_mmap)],
     verdict: CallVerdict::When(

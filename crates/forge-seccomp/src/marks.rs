@@ -1,9 +1,9 @@
-//! The mark of a command, which its processes can't change.
+//! The mark of a command, which its processes cannot change.
 //!
-//! The init tells commands apart by a limit that every process inherits: that of real-time processor time, which no
-//! process in a box can use. A program could set it to the mark of another command, or lower it; so nobody may set it
-//! but the init, just before a command starts. By then the filter is in force already. The init says a number that
-//! nobody else knows, in a register that the kernel does not look at.
+//! The init distinguishes commands by a limit that every process inherits: that of real-time processor time, which no
+//! process in a sandbox can use. A program could lower the limit or set it to the mark of another command, so only the
+//! init may set it, just before a command starts. The filter is already active at that time, so the init passes a
+//! secret number in a register that the kernel ignores.
 
 use libc::sock_filter;
 
@@ -14,23 +14,23 @@ use super::{
 
 /// `RLIMIT_RTTIME`.
 const RLIMIT_RTTIME: u32 = 15;
-/// Which argument of `prlimit64` holds the key; the kernel takes the four before it.
+/// Index of the `prlimit64` argument with the key; the kernel uses only the four before it.
 const KEY_ARGUMENT: u32 = 4;
-/// How many steps at the beginning of a program check the processor.
+/// Number of steps at the beginning of a program that check the architecture.
 const ARCH_STEPS: usize = 3;
 
-/// As [`compile`], but the limit of real-time processor time is set with `key` in the fifth argument of `prlimit64`, or
-/// not at all. Reading it is free.
+/// Compiles a filter like [`compile_filter`] that allows the limit of real-time processor time to be set only with
+/// `key` in the fifth argument of `prlimit64`. Reading the limit is always allowed.
 pub fn compile_marking(rules: &[SyscallRule], key: u64) -> Vec<sock_filter> {
     let mut program = compile_filter(rules);
     program.splice(ARCH_STEPS..ARCH_STEPS, mark_guard(key));
     program
 }
 
-/// What stands before the other steps, which begin by loading the call's number again.
+/// Returns the steps that precede the others, which start by loading the call's number again.
 fn mark_guard(key: u64) -> Vec<sock_filter> {
     let load = |offset: u32| bpf_step(BPF_LOAD, offset, 0, 0);
-    // Of which argument, and which half of it.
+    // Loads of the two halves of an argument.
     let low = |arg: u32| load(OFFSET_ARGS + 8 * arg);
     let high = |arg: u32| load(OFFSET_ARGS + 8 * arg + 4);
     let bytes = key.to_le_bytes();
@@ -41,7 +41,7 @@ fn mark_guard(key: u64) -> Vec<sock_filter> {
         bpf_step(BPF_JUMP_EQUAL, syscall_number(libc::SYS_prlimit64), 0, 11),
         low(1),
         bpf_step(BPF_JUMP_EQUAL, RLIMIT_RTTIME, 0, 9),
-        // A new value?
+        // Checks whether there is a new value.
         low(2),
         bpf_step(BPF_JUMP_EQUAL, 0, 0, 2),
         high(2),
@@ -84,7 +84,7 @@ mod tests {
     fn only_who_knows_the_key_sets_a_mark() {
         let set = |limit: u64, new: u64, key: u64| verdict(libc::SYS_prlimit64, [0, limit, new, 0, key, 0]);
         assert_eq!(set(15, 0x7000, SECRET), RET_ALLOW);
-        // Wrong in either half, or absent; and a pointer whose lower half is nothing.
+        // Wrong in either half, or absent; and a pointer with a lower half of zero.
         for wrong in [0, SECRET ^ 1, SECRET ^ 1 << 40, SECRET << 32, SECRET >> 32] {
             for new in [0x7000, 1 << 32] {
                 assert_eq!(set(15, new, wrong), REFUSED, "{wrong:x}");

@@ -1,14 +1,14 @@
-//! The same rules in the words of container engines, whose filter stands in front of the one that the init installs.
+//! The same rules as a profile for container engines, which apply it in front of the filter that the init installs.
 //!
-//! The format is Docker's seccomp profile, which podman reads as well. A line of it compares each argument once: a rule
-//! that can't be said by such lines lets the call through here, and the init's own filter decides.
+//! The format is Docker's seccomp profile, which podman reads as well. An entry compares each argument at most once. A
+//! rule that cannot be expressed in this way allows the call here, and the init's own filter decides.
 
 use serde_json::{Value, json};
 
 use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, JAIL_RULES, SyscallRule};
 
-/// The allow-list of the box as a seccomp profile in JSON. What is not on it fails with `ENOSYS` where the engine can
-/// say so, else with `EPERM`.
+/// Returns the sandbox's allowlist as a seccomp profile in JSON. Other calls fail with `ENOSYS` if the engine supports
+/// that, otherwise with `EPERM`.
 #[must_use]
 pub fn docker_seccomp_profile() -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
@@ -22,7 +22,7 @@ pub fn docker_seccomp_profile() -> String {
     .to_string()
 }
 
-/// A rule in one line, or one for each combination of arguments that is allowed.
+/// Converts a rule into one entry, or one for each allowed combination of arguments.
 fn profile_lines(rule: &SyscallRule) -> Vec<Value> {
     let names: Vec<&str> = rule.calls.iter().map(|(name, _)| name.trim_start_matches("SYS_")).collect();
     let allow =
@@ -37,25 +37,25 @@ fn profile_lines(rule: &SyscallRule) -> Vec<Value> {
                 .and_then(|all| all.iter().map(format_conditions).collect::<Option<Vec<_>>>());
             said.map_or_else(|| vec![allow(Vec::new())], |all| all.into_iter().map(allow).collect())
         }
-        // Nothing is on the list only under conditions.
+        // No rule in `JAIL_RULES` refuses by default; if one did, the init's own filter would decide.
         CallVerdict::When(_, FixedVerdict::Errno(_) | FixedVerdict::Ask) => vec![allow(Vec::new())],
     }
 }
 
-/// What one argument is.
+/// A condition on one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ArgumentCondition {
     arg: u32,
     mask: u32,
     value: u32,
-    /// Whether the masked argument is the value, or is not.
+    /// Whether the masked argument must equal the value or differ from it.
     equal: bool,
 }
 
 /// Conditions on the arguments of one call, all of which must hold; at most one for each argument.
 type ConditionSet = Vec<ArgumentCondition>;
 
-/// The combinations that the tests allow, in their order; `None` when that can't be said by single comparisons.
+/// Returns the combinations that the tests allow, in order, or `None` if single comparisons cannot express them.
 fn allowed_combinations(tests: &[ArgumentTest]) -> Option<Vec<ConditionSet>> {
     let (mut found, mut open) = (Vec::new(), vec![Vec::new()]);
     for test in tests {
@@ -68,7 +68,7 @@ fn allowed_combinations(tests: &[ArgumentTest]) -> Option<Vec<ConditionSet>> {
     Some(found)
 }
 
-/// What an argument is when the test holds: one of these.
+/// Returns the alternative conditions under which the test matches.
 fn matching_conditions(test: &ArgumentTest) -> Option<Vec<ArgumentCondition>> {
     let condition = |value, equal| ArgumentCondition { arg: test.arg, mask: test.mask, value, equal };
     match test.is {
@@ -79,7 +79,7 @@ fn matching_conditions(test: &ArgumentTest) -> Option<Vec<ArgumentCondition>> {
     }
 }
 
-/// What an argument is when the test does not hold: one of these.
+/// Returns the alternative conditions under which the test does not match.
 fn failing_conditions(test: &ArgumentTest) -> Vec<ArgumentCondition> {
     let condition = |value, equal| ArgumentCondition { arg: test.arg, mask: test.mask, value, equal };
     match test.is {
@@ -89,8 +89,8 @@ fn failing_conditions(test: &ArgumentTest) -> Vec<ArgumentCondition> {
     }
 }
 
-/// Each combination together with each of the conditions, without those that can't be; `None` when two conditions on
-/// one argument are not one.
+/// Combines each combination with each of the conditions, dropping contradictory ones. Returns `None` if two conditions
+/// on one argument cannot be merged.
 fn join_conditions(combinations: &[ConditionSet], more: &[ArgumentCondition]) -> Option<Vec<ConditionSet>> {
     let mut all = Vec::new();
     for combination in combinations {
@@ -112,7 +112,7 @@ fn join_conditions(combinations: &[ConditionSet], more: &[ArgumentCondition]) ->
     Some(all)
 }
 
-/// The conditions in the profile's words; `None` when it has none for them.
+/// Returns the conditions in the profile's format, or `None` if it cannot express them.
 fn format_conditions(conditions: &ConditionSet) -> Option<Vec<Value>> {
     let one = |c: &ArgumentCondition| match c {
         ArgumentCondition { arg, mask, value, equal: true } => {

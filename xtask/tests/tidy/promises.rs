@@ -16,7 +16,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_promise_has_its_tests() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands inside the repository");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is inside the repository");
     let mut files = Vec::new();
     sources(&root.join("crates"), &mut files);
     let text: String = files.iter().map(|file| std::fs::read_to_string(file).expect("text")).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use xtask::{RULES, Rules, Tree, check_one};
 
 fn repository() -> (Tree, Rules) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands inside the repository");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is inside the repository");
     let tree = Tree::load(root).expect("the repository is readable");
     let rules = Rules::from_tree(&tree).expect("layers.toml is usable");
     (tree, rules)

@@ -345,7 +345,7 @@ fn the_table_of_crates_is_the_workspace() {
     one(
         &[(path, &TABLE.replace("| | `xtask`", "| | `ghost` | x |\n| | `xtask`"))],
         path,
-        "`ghost` is no crate",
+        "`ghost` is not a crate",
     );
     one(
         &[(path, &TABLE.replace("| | `xtask`", "| | `kit` | x |\n| | `xtask`"))],
