@@ -1,4 +1,4 @@
-//! What can be typed. Nothing below this module and `request` sees it.
+//! Command-line arguments. Only this crate sees them.
 
 mod chat;
 mod routing;
@@ -18,14 +18,14 @@ pub(crate) use workspace::{
     SandboxBuildArgs, SandboxExecArgs, SandboxVerifyArgs, UndoArgs, WorkspaceModeArg,
 };
 
-/// The whole command line.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "forge",
     version,
-    about = "An agent that changes your code: sandboxed, journalled, resumable",
-    after_help = "Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 ended by a limit, \
-                  4 cancelled (130 by a signal), 5 waiting.",
+    about = "A coding agent: sandboxed, journalled, resumable",
+    after_help = "Exit codes: 0 completed, 1 failed, 2 wrong usage or configuration, 3 limit reached, \
+                  4 cancelled (130: by a signal), 5 waiting.",
     disable_help_subcommand = true,
     arg_required_else_help = true
 )]
@@ -36,22 +36,22 @@ pub(crate) struct Cli {
     pub(crate) command: CliCommand,
 }
 
-/// Flags of every command.
+/// Global flags.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct GlobalFlags {
-    /// Read this file instead of the project's own forge.toml or forge.yaml
+    /// Use this configuration file instead of the project's forge.toml or forge.yaml
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Option<PathBuf>,
-    /// Print JSON on stdout and nothing else there
+    /// Print only JSON on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Say more; twice: log lines too
+    /// Verbose output (-vv: debug logs)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Say only what is wrong, and results
+    /// Print only errors and results
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// No colours
+    /// Disable colours
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 }
@@ -59,63 +59,63 @@ pub(crate) struct GlobalFlags {
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
-    /// Let the agent work on a task, in a repository
+    /// Run the agent on a task
     Run(RunArgs),
-    /// Talk with a model, about a repository
+    /// Chat with a model about a repository
     Chat(ChatArgs),
-    /// Show one run, or the project and its latest runs
+    /// Show a run, or the project and its latest runs
     Status(StatusArgs),
     /// List runs
     List(ListArgs),
-    /// Show what happened in a run
+    /// Show the events of a run
     Logs(LogsArgs),
-    /// Go on with a run that was interrupted, is paused, or reached a limit
+    /// Resume a run
     Resume(ResumeArgs),
-    /// End a run, from any terminal
+    /// Cancel a run, from any terminal
     Cancel(RunIdArg),
-    /// Show what a run changed, from its beginning or by one step
+    /// Show the changes of a run or of one step
     Diff(DiffArgs),
-    /// Put a run's workspace back to an earlier step
+    /// Restore a run's workspace to an earlier step
     Undo(UndoArgs),
-    /// Bring back what the last undo took away
+    /// Reverse the last undo
     Redo(RunIdArg),
-    /// Bring a run's result into its repository
+    /// Apply a run's result to its repository
     Apply(ApplyArgs),
     /// Remove old snapshots
     Gc(GcArgs),
     /// Show, check and change the configuration
     Config(ConfigArgs),
-    /// Check what runs need: sandbox, keys, store, tools
+    /// Check the requirements of runs: sandbox, keys, store, tools
     Doctor,
-    /// Show the providers: keys, whether they answer, cooldowns, windows, prices
+    /// Show providers: keys, availability, cooldowns, context windows, prices
     Models(ModelsArgs),
-    /// Say which model a task would be given to, and why
+    /// Explain which model a task would use
     Route(RouteArgs),
-    /// Show and change the weights by which models are chosen
+    /// Show and change the weights for choosing models
     Routing(RoutingArgs),
-    /// Show and refresh the prices of models
+    /// Show and update model prices
     Prices(PricesArgs),
-    /// Show what days and runs spend, and raise what a run may
+    /// Show spending per day and per run; raise a run's budget
     Budget(BudgetArgs),
-    /// Write a configuration for a project
+    /// Create a configuration for a project
     Init(InitArgs),
     /// Check a project's configuration
     Validate(ValidateArgs),
-    /// Let a repository's own configuration count, after showing it
+    /// Review and trust this repository's configuration
     Trust(TrustArgs),
-    /// Keep keys in an encrypted file
+    /// Manage keys in an encrypted file
     Secret(SecretArgs),
-    /// Log in at a provider with your browser, in place of a key
+    /// Log in to a provider with your browser, instead of a key
     Login(LoginArgs),
-    /// Forget a login
+    /// Log out of a provider
     Logout(LogoutArgs),
-    /// Show the tools that a model can call
+    /// Show the tools available to a model
     Tool(ToolArgs),
-    /// Look after the boxes that runs work in
+    /// Run commands in the sandbox; verify it; build its images
     Sandbox(SandboxArgs),
-    /// See it work: a small project is fixed by a scripted model, without a key
+    /// Fix a small project with a scripted model, without a key
     Demo(DemoArgs),
-    /// Print a completion script for a shell
+    /// Print a shell completion script
     Completions(CompletionsArgs),
     /// Print the manual page
     Man,
@@ -124,22 +124,22 @@ pub(crate) enum CliCommand {
 /// `forge run`
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The task, in your words
+    /// Task, in plain language
     #[arg(value_name = "TASK")]
     pub(crate) words: Option<String>,
-    /// The same as TASK
+    /// Same as TASK
     #[arg(long, value_name = "TASK", conflicts_with = "words")]
     pub(crate) task: Option<String>,
-    /// Read the task from a file, or from stdin if it is `-`
+    /// Read the task from a file, or from stdin with `-`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["words", "task"])]
     pub(crate) task_file: Option<PathBuf>,
-    /// The repository to work on, the current folder if it is left out; may be given several times
+    /// Repository to work on (default: current directory); repeatable
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Vec<PathBuf>,
-    /// How the run works on it
+    /// Workspace mode
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) workspace: Option<WorkspaceModeArg>,
-    /// When the result is applied
+    /// When to apply the result
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) apply: Option<ApplyPolicyArg>,
     #[command(flatten)]
@@ -150,24 +150,24 @@ pub(crate) struct RunArgs {
     pub(crate) limits: LimitFlags,
     #[command(flatten)]
     pub(crate) sandbox: SandboxFlags,
-    /// Fill variables that are not set from this file
+    /// Read environment variables that are not set from this file
     #[arg(long, value_name = "PATH")]
     pub(crate) env: Option<PathBuf>,
-    /// Write a summary as JSON to this file
+    /// Write a JSON summary to this file
     #[arg(long, value_name = "PATH")]
     pub(crate) report_file: Option<PathBuf>,
-    /// What stands on stdout: text, a summary as JSON, or one event per line as JSON
+    /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) output_format: Option<OutputFormat>,
 }
 
-/// Which model.
+/// Flags that select the model.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ModelFlags {
     /// Provider: openai, anthropic, gemini, openrouter, ollama, llama_cpp, custom, scripted
     #[arg(long, value_name = "NAME")]
     pub(crate) provider: Option<String>,
-    /// Model, as its provider writes it
+    /// Model name, as used by the provider
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
     /// Base URL of the provider's API
@@ -175,55 +175,55 @@ pub(crate) struct ModelFlags {
     pub(crate) base_url: Option<String>,
 }
 
-/// How far a run may go.
+/// Limits of a run.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LimitFlags {
-    /// Model turns at most
+    /// Maximum number of model turns
     #[arg(long, value_name = "N")]
     pub(crate) max_iterations: Option<u32>,
-    /// Tokens at most
+    /// Maximum number of tokens
     #[arg(long, value_name = "N")]
     pub(crate) max_tokens: Option<u64>,
-    /// Dollars at most
+    /// Maximum cost in dollars
     #[arg(long, value_name = "USD")]
     pub(crate) max_cost: Option<f64>,
 }
 
-/// The box that a run gets.
+/// Sandbox of a run.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SandboxFlags {
     /// Sandbox backend: auto, native, docker, podman, process
     #[arg(long, value_name = "NAME")]
     pub(crate) sandbox_backend: Option<String>,
-    /// Image that gives the box's root folder
+    /// Image that provides the sandbox's root file system
     #[arg(long, value_name = "NAME")]
     pub(crate) sandbox_image: Option<String>,
     #[command(flatten)]
     pub(crate) network: NetworkFlags,
-    /// Keep the journal in memory only: nothing can be resumed or looked at afterwards
+    /// Keep the journal in memory only; the run can't be resumed or inspected later
     #[arg(long)]
     pub(crate) no_durable: bool,
-    /// Seconds that a command may take if the model names no time
+    /// Timeout of a command in seconds, unless the model names one
     #[arg(long, value_name = "SECONDS")]
     pub(crate) command_timeout: Option<u64>,
 }
 
-/// What stands on stdout.
+/// Output formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
     /// One JSON document at the end.
     Json,
-    /// One event per line as it happens.
+    /// One JSON event per line, as it happens.
     Jsonl,
 }
 
-/// A run by its id.
+/// Id of a run.
 #[derive(Debug, Args)]
 pub(crate) struct RunIdArg {
-    /// The run's id, or the beginning of it
+    /// Run id or unique prefix; `last` is the newest run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
 }
@@ -231,7 +231,7 @@ pub(crate) struct RunIdArg {
 /// `forge status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The run's id, or the beginning of it; none: the project and its latest runs
+    /// Run id or unique prefix, or `last` (default: the project and its latest runs)
     #[arg(value_name = "ID")]
     pub(crate) id: Option<String>,
 }
@@ -242,7 +242,7 @@ pub(crate) struct ListArgs {
     /// Only runs with this status
     #[arg(long, value_name = "STATUS", value_parser = run_statuses())]
     pub(crate) status: Option<String>,
-    /// At most so many; 0: all
+    /// Maximum number of runs; 0 means all
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
     /// Only runs on this repository
@@ -257,10 +257,10 @@ fn run_statuses() -> clap::builder::PossibleValuesParser {
 /// `forge logs`
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The run's id, or the beginning of it
+    /// Run id or unique prefix; `last` is the newest run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Go on until the run ends
+    /// Follow the run until it ends
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
@@ -268,18 +268,18 @@ pub(crate) struct LogsArgs {
 /// `forge resume`
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
-    /// The run's id, or the beginning of it
+    /// Run id or unique prefix; `last` is the newest run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
-    /// Fill variables that are not set from this file
+    /// Read environment variables that are not set from this file
     #[arg(long, value_name = "PATH")]
     pub(crate) env: Option<PathBuf>,
-    /// Write a summary as JSON to this file
+    /// Write a JSON summary to this file
     #[arg(long, value_name = "PATH")]
     pub(crate) report_file: Option<PathBuf>,
-    /// What stands on stdout: text, a summary as JSON, or one event per line as JSON
+    /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) output_format: Option<OutputFormat>,
 }
@@ -291,51 +291,51 @@ pub(crate) struct ConfigArgs {
     pub(crate) action: Option<ConfigAction>,
 }
 
-/// What to do with the configuration.
+/// Actions of `forge config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigAction {
-    /// Every value and where it came from
+    /// Show every value and its origin
     Show,
-    /// One value
+    /// Show one value
     Get {
-        /// The key, such as `model.name`
+        /// Key, such as `model.name`
         key: String,
     },
     /// Change a value in a file
     Set {
-        /// The key, such as `model.name`
+        /// Key, such as `model.name`
         key: String,
-        /// The value
+        /// New value
         value: String,
-        /// In your own file instead of the project's
+        /// Write to your user configuration instead of the project's
         #[arg(long)]
         user: bool,
     },
-    /// Say everything that is wrong
+    /// Report all errors
     Validate,
-    /// Which files are read
+    /// Show the files that are read
     Path,
 }
 
 /// `forge init`
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// The project's name; the folder's name if it is left out
+    /// Project name (default: name of the directory)
     #[arg(value_name = "NAME")]
     pub(crate) words: Option<String>,
-    /// The same as NAME
+    /// Same as NAME
     #[arg(short, long, value_name = "NAME", conflicts_with = "words")]
     pub(crate) name: Option<String>,
-    /// The project's language; guessed from its files if it is left out
+    /// Project language (default: detected from the files)
     #[arg(short, long, value_enum, value_name = "LANGUAGE")]
     pub(crate) language: Option<LanguageArg>,
-    /// The provider to write down; found from the keys present if it is left out
+    /// Provider to configure (default: chosen by the keys that are set)
     #[arg(long, value_name = "NAME")]
     pub(crate) provider: Option<String>,
-    /// The file's format
+    /// File format
     #[arg(long, value_enum, default_value_t = FileFormat::Yaml, value_name = "FORMAT")]
     pub(crate) format: FileFormat,
-    /// Ask nothing
+    /// Do not ask questions
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -363,7 +363,7 @@ pub(crate) enum FileFormat {
 /// `forge validate`
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// The project
+    /// Project directory
     #[arg(value_name = "PATH", default_value = ".")]
     pub(crate) path: PathBuf,
 }
@@ -371,16 +371,16 @@ pub(crate) struct ValidateArgs {
 /// `forge trust`
 #[derive(Debug, Args)]
 pub(crate) struct TrustArgs {
-    /// The repository
+    /// Repository
     #[arg(value_name = "PATH", default_value = ".")]
     pub(crate) path: PathBuf,
-    /// Only show what would be trusted and whether it is
+    /// Only show the configuration and whether it is trusted
     #[arg(long, conflicts_with_all = ["revoke", "yes"])]
     pub(crate) show: bool,
-    /// Trust it no longer
+    /// Revoke trust
     #[arg(long, conflicts_with = "yes")]
     pub(crate) revoke: bool,
-    /// Ask nothing
+    /// Trust without asking
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -392,14 +392,14 @@ pub(crate) struct ToolArgs {
     pub(crate) action: ToolAction,
 }
 
-/// What to show of the tools.
+/// Actions of `forge tool`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolAction {
-    /// All tools
+    /// List all tools
     List,
-    /// One tool with its parameters
+    /// Describe a tool and its parameters
     Describe {
-        /// Its name or one of its aliases
+        /// Name or alias of the tool
         name: String,
     },
 }
@@ -407,7 +407,7 @@ pub(crate) enum ToolAction {
 /// `forge demo`
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Leave the project and the journal where they are, and say where
+    /// Keep the project and the journal, and print their paths
     #[arg(long)]
     pub(crate) keep: bool,
 }
@@ -415,12 +415,12 @@ pub(crate) struct DemoArgs {
 /// `forge completions`
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Shell
     #[arg(value_enum, value_name = "SHELL")]
     pub(crate) shell: CompletionShell,
 }
 
-/// Shells that completions are made for.
+/// Shells with completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CompletionShell {
     /// bash

@@ -1,47 +1,47 @@
-//! Errors as people see them: what happened, and what to do next.
+//! Errors as shown to the user: what happened, and what to do next.
 
 use crate::exit::CliExit;
 use std::fmt;
 
-/// What kind of error it is; decides the exit code.
+/// Kinds of errors, which decide the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CliErrorKind {
-    /// What was typed or configured is wrong.
+    /// Wrong usage or configuration.
     Usage,
-    /// It was right, and did not work.
+    /// Valid input, but the operation failed.
     Failed,
 }
 
-/// An error on its way to the terminal.
+/// An error to be shown to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CliError {
-    /// Its kind.
+    /// Kind of the error.
     pub(crate) kind: CliErrorKind,
-    /// What happened, where.
+    /// Description of the failure and its place.
     pub(crate) message: String,
-    /// What to do next, one line each.
+    /// Suggested next steps, one line each.
     pub(crate) hints: Vec<String>,
 }
 
 impl CliError {
-    /// What was typed or configured is wrong.
+    /// Creates an error for wrong usage or configuration.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { kind: CliErrorKind::Usage, message: message.into(), hints: Vec::new() }
     }
 
-    /// It did not work.
+    /// Creates an error for a failed operation.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { kind: CliErrorKind::Failed, message: message.into(), hints: Vec::new() }
     }
 
-    /// Adds what to do next.
+    /// Adds a suggested next step.
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// The exit code it leads to.
+    /// Returns the exit code for this error.
     pub(crate) const fn cli_exit(&self) -> CliExit {
         match self.kind {
             CliErrorKind::Usage => CliExit::Usage,
@@ -49,9 +49,9 @@ impl CliError {
         }
     }
 
-    /// A file that could not be used.
+    /// Creates an error for a file that could not be used.
     pub(crate) fn file_error(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::failed(format!("{what} {}: {error}", path.display()))
+        Self::failed(format!("{what} {}: {}", path.display(), io_error_text(error)))
     }
 }
 
@@ -70,6 +70,11 @@ impl From<forge_files::NotOwnData> for CliError {
 
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(error.to_string())
+        Self::failed(io_error_text(&error))
     }
+}
+
+/// Describes an I/O error without its error number.
+fn io_error_text(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error ").next().unwrap_or_default().to_owned()
 }

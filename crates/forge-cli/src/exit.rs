@@ -1,31 +1,31 @@
-//! Exit codes (SPEC 24): the one place where they stand.
+//! Exit codes (SPEC 24), defined only in this module.
 
 use forge_types::RunStatus;
 use std::process::ExitCode;
 
-/// How the program ends.
+/// Outcomes of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CliExit {
-    /// It worked.
+    /// Success.
     Done,
-    /// It did not.
+    /// Failure.
     Failed,
-    /// What was typed or configured is wrong.
+    /// Wrong usage or configuration.
     Usage,
     /// A limit ended the run.
     TimedOut,
-    /// The run was cancelled by somebody else.
+    /// Another process cancelled the run.
     Cancelled,
-    /// The run waits for something, and nobody is there to answer.
+    /// The run is waiting, and no user can answer.
     Waiting,
-    /// A signal ended it (Ctrl-C).
+    /// A signal such as Ctrl-C ended the run.
     Signal,
-    /// A command in a box ended with this.
+    /// Exit code of a command in a sandbox.
     Code(u8),
 }
 
 impl CliExit {
-    /// The number.
+    /// Returns the exit code.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -39,7 +39,7 @@ impl CliExit {
         }
     }
 
-    /// What a run's last status means. `by_signal`: this process was told to stop by a signal.
+    /// Maps the final status of a run to an outcome. `by_signal`: this process received a signal.
     pub(crate) const fn from_run_status(status: RunStatus, by_signal: bool) -> Self {
         match status {
             RunStatus::Completed => Self::Done,

@@ -1,4 +1,4 @@
-//! The log: the one place where log lines are printed (OBS-2).
+//! The log. Only this module prints log lines (OBS-2).
 
 use crate::ui::{json, text};
 use forge_config::{LogFormat, ResolvedConfig};
@@ -10,27 +10,27 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-/// Lines of this level are printed when nobody asked for a log: the terminal shows the run itself.
+/// Level used if no log was requested; the terminal then shows the run itself.
 const DEFAULT_LOG_LEVEL: &str = "warn";
 
-/// Where the log's lines go.
+/// Destination of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogTarget {
-    /// To stderr, as somebody asked for.
+    /// Stderr, on request.
     Here,
-    /// To a file, or nowhere.
+    /// A file, or no log was requested.
     Elsewhere,
 }
 
-/// Takes keys out of the log's lines, whoever wrote them.
+/// A writer factory that redacts keys in all log lines.
 struct RedactingMakeWriter {
     inner: BoxMakeWriter,
     redactor: Redactor,
-    /// Makes a line harmless for the terminal on which it is shown, now or later.
+    /// Makes a line safe to show on a terminal, now or later.
     harmless: fn(&str) -> String,
 }
 
-/// A line on its way to the log.
+/// A writer for one log line.
 struct RedactingWriter<'a> {
     inner: Box<dyn Write + 'a>,
     redactor: &'a Redactor,
@@ -46,7 +46,7 @@ impl<'a> MakeWriter<'a> for RedactingMakeWriter {
 }
 
 impl Write for RedactingWriter<'_> {
-    /// A line comes in one piece.
+    /// Writes one line; `tracing` passes each line in a single call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let clean = self.redactor.redact_for_display(&String::from_utf8_lossy(line));
         self.inner.write_all((self.harmless)(&clean).as_bytes())?;
@@ -58,8 +58,8 @@ impl Write for RedactingWriter<'_> {
     }
 }
 
-/// Starts the log as the settings want it; `-vv` shows everything of Forge's own. A file that can't be opened
-/// leaves the log on stderr, and says so there.
+/// Starts the log as configured; `-vv` shows all debug lines of Forge. If the log file can't be opened, the log goes
+/// to stderr, with a warning.
 pub(crate) fn init_logging(loaded: &ResolvedConfig, verbose: u8) -> LogTarget {
     let settings = &loaded.settings.logging;
     let asked = loaded.is_set("logging.level") || settings.file.is_some();
@@ -85,13 +85,13 @@ pub(crate) fn init_logging(loaded: &ResolvedConfig, verbose: u8) -> LogTarget {
         harmless,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
-    // A second start in one process (tests) keeps the first log.
+    // A second start in the same process (tests) keeps the first log.
     let _ = match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.try_init(),
     };
     if let (Some(error), Some(path)) = (fault, &settings.file) {
-        tracing::warn!(path = %path.display(), %error, "the log file can't be opened");
+        tracing::warn!(path = %path.display(), %error, "cannot open the log file");
     }
     let talkative = settings.file.is_none() && (asked || verbose >= 2);
     if talkative { LogTarget::Here } else { LogTarget::Elsewhere }

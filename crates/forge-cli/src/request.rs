@@ -1,4 +1,4 @@
-//! What is meant by what was typed: flags become settings, a task becomes text.
+//! Interpretation of arguments: flags become settings, a task becomes text.
 
 use crate::args::{
     ChatArgs, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, RunArgs, SandboxFlags,
@@ -12,36 +12,36 @@ use forge_types::{Money, RunLimits};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a task file that are read; a task is far shorter, and a device never ends.
+/// Maximum number of bytes read from a task file. A task is far shorter, and a device never ends.
 const MAX_TASK_FILE_BYTES: u64 = 4 << 20;
 
-/// A run to be made.
+/// A run to create.
 #[derive(Clone, Debug)]
 pub(crate) struct RunRequest {
     pub(crate) task: String,
-    /// The first is the run's own; there is always one.
+    /// Repositories, at least one; the first is the run's own.
     pub(crate) repos: Vec<PathBuf>,
     pub(crate) overlay: ConfigOverrides,
     pub(crate) output: RunOutput,
 }
 
-/// What comes out of a run beside its changes.
+/// Output of a run other than its changes.
 #[derive(Clone, Debug)]
 pub(crate) struct RunOutput {
     pub(crate) format: OutputFormat,
     pub(crate) report: Option<PathBuf>,
-    /// Where the log goes, which decides what else may stand on the terminal.
+    /// Destination of the log, which decides what else the terminal may show.
     pub(crate) log: LogTarget,
 }
 
 impl RunOutput {
-    /// The same, with the log where it was found to be.
+    /// Returns the same output with this destination of the log.
     pub(crate) const fn with_log(mut self, log: LogTarget) -> Self {
         self.log = log;
         self
     }
 
-    /// What stands on stdout, by the flag of its own or `--json`.
+    /// Chooses the format by `--output-format` or `--json`, and checks the path of the report.
     pub(crate) fn new(
         session: &Session,
         format: Option<OutputFormat>,
@@ -50,19 +50,19 @@ impl RunOutput {
         let by_json =
             if session.ui.format == StdoutFormat::Json { OutputFormat::Json } else { OutputFormat::Text };
         let report = report.map(|path| session.cwd.join(path));
-        // Better said before the work than after it.
+        // Fail before the work, not after it.
         if let Some(path) =
             report.as_ref().filter(|path| !path.parent().is_some_and(Path::is_dir) || path.is_dir())
         {
-            return Err(CliError::usage(format!("a report can't be written to {}", path.display()))
-                .with_hint("name a file in a folder that exists with --report-file"));
+            return Err(CliError::usage(format!("cannot write a report to {}", path.display()))
+                .with_hint("name a file in an existing directory with --report-file"));
         }
         Ok(Self { format: format.unwrap_or(by_json), report, log: LogTarget::Elsewhere })
     }
 }
 
 impl RunRequest {
-    /// What `forge run …` means.
+    /// Interprets the arguments of `forge run`.
     pub(crate) fn new(session: &Session, run: RunArgs) -> Result<Self, CliError> {
         let task = resolve_task(session, run.words.or(run.task), run.task_file.as_deref())?;
         let mut flags = Vec::new();
@@ -86,7 +86,7 @@ impl RunRequest {
     }
 }
 
-/// The repositories that are named, or the current folder.
+/// Returns the named repositories, or the current directory.
 pub(crate) fn resolve_repos(session: &Session, named: &[PathBuf]) -> Vec<PathBuf> {
     match named {
         [] => vec![session.cwd.clone()],
@@ -98,18 +98,18 @@ fn resolve_task(session: &Session, words: Option<String>, file: Option<&Path>) -
     match (words, file) {
         (Some(task), _) => Ok(task),
         (None, Some(path)) if path == Path::new("-") => read_task(std::io::stdin().lock())
-            .map_err(|e| CliError::file_error("the task from", Path::new("stdin"), &e)),
+            .map_err(|e| CliError::file_error("cannot read the task from", Path::new("stdin"), &e)),
         (None, Some(path)) => {
             let path = session.cwd.join(path);
             let text = std::fs::File::open(&path).and_then(read_task);
             text.map_err(|error| {
-                let mut fault = CliError::file_error("the task can't be read from", &path, &error);
+                let mut fault = CliError::file_error("cannot read the task from", &path, &error);
                 fault.kind = crate::error::CliErrorKind::Usage;
-                fault.with_hint("name a text file with --task-file, or give the task as words")
+                fault.with_hint("name a text file with --task-file, or give the task as an argument")
             })
         }
-        (None, None) => Err(CliError::usage("there is no task")
-            .with_hint("say what is to be done: forge run \"Fix the failing test\"")
+        (None, None) => Err(CliError::usage("no task given")
+            .with_hint("name the task: forge run \"Fix the failing test\"")
             .with_hint("or read it from a file: forge run --task-file task.md")),
     }
 }
@@ -126,7 +126,7 @@ fn push_flag(flags: &mut Vec<FlagSetting>, key: &str, name: &str, value: Option<
     }
 }
 
-/// What `forge chat …` means.
+/// Converts the arguments of `forge chat` to settings.
 pub(crate) fn chat_flags(chat: &ChatArgs) -> Vec<FlagSetting> {
     let mut flags = Vec::new();
     push_model_flags(&chat.model, &mut flags);
@@ -141,7 +141,7 @@ fn push_executor_flags(executor: &ExecutorFlags, flags: &mut Vec<FlagSetting>) {
     push_flag(flags, "tools.mock", "--mock-tools", executor.mock_tools.then_some(true));
 }
 
-/// Which model, as flags.
+/// Adds the settings that select the model.
 pub(crate) fn push_model_flags(model: &ModelFlags, flags: &mut Vec<FlagSetting>) {
     push_flag(flags, "model.provider", "--provider", model.provider.as_ref());
     push_flag(flags, "model.name", "--model", model.model.as_ref());
@@ -162,7 +162,7 @@ fn push_sandbox_flags(sandbox: &SandboxFlags, flags: &mut Vec<FlagSetting>) {
     push_flag(flags, "store.durable", "--no-durable", sandbox.no_durable.then_some(false));
 }
 
-/// What a box reaches: no network is no network, whatever list the configuration holds.
+/// Adds the settings for network access. No network means none, whatever allowlist the configuration holds.
 pub(crate) fn push_network_flags(network: &NetworkFlags, flags: &mut Vec<FlagSetting>) {
     let none = network.no_network || network.network.as_deref() == Some("none");
     let name = if network.no_network { "--no-network" } else { "--network" };
@@ -179,7 +179,7 @@ pub(crate) fn push_network_flags(network: &NetworkFlags, flags: &mut Vec<FlagSet
     }
 }
 
-/// The limits of a run that goes on: those it had, with what was typed in their place.
+/// Returns the limits of a resumed run: its previous ones, overridden by flags. `None` if nothing changes.
 pub(crate) fn override_limits(typed: &LimitFlags, had: RunLimits) -> Result<Option<RunLimits>, CliError> {
     let mut limits = had;
     if let Some(max) = typed.max_iterations {
@@ -190,7 +190,9 @@ pub(crate) fn override_limits(typed: &LimitFlags, had: RunLimits) -> Result<Opti
     }
     if let Some(max) = typed.max_cost {
         if !max.is_finite() || max <= 0.0 {
-            return Err(CliError::usage(format!("--max-cost: {max} is no amount of dollars")));
+            return Err(CliError::usage(format!(
+                "--max-cost: expected an amount in dollars above 0, got {max}"
+            )));
         }
         limits.max_cost = Money::from_usd(max);
     }

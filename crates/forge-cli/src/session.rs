@@ -1,4 +1,4 @@
-//! What every command starts from: the folder, the environment, the global flags, and what they load to.
+//! State shared by all commands: current directory, environment, global flags, and the configuration they load.
 
 use crate::args::GlobalFlags;
 use crate::error::CliError;
@@ -9,7 +9,7 @@ use forge_config::{
 use forge_runtime::secret_stores;
 use std::path::{Path, PathBuf};
 
-/// What a command starts from.
+/// State that every command starts from.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) ui: Ui,
@@ -19,22 +19,22 @@ pub(crate) struct Session {
     pub(crate) verbose: u8,
 }
 
-/// What a command adds to the configuration.
+/// Configuration that a command adds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConfigOverrides {
     /// Settings given as flags.
     pub(crate) flags: Vec<FlagSetting>,
-    /// `--env`
+    /// File given with `--env`.
     pub(crate) env_file: Option<PathBuf>,
 }
 
 impl Session {
-    /// Reads the environment, once, and looks at the terminal.
+    /// Reads the environment once and inspects the terminal.
     pub(crate) fn new(global: &GlobalFlags) -> Result<Self, CliError> {
         let env = Environment::capture();
         let cwd = std::env::current_dir().map_err(|error| {
-            CliError::failed(format!("the current folder can't be found: {error}"))
-                .with_hint("change to a folder that exists")
+            CliError::failed(format!("cannot determine the current directory: {error}"))
+                .with_hint("change to an existing directory")
         })?;
         let wish = ColorPreference {
             flag: global.no_color,
@@ -51,7 +51,7 @@ impl Session {
         Ok(Self { ui, env, cwd, config: global.config.clone(), verbose: global.verbose })
     }
 
-    /// Everything that settings come from, for the repository `repo`.
+    /// Returns all sources of settings for the repository `repo`.
     pub(crate) fn config_sources(&self, repo: &Path, overlay: &ConfigOverrides) -> ConfigSources {
         ConfigSources {
             env: self.env.clone(),
@@ -63,7 +63,7 @@ impl Session {
         }
     }
 
-    /// The settings for `repo`; what the user should know of them goes to stderr.
+    /// Loads the settings for `repo` and prints their notices on stderr.
     pub(crate) fn load_config(
         &self,
         repo: &Path,
@@ -76,8 +76,8 @@ impl Session {
         Ok(loaded)
     }
 
-    /// The settings for `repo` with the keys that are kept in encrypted stores, if one could be needed; what the user
-    /// should know of them goes to stderr.
+    /// Loads the settings for `repo`, with keys from encrypted stores if one may be needed, and prints their notices on
+    /// stderr.
     pub(crate) fn load_with_keys(
         &self,
         repo: &Path,
@@ -86,7 +86,7 @@ impl Session {
         self.load_with_stores(repo, overlay, secret_stores::unlock)
     }
 
-    /// As [`Session::load_with_keys`], for a box without a run.
+    /// Loads settings as [`Session::load_with_keys`] does, for a sandbox without a run.
     pub(crate) fn load_for_sandbox(
         &self,
         repo: &Path,
@@ -113,14 +113,14 @@ impl Session {
         Ok(loaded)
     }
 
-    /// Asks for the passphrase of a store that is there; `None` if nobody can be asked or nobody answers.
+    /// Asks for the passphrase of an existing store; `None` without a terminal or an answer.
     pub(crate) fn ask_passphrase(&self, store: &Path, tried: u32) -> Option<SecretValue> {
-        let wrong = if tried > 0 { "That was not it. " } else { "" };
-        let answer = self.ui.ask_hidden(&format!("{wrong}Passphrase of {}: ", store.display()))?;
+        let wrong = if tried > 0 { "Wrong passphrase. " } else { "" };
+        let answer = self.ui.ask_hidden(&format!("{wrong}Passphrase for {}: ", store.display()))?;
         (!answer.is_empty()).then(|| SecretValue::new(answer))
     }
 
-    /// The settings for `repo`, without a word.
+    /// Loads the settings for `repo` without printing anything.
     pub(crate) fn load_silently(
         &self,
         repo: &Path,
@@ -131,25 +131,25 @@ impl Session {
         Ok(loaded)
     }
 
-    /// The settings for looking at runs and ending them: what is wrong with the configuration here must not be in
-    /// the way of that.
+    /// Loads the settings for inspecting and cancelling runs, which must work even if the configuration here is
+    /// invalid.
     pub(crate) fn load_read_only(&self) -> Result<ResolvedConfig, CliError> {
         let here = Path::new(".");
         if let Ok(loaded) = self.load_silently(here, &ConfigOverrides::default()) {
             return Ok(loaded);
         }
-        self.ui.print_warning("the configuration here has faults; see `forge config validate`");
+        self.ui.print_warning("the configuration here is invalid; run `forge config validate` for details");
         let folders = ["HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "PATH"];
         let kept =
             folders.into_iter().filter_map(|name| Some((name.to_owned(), self.env.get(name)?.to_owned())));
-        // A folder that can't exist: no configuration is read.
+        // A directory that can't exist, so that no configuration is read.
         let none = "/dev/null/none";
         let env = kept.chain([("XDG_CONFIG_HOME".to_owned(), none.to_owned())]).collect();
         let bare = Self { env, config: None, ..self.clone() };
         bare.load_silently(Path::new(none), &ConfigOverrides::default())
     }
 
-    /// The user's folders.
+    /// Returns the user's directories.
     pub(crate) fn user_dirs(&self) -> Result<UserDirs, CliError> {
         let dirs = UserDirs::from_environment(&self.env)?;
         forge_files::check_data_directory(&dirs.data)?;

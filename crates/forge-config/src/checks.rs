@@ -37,7 +37,7 @@ pub(crate) fn check_settings(
         faults.push(
             ConfigError::new(
                 origin("sandbox.backend"),
-                "a backend that isolates",
+                "an isolating backend",
                 "`process`, which runs commands on the host",
             )
             .with_key("sandbox.backend")
@@ -48,11 +48,11 @@ pub(crate) fn check_settings(
         faults.push(
             ConfigError::new(
                 origin("sandbox.env_vars"),
-                "variables without keys",
+                "variables that hold no API keys",
                 format!("`{name}`, which holds one"),
             )
             .with_key("sandbox.env_vars")
-            .with_hint("remove it: keys never enter the sandbox"),
+            .with_hint("remove it: API keys never enter the sandbox"),
         );
     }
     if let Err(bad) = settings.egress.parse_rules() {
@@ -85,7 +85,7 @@ fn check_secret_sources(
         let hint = match name.to_ascii_lowercase().as_str() {
             "environment" | "envs" => "write `env`",
             "file" | "encrypted_file" | "store" => "write `encrypted-file`",
-            _ => "there is no other place that keys are looked up in",
+            _ => "keys have no other sources",
         };
         let fault = ConfigError::new(
             origin(key),
@@ -118,7 +118,7 @@ fn check_provider(
     faults.push(
         ConfigError::new(
             origin("model.provider"),
-            format!("{missing} beside the provider `{name}`"),
+            format!("{missing} for the provider `{name}`"),
             "nothing",
         )
         .with_key("model.provider")
@@ -141,8 +141,8 @@ pub(crate) fn environment_notices(
         let full = folder.ancestors().find_map(|folder| folder.canonicalize().ok());
         if full.is_some_and(|full| full.starts_with(&whole)) {
             note(format!(
-                "{} holds {what} and lies inside the repository, where a run can change it; \
-                 work on a folder below {} instead",
+                "{} holds {what} and is inside the repository, where a run can change it; \
+                 work in a subdirectory of {} instead",
                 folder.display(),
                 whole.display()
             ));
@@ -150,7 +150,7 @@ pub(crate) fn environment_notices(
     }
     let misnamed = repo.join("forge.yml");
     if misnamed.symlink_metadata().is_ok() {
-        note(format!("{} is not read; call it forge.yaml", misnamed.display()));
+        note(format!("{} is not read; rename it to forge.yaml", misnamed.display()));
     }
     out.extend(memories::memory_refusal(dirs, repo, memory));
     if !standing.is_trusted() {

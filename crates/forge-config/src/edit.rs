@@ -20,7 +20,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike};
 #[derive(Debug, Error)]
 pub enum EditError {
     /// The key does not exist.
-    #[error("{key} is no key of the configuration{hint}; `forge config show` lists them")]
+    #[error("{key} is not a configuration key{hint}; `forge config show` lists all keys")]
     UnknownKey {
         /// Name that was requested.
         key: String,
@@ -31,13 +31,13 @@ pub enum EditError {
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
     /// The project has no file yet.
-    #[error("{folder} has no forge.toml or forge.yaml; make one with `forge init`")]
+    #[error("{folder} has no forge.toml or forge.yaml; create one with `forge init`")]
     NoProjectFile {
         /// Directory of the project.
         folder: PathBuf,
     },
     /// The file is written in a form that can't be changed safely.
-    #[error("{place} can't be changed safely; write `{line}` there by hand")]
+    #[error("{place} can't be edited safely; add `{line}` there yourself")]
     ByHand {
         /// File and line.
         place: String,
@@ -46,8 +46,8 @@ pub enum EditError {
     },
     /// The project file is a link.
     #[error(
-        "{path} is a link, which a repository could point anywhere, and nothing was changed. Change the file that it \
-         points to, or put a plain file in its place"
+        "{path} is a symbolic link, which a repository could point anywhere, so it was not changed. Edit the target \
+         yourself, or replace the link by a regular file"
     )]
     Link {
         /// Path of the link.

@@ -75,10 +75,10 @@ impl UserDirs {
                 .ok_or_else(|| {
                     ConfigError::new(
                         ValueOrigin::Env { variable: "HOME".to_owned() },
-                        "an absolute path to your home folder",
+                        "an absolute path to your home directory",
                         "nothing",
                     )
-                    .with_hint(format!("set HOME, or {variable} to a folder of its own"))
+                    .with_hint(format!("set HOME, or set {variable} to a directory"))
                     .into_errors()
                 })
         };

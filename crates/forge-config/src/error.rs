@@ -146,9 +146,9 @@ impl ConfigErrors {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [fault] => write!(f, "the configuration has a fault: {fault}"),
+            [fault] => write!(f, "invalid configuration: {fault}"),
             faults => {
-                write!(f, "the configuration has {} faults:", faults.len())?;
+                write!(f, "invalid configuration, {} errors:", faults.len())?;
                 faults.iter().take(MAX_LISTED_ERRORS).try_for_each(|fault| write!(f, "\n  {fault}"))?;
                 match faults.len().saturating_sub(MAX_LISTED_ERRORS) {
                     0 => Ok(()),

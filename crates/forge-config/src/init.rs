@@ -54,7 +54,7 @@ pub struct InitEntry {
 #[derive(Debug, Error)]
 pub enum InitError {
     /// The directory or a file in it can't be created.
-    #[error("{path}: {reason}; check that the folder exists and you may write to it")]
+    #[error("{path}: {reason}; check that the directory exists and is writable")]
     Write {
         /// Path of the file or directory.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum InitError {
         reason: std::io::Error,
     },
     /// Another file or directory has the name that is needed.
-    #[error("{path} is {what}; forge init does not write through it. Remove it and try again")]
+    #[error("{path} is {what}, so forge init does not write to it. Remove it and try again")]
     InTheWay {
         /// Path of that file or directory.
         path: PathBuf,
@@ -179,7 +179,7 @@ fn trust_new_file(dir: &Path, dirs: &UserDirs) {
 fn create_state_dir(path: &Path) -> Result<InitEntry, InitError> {
     let fate = match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => InitOutcome::Kept,
-        Ok(_) => return Err(InitError::InTheWay { path: path.to_owned(), what: "no folder" }),
+        Ok(_) => return Err(InitError::InTheWay { path: path.to_owned(), what: "not a directory" }),
         Err(_) => {
             fs::create_dir(path).map_err(|reason| InitError::Write { path: path.to_owned(), reason })?;
             InitOutcome::Created
@@ -204,7 +204,7 @@ fn update_ignore_file(dir: &Path) -> Result<InitEntry, InitError> {
         }
         // A cloned repository could make it a link to any file of the user.
         Ok(meta) if !meta.is_file() => {
-            return Err(InitError::InTheWay { path: path.to_owned(), what: "no plain file" });
+            return Err(InitError::InTheWay { path: path.to_owned(), what: "not a regular file" });
         }
         Ok(_) => {}
     }
@@ -245,9 +245,9 @@ fn project_file_text(options: &InitOptions) -> String {
                 None => format!("# {key}: {example}"),
             };
             format!(
-                "# Settings of this project. Every key: docs/configuration.md; what is in force: forge config show\n\
+                "# Settings of this project. `forge config show` lists every key with its value.\n\
                  name: {name}\n{language}\n\n\
-                 model:\n  # openai, anthropic, gemini, openrouter, ollama, llama_cpp or custom; keys come from the \
+                 model:\n  # openai, anthropic, gemini, openrouter, ollama, llama_cpp or custom; API keys come from the \
                  environment.\n  max_tokens: 4096\n  {provider}\n{address}  # name: the-model\n\n\
                  agent:\n  max_iterations: 25\n  # max_cost_usd: 1.0\n\n\
                  sandbox:\n  network_enabled: false\n  # memory_limit: 2g\n",
@@ -262,9 +262,9 @@ fn project_file_text(options: &InitOptions) -> String {
                 None => format!("# {key} = {example}"),
             };
             format!(
-                "# Settings of this project. Every key: docs/configuration.md; what is in force: forge config show\n\
+                "# Settings of this project. `forge config show` lists every key with its value.\n\
                  name = {name}\n{language}\n\n\
-                 [model]\n# openai, anthropic, gemini, openrouter, ollama, llama_cpp or custom; keys come from the \
+                 [model]\n# openai, anthropic, gemini, openrouter, ollama, llama_cpp or custom; API keys come from the \
                  environment.\nmax_tokens = 4096\n{provider}\n{address}# name = \"the-model\"\n\n\
                  [agent]\nmax_iterations = 25\n# max_cost_usd = 1.0\n\n\
                  [sandbox]\nnetwork_enabled = false\n# memory_limit = \"2g\"\n",

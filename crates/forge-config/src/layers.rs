@@ -95,7 +95,7 @@ impl<'a> LayeredValues<'a> {
                 Ok(value) => {
                     if let Some((_, earlier)) = set.iter().find(|(earlier, _)| *earlier == index) {
                         let message =
-                            format!("{origin}: {} is used, {earlier} in the same file is not", leaf.path);
+                            format!("{origin}: {} overrides {earlier} in the same file", leaf.path);
                         self.push_notice(NoticeKind::PassedOver, Some(key), message);
                     }
                     set.push((index, &leaf.path));
@@ -178,7 +178,7 @@ impl<'a> LayeredValues<'a> {
                 continue;
             }
             let message = format!(
-                "{}: {} is not used: it was meant for {meant}, and {} asks {now}",
+                "{}: {} is ignored: it is for {meant}, but {} selects {now}",
                 slot.1, MODEL_KEYS[at], after[0].1
             );
             if let Some(index) = schema::key_index(MODEL_KEYS[at]) {
@@ -204,7 +204,7 @@ impl<'a> LayeredValues<'a> {
                     }
                     (Err(wrong), AliasReading::Foreign) => {
                         let message = format!(
-                            "{origin} does not set {}: expected {}, found {}; another program may use it",
+                            "{origin} is ignored for {}: expected {}, found {}; it may belong to another program",
                             key.path,
                             key.kind.expected_text(),
                             wrong.found
@@ -285,7 +285,7 @@ impl<'a> LayeredValues<'a> {
             let hint = nearest_name(name, known.iter().map(String::as_str));
             let hint = hint.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             let message =
-                format!("{} sets nothing: there is no such key{hint}", schema::escape_controls(&place(name)));
+                format!("{} is ignored: unknown key{hint}", schema::escape_controls(&place(name)));
             self.push_notice(NoticeKind::UnknownVariable, None, message);
         }
     }
@@ -304,7 +304,7 @@ pub(crate) fn refusal_notice(
         _ => "the repository is not trusted",
     };
     let message =
-        format!("{place}: {what} has no effect: {why}; look at it and accept it with `forge trust`");
+        format!("{place}: {what} has no effect: {why}; review and accept it with `forge trust`");
     ConfigNotice { kind: NoticeKind::Refused, key: Some(key.to_owned()), message }
 }
 
@@ -323,7 +323,7 @@ fn unknown_key_hint(path: &str) -> Option<String> {
     }
     let sections = schema::section_names();
     if let Some(section) = sections.iter().find(|section| **section == path && !section.is_empty()) {
-        return Some(format!("`{section}` is a section: write its keys below it"));
+        return Some(format!("`{section}` is a section: put its keys below it"));
     }
     match path.rsplit_once('.') {
         // A top-level key that belongs in a section.
@@ -336,7 +336,7 @@ fn unknown_key_hint(path: &str) -> Option<String> {
                 .collect();
             match nearest_name(name, names.iter().copied()) {
                 Some(near) => Some(mean(&format!("{section}.{near}"))),
-                None => Some(format!("[{section}] knows {}", names.join(", "))),
+                None => Some(format!("[{section}] has the keys {}", names.join(", "))),
             }
         }
         Some((section, _)) => {

@@ -88,7 +88,7 @@ pub(crate) fn memory_refusal(dirs: &UserDirs, repo: &Path, memory: &MemorySettin
             return None;
         }
         Ok(_) => format!(
-            "the repository's memory {} is ignored until you have looked at it and accepted it with `forge trust`",
+            "the repository's memory {} is ignored until you review and accept it with `forge trust`",
             place.display()
         ),
     };

@@ -18,7 +18,7 @@ pub(crate) fn check_routing(
             faults.push(
                 ConfigError::new(origin(&key), format!("a model in agents.{name}.model to pin"), "none")
                     .with_key(&key)
-                    .with_hint(format!("set agents.{name}.model, or leave the pin out")),
+                    .with_hint(format!("set agents.{name}.model, or remove the pin")),
             );
         }
     }
@@ -50,7 +50,7 @@ fn check_thresholds(
     faults.push(
         ConfigError::new(origin(key), expected, format!("`{found}`"))
             .with_key(key)
-            .with_hint("a task is simple from the one on and hard from the other on: swap or move them"),
+            .with_hint("the first threshold decides whether a task is simple, the second whether it is hard: swap or change them"),
     );
 }
 
@@ -71,12 +71,12 @@ fn check_fallbacks(
         let provider = &entry.provider;
         if seen.contains(provider) {
             let hint =
-                "keep one of the entries: a provider that can't be had is left alone with all its models";
+                "keep one of the entries: an unavailable provider is skipped with all its models";
             fault("each provider once", format!("`{provider}` twice"), hint.to_owned());
         } else if settings.model.provider.as_ref() == Some(provider) && !overrides {
-            let hint = "a provider that can't be had is left alone with all its models: name other providers";
-            let found = format!("`{text}`, and `{provider}` is model.provider itself");
-            fault("other providers than the first", found, hint.to_owned());
+            let hint = "an unavailable provider is skipped with all its models: name other providers";
+            let found = format!("`{text}`, and `{provider}` is model.provider");
+            fault("providers other than model.provider", found, hint.to_owned());
         } else if provider == "custom" && !has_address(settings, provider) {
             let hint = "set providers.custom.base_url";
             fault("an address for `custom`", "none".to_owned(), hint.to_owned());

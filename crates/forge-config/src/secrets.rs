@@ -224,7 +224,7 @@ pub(crate) fn parse_usable_key(value: &str) -> Result<SecretValue, &'static str>
     if value.is_empty() {
         Err("it is empty")
     } else if !value.bytes().all(|b| b.is_ascii_graphic()) {
-        Err("it holds white space or characters outside ASCII")
+        Err("it contains white space or non-ASCII characters")
     } else {
         Ok(SecretValue::new(value))
     }

@@ -51,7 +51,7 @@ pub fn is_adopted(dirs: &UserDirs, repo: &Path) -> bool {
 /// If the user's data directory can't be written.
 pub fn adopt_store(dirs: &UserDirs, repo: &Path) -> io::Result<()> {
     let Some(path) = adoption_record(dirs, repo) else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the repository is not there"));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the repository does not exist"));
     };
     if path.exists() {
         return Ok(());
@@ -88,7 +88,7 @@ impl ResolvedConfig {
                 kind: NoticeKind::Refused,
                 key: None,
                 message: format!(
-                    "{} is not used: it was not made here. If it is yours, open it once with `forge secret list --local`",
+                    "{} is not used: it was not created by you on this machine. If it is yours, open it once with `forge secret list --local`",
                     path.display()
                 ),
             }),
@@ -123,7 +123,7 @@ impl ResolvedConfig {
                     Ok(secret) => Some((secret, name.clone(), origin)),
                     Err(reason) => {
                         let message = format!(
-                            "{name} in the {origin} can't be used: {reason}; set it anew with `forge secret set {name}`"
+                            "{name} in the {origin} can't be used: {reason}; set it again with `forge secret set {name}`"
                         );
                         self.notices.push(ConfigNotice { kind: NoticeKind::PassedOver, key: None, message });
                         None

@@ -97,7 +97,7 @@ pub enum TrustError {
         reason: std::io::Error,
     },
     /// A file in the repository can't be trusted.
-    #[error("{path} can't be trusted: {reason}; remove it or replace it by a plain file")]
+    #[error("{path} can't be trusted: {reason}; remove it or replace it with a regular file")]
     File {
         /// Path of the file.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum TrustError {
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
     /// The trust record can't be written.
-    #[error("the record of trust {path} can't be changed: {reason}")]
+    #[error("the trust record {path} can't be changed: {reason}")]
     Record {
         /// Path of the record.
         path: PathBuf,
@@ -363,11 +363,11 @@ fn inventory_dir(
     match folder.symlink_metadata() {
         Err(_) => return Ok(()),
         // A link could be pointed elsewhere after it was shown.
-        Ok(meta) if meta.is_symlink() => return Err(fault(folder, "it is a link")),
+        Ok(meta) if meta.is_symlink() => return Err(fault(folder, "it is a symbolic link")),
         Ok(_) => {}
     }
     if depth > MAX_DEPTH {
-        return Err(fault(folder, "the folders are nested too deeply"));
+        return Err(fault(folder, "the directories are nested too deeply"));
     }
     let entries = fs::read_dir(folder).map_err(|error| fault(folder, &error.to_string()))?;
     for entry in entries {
@@ -376,7 +376,7 @@ fn inventory_dir(
         if meta.is_dir() {
             inventory_dir(repo, &path, depth + 1, out)?;
         } else if meta.is_symlink() {
-            return Err(fault(&path, "it is a link"));
+            return Err(fault(&path, "it is a symbolic link"));
         } else {
             out.insert(path_in_repository(repo, &path), read_trusted_file(&path)?);
         }

@@ -175,7 +175,10 @@ impl ResponseRelay<'_> {
             _ => RelayError::Upstream(error),
         })?;
         let head = head.ok_or_else(|| {
-            RelayError::Upstream(io::Error::new(io::ErrorKind::UnexpectedEof, "it was closed without a response"))
+            RelayError::Upstream(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it was closed without a response",
+            ))
         })?;
         self.meter.add_received(head.len());
         Response::parse(&head).map_err(|bad| RelayError::Answer(bad.0))

@@ -208,7 +208,10 @@ fn interpret_connect(
     if matches!(scope, RequestSource::Inside { .. }) {
         return Err((
             None,
-            ProxyError::bad_request(405, "tunnels inside a tunnel to a host that gets a key are not supported"),
+            ProxyError::bad_request(
+                405,
+                "tunnels inside a tunnel to a host that gets a key are not supported",
+            ),
         ));
     }
     let to = Authority::parse(&request.target, None).map_err(|bad| (None, bad.into()))?;
@@ -225,7 +228,10 @@ fn interpret_connect(
 fn parse_target(request: &Request, scope: &RequestSource) -> Result<(Authority, String), ProxyError> {
     let target = request.target.as_str();
     if target.contains('#') {
-        return Err(ProxyError::bad_request(400, "the request cannot be forwarded: its target contains a fragment"));
+        return Err(ProxyError::bad_request(
+            400,
+            "the request cannot be forwarded: its target contains a fragment",
+        ));
     }
     if let RequestSource::Inside { to, .. } = scope {
         return if target.starts_with('/') || (target == "*" && request.method == "OPTIONS") {

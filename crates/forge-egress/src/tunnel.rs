@@ -86,10 +86,9 @@ async fn serve_key_tunnel(
         // The program closed the connection.
         Ok(TunnelProtocol::Open) => return linger_close(client).await,
         Ok(TunnelProtocol::Other) => http_only_error(501, "the program sent something else"),
-        Err(waited) => http_only_error(
-            408,
-            &format!("the program started neither within {} s", waited.as_secs_f32()),
-        ),
+        Err(waited) => {
+            http_only_error(408, &format!("the program started neither within {} s", waited.as_secs_f32()))
+        }
     };
     drop(upstream);
     send_refusal(shared, &mut client, Some(&to), &fault, "", false).await;
@@ -197,8 +196,9 @@ async fn check_client_hello(client: &mut ConnectionReader, to: &Authority) -> Re
             return Ok(());
         }
         while !fresh.is_empty() {
-            let unread =
-                || ProxyError::refused("egress blocked: the TLS client hello in the tunnel cannot be read", "");
+            let unread = || {
+                ProxyError::refused("egress blocked: the TLS client hello in the tunnel cannot be read", "")
+            };
             used += hello.read_tls(&mut fresh).map_err(|_| unread())?;
             if let Some(accepted) = hello.accept().map_err(|_| unread())? {
                 return check_server_name(accepted.client_hello().server_name(), to);

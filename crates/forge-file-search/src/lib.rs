@@ -1,8 +1,8 @@
-//! Walks of the workspace: listing, searching, finding.
+//! Listing, searching and finding files in the workspace.
 //!
-//! A walk follows many paths, so it would race with whatever changes the tree, and it reads names and contents that a
-//! model made. So it runs where commands run: the same binary, started inside the box under another name, answers one
-//! request in JSON. [`answer`] is that program; the backends start it and read its answer.
+//! A walk follows many paths, so it would race with changes to the tree, and it reads names and contents written by a
+//! model. It therefore runs inside the sandbox: the same binary, started there under another name, answers one request
+//! in JSON. The backends start [`run_search_helper`] and parse its response.
 
 mod find;
 mod list;
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The name (`argv[0]`) under which the binary is the walker.
+/// Name (`argv[0]`) under which the binary acts as the search helper.
 pub const SEARCH_HELPER: &str = "forge-walk";
-/// Largest answer in bytes that is read.
+/// Maximum size of a response, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// One question about the workspace. The walker's working directory is its root.
+/// A request about the workspace, which is the helper's working directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "walk", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are those of the port's methods")]
@@ -28,7 +28,7 @@ pub enum SearchRequest {
     Find { glob: String, limit: usize },
 }
 
-/// The walker's answer.
+/// A response of the helper.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are those of the port's answers")]
@@ -39,7 +39,7 @@ pub enum SearchResponse {
     Invalid { why: String },
 }
 
-/// [`PathFault`] as it is sent.
+/// Serialized form of [`PathErrorKind`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are those of the port's faults")]
@@ -52,10 +52,10 @@ pub enum SearchPathFault {
 }
 
 impl SearchResponse {
-    /// Takes the answer to a listing or a find.
+    /// Returns the entries found by a listing or a find.
     ///
     /// # Errors
-    /// The walker's, in the port's words.
+    /// Returns the helper's error as an error of the port.
     pub fn into_entries(self) -> Result<BoundedList<WorkspaceEntry>, Error> {
         match self {
             Self::Entries { items, more } => Ok(BoundedList { items, more }),
@@ -63,10 +63,10 @@ impl SearchResponse {
         }
     }
 
-    /// Takes the answer to a search.
+    /// Returns the matches found by a search.
     ///
     /// # Errors
-    /// The walker's, in the port's words.
+    /// Returns the helper's error as an error of the port.
     pub fn into_matches(self) -> Result<BoundedList<SearchMatch>, Error> {
         match self {
             Self::Matches { items, more } => Ok(BoundedList { items, more }),
@@ -94,13 +94,13 @@ impl SearchResponse {
     }
 }
 
-/// Reads an answer from what the walker wrote.
+/// Parses the output of the helper.
 pub fn parse_response(bytes: &[u8]) -> Result<SearchResponse, Error> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::Died { why: format!("the walker in the box gave no answer: {error}") })
 }
 
-/// The walker: answers the request in its first argument on standard output and gives its exit code.
+/// Runs the helper: answers the request in the first argument on standard output and returns the exit code.
 pub fn run_search_helper(argument: Option<&str>) -> i32 {
     let answer = match argument.map(serde_json::from_str::<SearchRequest>) {
         Some(Ok(request)) => handle_request(Path::new("."), &request),
@@ -121,7 +121,7 @@ pub fn handle_request(root: &Path, request: &SearchRequest) -> SearchResponse {
     result.unwrap_or_else(|answer| answer)
 }
 
-/// Where a walk begins: inside the root, whatever symlinks say.
+/// Resolves the start of a walk. Fails if it is outside the root, also through symlinks.
 fn resolve_start(root: &Path, path: &str) -> Result<PathBuf, SearchResponse> {
     let fault = |why: &str, fault| SearchResponse::Path { path: path.to_owned(), why: why.to_owned(), fault };
     let below = if path.is_empty() { root.to_owned() } else { root.join(path) };
@@ -139,7 +139,7 @@ fn resolve_start(root: &Path, path: &str) -> Result<PathBuf, SearchResponse> {
     Ok(below)
 }
 
-/// A walk over what is neither `.git` nor ignored, in order of paths, without following symlinks.
+/// Returns a walk over all files except `.git` and ignored ones, in path order, without following symlinks.
 fn walk_builder(start: &Path) -> ignore::WalkBuilder {
     let mut builder = ignore::WalkBuilder::new(start);
     builder
@@ -153,12 +153,12 @@ fn walk_builder(start: &Path) -> ignore::WalkBuilder {
     builder
 }
 
-/// The path below the root as text.
+/// Returns the path relative to the root, as text.
 fn display_path(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
 }
 
-/// A glob as people write it: without a slash it means the name, wherever the file lies.
+/// Compiles a glob. A pattern without a slash matches file names in any directory.
 fn compile_glob(pattern: &str) -> Result<globset::GlobMatcher, SearchResponse> {
     let pattern = pattern.trim_start_matches("./").trim_start_matches("/workspace/");
     let whole = if pattern.contains('/') { pattern.to_owned() } else { format!("**/{pattern}") };

@@ -6,7 +6,7 @@ use std::fs::{FileType, Metadata};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-/// Deeper than this no listing goes, whatever is asked.
+/// Maximum depth of a listing, whatever the request asks for.
 const MAX_LIST_DEPTH: usize = 64;
 
 pub(super) fn list_entries(

@@ -1,4 +1,4 @@
-//! Searching file contents with ripgrep's own crates.
+//! Searching file contents with the crates of ripgrep.
 
 use super::{SearchResponse, compile_glob, display_path, resolve_start, walk_builder};
 use forge_ports::sandbox::{SearchMatch, SearchSpec};
@@ -7,7 +7,7 @@ use grep_searcher::sinks::Lossy;
 use grep_searcher::{BinaryDetection, SearcherBuilder};
 use std::path::Path;
 
-/// A matching line is cut to this many characters.
+/// Maximum number of characters kept of a matching line.
 const MAX_LINE_CHARS: usize = 500;
 
 pub(super) fn search_files(root: &Path, spec: &SearchSpec) -> Result<SearchResponse, SearchResponse> {
@@ -42,7 +42,7 @@ pub(super) fn search_files(root: &Path, spec: &SearchSpec) -> Result<SearchRespo
             items.push(SearchMatch { path: path.clone(), line, text });
             Ok(true)
         });
-        // A file that can't be read holds no matches.
+        // An unreadable file has no matches.
         let _ = searcher.search_path(&matcher, entry.path(), sink);
         files += usize::from(items.len() > before);
         if more {

@@ -59,10 +59,7 @@ pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
         match (section.as_str(), key.as_str(), value.as_str()) {
             ("core", "repositoryformatversion", "0" | "1") => {}
             ("core", "repositoryformatversion", _) => {
-                return Err(Error::refused(
-                    &path,
-                    format!("declares the unknown repository format {value}"),
-                ));
+                return Err(Error::refused(&path, format!("declares the unknown repository format {value}")));
             }
             ("extensions", "objectformat", "sha1") => format = ObjectFormat::Sha1,
             ("extensions", "objectformat", "sha256") => format = ObjectFormat::Sha256,

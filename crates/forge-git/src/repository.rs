@@ -64,7 +64,8 @@ impl GitData {
             // A path that resolves differently by text than through links would lead elsewhere in a sandbox.
             fs::canonicalize(normalize_path(&repo.join(&named))).map(|read| (read == real).then_some(real))
         }) else {
-            let why = format!("names {}, which does not exist: git would find no repository", named.display());
+            let why =
+                format!("names {}, which does not exist: git would find no repository", named.display());
             return Err(Error::refused(&dot, why));
         };
         let Some(real) = real else {
@@ -215,8 +216,7 @@ impl Repository {
             }
         }
         if common.open_below("reftable")?.is_some() {
-            let why =
-                "holds the references in a format that branches do not support; use `--workspace transaction`";
+            let why = "holds the references in a format that branches do not support; use `--workspace transaction`";
             return Err(Error::refused(&common.path().join("reftable"), why));
         }
         for borrowed in ["objects/info/alternates", "objects/info/http-alternates"] {

@@ -102,7 +102,7 @@ impl StaticCheckPolicy {
 
 /// A name other than `warn`, `deny` and `off`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is none of warn, deny and off")]
+#[error("`{0}` is not one of warn, deny and off")]
 pub struct UnknownCheck(pub String);
 
 impl FromStr for StaticCheckPolicy {
@@ -151,7 +151,7 @@ pub fn collect_warnings(language: CodeLanguage, code: &str) -> Vec<StaticWarning
     found.truncate(MAX_WARNINGS);
     if end < code.len() {
         let line = u32::try_from(looked_at.lines().count()).unwrap_or(u32::MAX);
-        let message = format!("only the first {} MB were looked at", MAX_CODE_BYTES >> 20);
+        let message = format!("only the first {} MB were checked", MAX_CODE_BYTES >> 20);
         found.push(StaticWarning { line, rule: "length", message });
     }
     found

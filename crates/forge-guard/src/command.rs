@@ -30,7 +30,7 @@ const SHELL_PROGRAMS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "m
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandRefusal {
     /// The command is always forbidden.
-    #[error("refused: `{command}` is never run, because {why}. Leave it out")]
+    #[error("refused: `{command}` is always forbidden, because {why}. Leave it out")]
     Forbidden {
         /// The refused command.
         command: String,
@@ -50,7 +50,7 @@ pub enum CommandRefusal {
     },
     /// Only listed programs may run, and it is undecidable which programs the line runs.
     #[error(
-        "refused: {what}, so it can't be told which programs it runs. Write them out. Allowed: {allowed}"
+        "refused: {what}, so the programs it runs can't be determined. Write them out. Allowed: {allowed}"
     )]
     Unclear {
         /// The undecidable part.
@@ -121,7 +121,7 @@ impl CommandChecker<'_> {
 
     fn check_line(&mut self, line: &str) -> CheckResult {
         if line.contains('\0') {
-            return Self::forbid_command(line, "it holds a NUL character");
+            return Self::forbid_command(line, "it contains a NUL character");
         }
         if self.depth >= MAX_TEXT_DEPTH || line.len() > self.bytes {
             return Self::forbid_command(line, "it is too long or too deeply nested to be checked");
@@ -132,7 +132,7 @@ impl CommandChecker<'_> {
             Ok(script) => self.check_script(&script),
             Err(ShellFault::TooDeep) => Self::forbid_command(line, "it is too deeply nested to be checked"),
             Err(ShellFault::Syntax(what)) => self
-                .refuse_unclear(format!("the line can't be read ({what})"))
+                .refuse_unclear(format!("the line can't be parsed ({what})"))
                 .and_then(|()| self.check_fragments(line)),
         };
         self.depth -= 1;
@@ -158,7 +158,7 @@ impl CommandChecker<'_> {
 
     fn check_script(&mut self, script: &ShellScript) -> CheckResult {
         if script.functions.len() > MAX_FUNCTIONS {
-            return Self::forbid_command("function", "there are too many in the line to be checked");
+            return Self::forbid_command("function", "the line has too many to be checked");
         }
         if forbidden::is_fork_bomb(script) {
             return Self::forbid_command(
@@ -182,7 +182,7 @@ impl CommandChecker<'_> {
             self.refuse_unclear(format!("`{name}` decides which programs run"))?;
         }
         if script.evaluates && script.hides {
-            self.refuse_unclear("a quoted text holds a command that arithmetic or a test may run")?;
+            self.refuse_unclear("a quoted text contains a command that arithmetic or a test may run")?;
         }
         for inside in &script.brackets {
             self.refuse_unclear("`((`, which shells read differently: `[ ]` and `$(( ))` do the same")?;
@@ -247,7 +247,7 @@ impl CommandChecker<'_> {
             return Self::forbid_command(&shown(), why);
         }
         let Some(head) = words.first().and_then(Word::fixed_text) else {
-            self.refuse_unclear(format!("`{}` is put together by the shell", shown()))?;
+            self.refuse_unclear(format!("`{}` is assembled by the shell", shown()))?;
             // Without a list only certainly harmful commands are refused, so check the known values of the words.
             return self.check_resolved(&argv);
         };
@@ -266,7 +266,7 @@ impl CommandChecker<'_> {
             "eval" => self.check_texts(&words[1..], " "),
             "trap" => match words.get(1).and_then(Word::fixed_text) {
                 Some(option) if option.starts_with('-') => {
-                    self.refuse_unclear("an option of `trap` stands in its way")
+                    self.refuse_unclear("an option of `trap` hides its command")
                 }
                 _ => self.check_texts(words.get(1..2).unwrap_or_default(), " "),
             },
@@ -320,7 +320,8 @@ impl CommandChecker<'_> {
             }
             let variable = word.raw.split(['=', '+', '[']).next().unwrap_or_default();
             if fixed.is_none() && variable.contains(['$', '`', '"', '\'', '{', '\\']) {
-                return self.refuse_unclear(format!("`{}` sets variables that can't be told", word.raw));
+                return self
+                    .refuse_unclear(format!("`{}` sets variables that can't be determined", word.raw));
             }
             self.check_assignment(
                 fixed.as_deref().and_then(|text| text.split(['=', '+']).next()).unwrap_or(variable),
@@ -370,7 +371,7 @@ impl CommandChecker<'_> {
                 let text = word.literal_text().unwrap_or_else(|| word.raw.trim_matches('"').to_owned());
                 let name = text.split('=').next().unwrap_or_default();
                 if name.contains(['$', '`', '"', '\'']) {
-                    self.refuse_unclear(format!("`{}` sets a variable that can't be told", word.raw))?;
+                    self.refuse_unclear(format!("`{}` sets a variable that can't be determined", word.raw))?;
                 }
                 self.check_assignment(name)?;
             }
@@ -392,7 +393,7 @@ impl CommandChecker<'_> {
         if inner == InnerProgram::Absent {
             return Ok(());
         }
-        self.refuse_unclear(format!("the arguments of `{head}` can't be told apart"))?;
+        self.refuse_unclear(format!("the arguments of `{head}` are ambiguous"))?;
         for from in 1..words.len().min(MAX_INNER_STARTS) {
             let known = words[from].fixed_text();
             let script_taker =
@@ -441,7 +442,7 @@ impl CommandChecker<'_> {
         for word in words {
             let fields = word.expand_fields(&self.vars);
             if word.fixed_text().is_none() {
-                self.refuse_unclear(format!("`{}` becomes a command only while it runs", word.raw))?;
+                self.refuse_unclear(format!("`{}` becomes a command only at run time", word.raw))?;
             }
             text.extend(fields.into_iter().map(Option::unwrap_or_default));
         }

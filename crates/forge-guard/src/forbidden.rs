@@ -16,9 +16,9 @@ pub(super) fn forbidden_reason(argv: &[Option<String>], at_root: bool) -> Option
     match program {
         "rm" if removes_root(&arguments, at_root) => Some("it removes the whole file system"),
         "dd" if arguments.iter().any(|a| a.strip_prefix("of=").is_some_and(is_device)) => {
-            Some("it writes onto a device")
+            Some("it writes to a device")
         }
-        "tee" if arguments.iter().any(|a| is_device(a)) => Some("it writes onto a device"),
+        "tee" if arguments.iter().any(|a| is_device(a)) => Some("it writes to a device"),
         "shutdown" | "reboot" | "halt" | "poweroff" => Some("it stops the machine"),
         "systemctl" | "loginctl"
             if arguments.iter().any(|a| matches!(*a, "poweroff" | "reboot" | "halt" | "kexec")) =>

@@ -22,7 +22,7 @@ use crate::isolation_layer::LayerReport;
 
 /// Largest message sent inside a packet; larger ones go through a memory file.
 const MAX_INLINE_BYTES: usize = 60 * 1024;
-/// Largest message accepted at all: a command line has at most 2 MiB or so, masks a little more.
+/// Largest message accepted at all: a command line has at most 2 MiB or so, masked paths a little more.
 const MAX_MESSAGE_BYTES: u64 = 64 << 20;
 /// Most descriptors passed with one message.
 const MAX_FDS: usize = 4;
@@ -216,7 +216,7 @@ pub enum BackgroundProcesses {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinalSymlink {
-    /// Describe what the link points to.
+    /// Describe the link's target.
     Follow,
     /// Describe the link.
     NoFollow,

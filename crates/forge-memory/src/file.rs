@@ -1,4 +1,4 @@
-//! The file and its lock.
+//! The memory file and its lock.
 
 use forge_files::{Directory, OWNER_ONLY_MODE};
 use forge_ports::memory::{Error, Memory, StoredMemory};
@@ -11,22 +11,23 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Messages that the file keeps at most; the oldest go first. Far more than any prompt holds.
+/// The most messages that the file keeps; the oldest are dropped first. Far more than any prompt holds.
 const MAX_MESSAGES: usize = 2_000;
-/// Facts that the file keeps at most.
+/// The most facts that the file keeps.
 const MAX_FACTS: usize = 500;
-/// A file larger than this is no memory of ours.
+/// The largest accepted size of the file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 20;
-/// Bytes of the record of what is believed.
+/// The largest size of the record of accepted digests, in bytes.
 const MAX_RECORD_BYTES: u64 = 4 << 10;
-/// Contents that are believed at a time: what is there, what is being written, and what the user accepted.
+/// The most digests accepted at a time: the current content, the one being written, and those that the user
+/// accepted.
 const MAX_TRUSTED_DIGESTS: usize = 8;
-/// Names that are tried for a file that is set aside within one second.
+/// The most names tried for a damaged file within one second.
 const MAX_ASIDE_NAMES: u32 = 1_000;
-/// The field of the file that tells what was taken in from elsewhere.
+/// The field of the file that lists the digests of adopted memories.
 const ADOPTED_FIELD: &str = "adopted";
 
-/// What the file holds. Fields that are not known are kept as they are.
+/// The content of the file. Unknown fields are preserved.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct MemoryContents {
     #[serde(default)]
@@ -42,27 +43,27 @@ pub struct FileMemory {
     path: PathBuf,
     guard: Option<RepoMemoryGuard>,
     clock: Arc<dyn Clock>,
-    /// What was said to the user already: once is enough.
+    /// A warning to report with the next read, once.
     pending_warning: Mutex<Option<String>>,
 }
 
-/// What keeps a memory apart from everybody else who can write where it lies.
+/// Protection of a memory against anyone else who can write to its location.
 ///
-/// A file in a repository may have come with a clone, and a run may have changed it. So it is believed only as Forge
-/// itself left it or as the user accepted it, which the user's own record tells, and no link below the repository is
-/// followed on the way to it.
+/// A file in a repository may have come with a clone, and a run may have changed it. So it is used only if its
+/// digest is in the user's own record, which lists contents that Forge wrote or the user accepted, and no
+/// symbolic link below the repository is followed on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoMemoryGuard {
     /// The repository.
     pub root: PathBuf,
-    /// The file's path from there.
+    /// The file's path relative to the repository.
     pub relative: PathBuf,
-    /// The user's record of what is believed; it lies in no repository.
+    /// The user's record of accepted digests; outside any repository.
     pub record: PathBuf,
 }
 
 impl RepoMemoryGuard {
-    /// Believes this content from now on, beside what was believed before.
+    /// Accepts this content from now on, in addition to those accepted before.
     ///
     /// # Errors
     /// If the record can't be written.
@@ -91,27 +92,28 @@ impl RepoMemoryGuard {
     }
 }
 
-/// What was read of the file.
+/// The outcome of reading the file.
 struct ReadMemory {
     content: MemoryContents,
     warning: Option<String>,
-    /// What is there is not ours to replace.
+    /// Whether the file is not trusted and must not be replaced.
     foreign: bool,
 }
 
 impl FileMemory {
-    /// The memory in the file `path`, which need not exist and lies where only the user writes.
+    /// Returns the memory in the file `path`, which need not exist and must be in a place where only the user
+    /// can write.
     pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
         Self { path, guard: None, clock, pending_warning: Mutex::new(None) }
     }
 
-    /// As [`FileMemory::new`], for a file in a repository.
+    /// Returns the memory in a file in a repository; otherwise as [`FileMemory::new`].
     pub fn new_guarded(guard: RepoMemoryGuard, clock: Arc<dyn Clock>) -> Self {
         let path = guard.root.join(&guard.relative);
         Self { path, guard: Some(guard), clock, pending_warning: Mutex::new(None) }
     }
 
-    /// Where it lies.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -124,7 +126,7 @@ impl FileMemory {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// The directory that holds the file.
+    /// Opens the directory that contains the file.
     fn open_dir(&self) -> Result<Directory, forge_files::Error> {
         match &self.guard {
             Some(guard) => Directory::open_within(&guard.root, parent_dir(&guard.relative)),
@@ -132,7 +134,7 @@ impl FileMemory {
         }
     }
 
-    /// As [`FileMemory::directory`], made if it is not there. One of our own making keeps what it holds out of git.
+    /// Opens the directory or creates it. A directory that Forge creates is excluded from git.
     fn open_or_create_dir(&self) -> Result<Directory, forge_files::Error> {
         match self.open_dir() {
             Err(error) if error.is_absent() => {}
@@ -143,13 +145,13 @@ impl FileMemory {
             None => Directory::open_or_create(parent_dir(&self.path))?,
         };
         if directory.path().ends_with(".forge/memory") {
-            // Not fatal: git then shows the files.
+            // Not fatal: git then lists the files.
             let _ = directory.create_file(".gitignore", b"*\n", 0o644);
         }
         Ok(directory)
     }
 
-    /// Reads the file. What is no memory is set aside, so that it is not lost and not in the way.
+    /// Reads the file. A damaged one is renamed, so that it is neither lost nor in the way.
     fn read(&self, directory: &Directory) -> Result<ReadMemory, Error> {
         let nothing =
             |warning, foreign| Ok(ReadMemory { content: MemoryContents::default(), warning, foreign });
@@ -162,8 +164,8 @@ impl FileMemory {
             && !guard.accepted_digests().contains(&Digest::of_bytes(&bytes))
         {
             let warning = format!(
-                "the memory {} is ignored: it lies in a repository and is not as Forge left it; look at it and accept it \
-                 with `forge trust`",
+                "the memory {} is ignored: it is in a repository and was not last written by Forge; review and \
+                 accept it with `forge trust`",
                 self.path.display()
             );
             return nothing(Some(warning), true);
@@ -177,7 +179,7 @@ impl FileMemory {
             Err(error) => {
                 let aside = self.move_aside(directory)?;
                 let warning = format!(
-                    "the memory {} is damaged ({error}); it was set aside as {} and a new one begins",
+                    "the memory {} is damaged ({error}); it was renamed to {} and a new one was started",
                     self.path.display(),
                     self.path.with_file_name(aside).display()
                 );
@@ -186,7 +188,7 @@ impl FileMemory {
         }
     }
 
-    /// Gives the file a name that is free; tells it.
+    /// Renames the file to an unused name and returns that name.
     fn move_aside(&self, directory: &Directory) -> Result<String, Error> {
         let name = self.file_name();
         let stamp = self.clock.now().as_micros() / 1_000_000;
@@ -197,25 +199,25 @@ impl FileMemory {
                 Ok(()) => return Ok(aside),
                 Err(forge_files::Error::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    return Err(self.file_error("is damaged and can't be set aside", error.reason()));
+                    return Err(self.file_error("is damaged and can't be renamed", error.reason()));
                 }
             }
         }
         Err(self.file_error(
-            "is damaged and can't be set aside",
-            "too many files beside it were set aside before",
+            "is damaged and can't be renamed",
+            "there are too many renamed files next to it already",
         ))
     }
 
-    /// Takes in a memory that lay elsewhere before, once: what was said comes before what is here, and a fact that is
-    /// known here stays as it is. Says whether it was taken in now.
+    /// Adopts a memory from another place, once: its messages come before those already here, and facts that
+    /// exist here keep their values. Returns whether it was adopted now.
     ///
     /// # Errors
-    /// If it is no memory, or the file can't be written.
+    /// If `other` is no memory, or the file can't be written.
     pub fn adopt(&self, other: &[u8]) -> Result<bool, Error> {
         let digest = Digest::of_bytes(other).to_string();
         let other: MemoryContents = serde_json::from_slice(other)
-            .map_err(|error| self.file_error("can't take in another one", error))?;
+            .map_err(|error| self.file_error("can't adopt another one", error))?;
         self.update_file(|content| {
             let taken = content.rest.entry(ADOPTED_FIELD).or_insert_with(|| Value::Array(Vec::new()));
             let Value::Array(taken) = taken else { return false };
@@ -233,7 +235,8 @@ impl FileMemory {
 
     /// Changes the file under its lock.
     fn update_file<T>(&self, change: impl FnOnce(&mut MemoryContents) -> T) -> Result<T, Error> {
-        let directory = self.open_or_create_dir().map_err(|error| self.file_error("can't be kept", error))?;
+        let directory =
+            self.open_or_create_dir().map_err(|error| self.file_error("can't be saved", error))?;
         let _lock = self.lock(&directory)?;
         let ReadMemory { mut content, warning, foreign } = self.read(&directory)?;
         if let Some(warning) = warning {
@@ -241,9 +244,10 @@ impl FileMemory {
             *self.pending_warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
         }
         if foreign {
-            return Err(
-                self.file_error("is not changed", "it is not as Forge left it; accept it with `forge trust`")
-            );
+            return Err(self.file_error(
+                "is not changed",
+                "it was not last written by Forge; accept it with `forge trust`",
+            ));
         }
         let made = change(&mut content);
         let drop = content.history.len().saturating_sub(MAX_MESSAGES);
@@ -254,10 +258,10 @@ impl FileMemory {
         Ok(made)
     }
 
-    /// Held until the value is dropped; also by a process that died it is free at once.
+    /// Locks the file until the value is dropped or the process dies.
     fn lock(&self, directory: &Directory) -> Result<File, Error> {
         let file = match &self.guard {
-            // In the repository, a run could hold it for ever.
+            // A lock in the repository could be held by a run for ever.
             Some(guard) => Directory::open_or_create(parent_dir(&guard.record)).and_then(|records| {
                 let name = guard.record.file_name().unwrap_or_default().to_string_lossy();
                 records.open_lock_file(&format!(".{name}.lock"))
@@ -277,7 +281,8 @@ impl FileMemory {
             directory.file_mode(&name).map_err(forge_files::Error::into_io_error)?.unwrap_or(OWNER_ONLY_MODE);
         let new = Digest::of_bytes(text.as_bytes());
         if let Some(guard) = &self.guard {
-            // Before the file, so that it is believed if this process dies in between; what it was is believed as long.
+            // Accepted before the file is written, so that the new content is trusted if this process dies in
+            // between; until then the old content stays accepted too.
             guard.accept(new)?;
         }
         directory.replace_file(&name, text.as_bytes(), mode).map_err(forge_files::Error::into_io_error)?;
@@ -319,7 +324,7 @@ impl Memory for FileMemory {
         }
         let read = match self.lock(&directory) {
             Ok(_lock) => self.read(&directory),
-            // A directory that can't be written may still be read.
+            // A directory that can't be written may still be readable.
             Err(_) => self.read(&directory),
         };
         let earlier = self.pending_warning.lock().unwrap_or_else(PoisonError::into_inner).take();

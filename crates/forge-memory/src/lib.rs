@@ -4,9 +4,9 @@
 //! {"history": [{"role": "user", "content": "…"}], "facts": [{"key": "…", "value": "…"}]}
 //! ```
 //!
-//! Each change is made under a lock on a file beside it and replaces the file in one piece, so that two conversations at
-//! once lose nothing and a crash leaves the old or the new file. A file that can't be read as such is set aside as
-//! `….corrupt-<time>` and the memory starts anew. Nothing here ends a turn: what does not work is said, and that is all.
+//! Each change is made under a lock on a file next to it and replaces the file atomically, so that concurrent
+//! conversations lose nothing and a crash leaves either the old or the new file. A damaged file is renamed to
+//! `….corrupt-<time>` and a new memory is started. No error here ends a turn: it is only reported.
 
 mod file;
 

@@ -97,9 +97,9 @@ async fn a_damaged_file_is_set_aside_and_told_of_once() {
         let memory = memory(&path);
         let seen = memory.load_all().await;
         assert_eq!(seen.history, []);
-        assert!(seen.warning.expect("a warning").contains("set aside"), "{damage}");
+        assert!(seen.warning.expect("a warning").contains("renamed to"), "{damage}");
         assert_eq!(memory.load_all().await.warning, None);
-        memory.add_turn(turn("a", "b")).await.expect("a new one begins");
+        memory.add_turn(turn("a", "b")).await.expect("a new one was started");
         assert_eq!(memory.load_all().await.history.len(), 2);
         let entries = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
         let aside: Vec<_> = entries
@@ -118,7 +118,7 @@ async fn damage_found_while_writing_is_told_of_too() {
     std::fs::write(&path, "nonsense").expect("a file");
     let memory = memory(&path);
     memory.add_turn(turn("a", "b")).await.expect("kept in a new one");
-    assert!(memory.load_all().await.warning.is_some_and(|warning| warning.contains("set aside")));
+    assert!(memory.load_all().await.warning.is_some_and(|warning| warning.contains("renamed to")));
 }
 
 #[tokio::test]

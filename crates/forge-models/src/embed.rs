@@ -31,7 +31,7 @@ pub(crate) fn encode_embed_request(
         EmbeddingApi::Ollama => ("/embed".to_owned(), json!({"model": model, "input": texts})),
         EmbeddingApi::None => {
             return Err(errors::invalid_request(format!(
-                "provider `{}` has no embeddings. Choose one that has: `docs/models.md` lists them.",
+                "provider `{}` does not support embeddings. `docs/models.md` lists the providers that do.",
                 provider.vendor.name
             )));
         }
@@ -89,7 +89,7 @@ pub(crate) fn decode_embeddings(
     request: &EmbedRequest,
     body: &[u8],
 ) -> Result<Embeddings, String> {
-    let wrong = |error: serde_json::Error| format!("it holds no vectors ({error})");
+    let wrong = |error: serde_json::Error| format!("it contains no vectors ({error})");
     let (vectors, model, tokens) = match embedding {
         EmbeddingApi::OpenAi | EmbeddingApi::None => {
             let mut answer: OpenAiEmbeddings = serde_json::from_slice(body).map_err(wrong)?;
@@ -121,7 +121,7 @@ pub(crate) fn decode_embeddings(
 
 fn check_vectors(vectors: &[Vec<f32>], texts: usize) -> Result<(), String> {
     if vectors.len() != texts {
-        return Err(format!("{texts} texts were sent and {} vectors came", vectors.len()));
+        return Err(format!("{texts} texts were sent, but {} vectors returned", vectors.len()));
     }
     let length = vectors.first().map_or(0, Vec::len);
     if texts > 0 && length == 0 {
@@ -131,7 +131,7 @@ fn check_vectors(vectors: &[Vec<f32>], texts: usize) -> Result<(), String> {
         return Err("the vectors differ in length".to_owned());
     }
     if vectors.iter().flatten().any(|value| !value.is_finite()) {
-        return Err("a vector holds a number that is none".to_owned());
+        return Err("a vector contains a number that is not finite".to_owned());
     }
     Ok(())
 }

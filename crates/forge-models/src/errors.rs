@@ -71,10 +71,10 @@ const ERROR_HINTS: &[(&[&str], &str)] = &[
     (&["tool", "schema"], TOOL_SCHEMA_HINT),
 ];
 
-const TOOL_SCHEMA_HINT: &str = " The provider does not accept the parameters of a tool: leave the tool that it names out of \
+const TOOL_SCHEMA_HINT: &str = " The provider does not accept the parameters of a tool: remove the named tool from \
                        `tools.enabled`, or choose another model.";
-const REPLY_FORM_HINT: &str = " The provider does not accept the form that the reply is to have: choose another model, or \
-                       the provider `custom` with the same base URL, which asks for the form in words.";
+const REPLY_FORM_HINT: &str = " The provider does not accept the schema of the reply: choose another model, or the \
+                       provider `custom` with the same base URL, which describes the schema in the prompt.";
 
 /// Status by error name, for errors inside a stream, which have no status.
 const STATUS_BY_NAME: &[(&str, u16)] = &[
@@ -129,12 +129,12 @@ fn build_error(asked: &ErrorContext<'_>, said: &ReportedError, after: Option<Dur
     let what = match kind {
         ErrorKind::Auth => "refused the key",
         ErrorKind::Billing => "has no credit left for this key",
-        ErrorKind::RateLimit => "asks for fewer requests",
-        ErrorKind::Timeout => "gave up waiting for an answer",
+        ErrorKind::RateLimit => "rate limited the request",
+        ErrorKind::Timeout => "timed out",
         ErrorKind::Overloaded => "is overloaded or failing",
-        ErrorKind::ContextOverflow => "can't take a prompt this long",
+        ErrorKind::ContextOverflow => "does not accept a prompt of this length",
         ErrorKind::Format => "refused the request",
-        _ => "answered with an error",
+        _ => "returned an error",
     };
     let mut message = format!("{name} at {} {what} (status {status})", asked.origin);
     if !said.message.is_empty() {
@@ -144,18 +144,18 @@ fn build_error(asked: &ErrorContext<'_>, said: &ReportedError, after: Option<Dur
     let hint = match (kind, status) {
         (ErrorKind::Auth, _) => match asked.vendor.key_env.first() {
             Some(variable) => format!(" Check {variable}."),
-            None => " Check the key that is configured for it.".to_owned(),
+            None => " Check the configured API key.".to_owned(),
         },
         (ErrorKind::Billing, _) => " Add credit with the provider, or choose another one.".to_owned(),
         (ErrorKind::Format, 405 | 501 | 505) => {
-            " The server knows no such request: check that the base URL is that of an API.".to_owned()
+            " The server does not support this request: check that the base URL points to an API.".to_owned()
         }
         (ErrorKind::Format, 404) => {
             format!(" Check the model's name (`{}`) and the base URL.", asked.model)
         }
         (ErrorKind::Format, 300..400) => {
-            " Redirects are not followed, since they would carry the key to another host: \
-             set the base URL to where the server really is."
+            " Redirects are not followed, because they would send the key to another host: \
+             set the base URL to the final address of the server."
                 .to_owned()
         }
         (ErrorKind::ContextOverflow, _) => {
@@ -220,7 +220,7 @@ fn parse_error_body(json: &Value) -> ReportedError {
 /// Returns the beginning of a body that is not JSON; a web page is only named as such.
 fn body_snippet(body: &str) -> String {
     let text = body.trim();
-    if text.starts_with('<') { "(a web page, not an API's answer)".to_owned() } else { text.to_owned() }
+    if text.starts_with('<') { "(a web page, not an API response)".to_owned() } else { text.to_owned() }
 }
 
 /// Returns a provider's text, limited in length, with the API key redacted, because some providers repeat it.
@@ -240,7 +240,7 @@ pub(crate) fn unreachable(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
         message: format!(
-            "no connection to {} at {}: {why}. Is the server running, the base URL right, the network up?",
+            "can't connect to {} at {}: {why}. Check the server, the base URL and the network.",
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
@@ -252,7 +252,7 @@ pub(crate) fn no_answer(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
         message: format!(
-            "{} at {} closed the connection without an answer: {why}.",
+            "{} at {} closed the connection without a response: {why}.",
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
@@ -279,7 +279,7 @@ pub(crate) fn stream_cut(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
         message: format!(
-            "the answer of {} at {} was cut in the middle: {why}. Nothing of it is used.",
+            "the response of {} at {} was cut off: {why}. It was discarded.",
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
@@ -291,7 +291,7 @@ pub(crate) fn malformed(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
         message: format!(
-            "the answer of {} at {} is not in its wire format: {why}. Nothing of it is used.",
+            "the response of {} at {} is malformed: {why}. It was discarded.",
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
@@ -303,8 +303,8 @@ pub(crate) fn no_stream(asked: &ErrorContext<'_>, what: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
         message: format!(
-            "{} at {} answered with {what} instead of a stream of events. Is the base URL that of its API, and no \
-             proxy or login page in between?",
+            "{} at {} returned {what} instead of a stream of events. Check that the base URL points to its API and not \
+             to a proxy or login page.",
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
@@ -316,8 +316,8 @@ pub(crate) fn reply_too_long(asked: &ErrorContext<'_>, limits: ReplyLimits) -> E
     Error {
         kind: ErrorKind::Timeout,
         message: format!(
-            "the answer of {} at {} had no end after {} or {} MiB, whichever came first. Nothing of it is used. \
-             `model.max_tokens` limits how long an answer may be.",
+            "the response of {} at {} exceeded the limit of {} or {} MiB. It was discarded. \
+             `model.max_tokens` limits the length of a reply.",
             asked.vendor.name,
             asked.origin,
             format_seconds(limits.longest),
@@ -332,7 +332,7 @@ pub(crate) fn schema_mismatch(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
         message: format!(
-            "the reply of {}/{} is not of the wanted form: {why}",
+            "the reply of {}/{} does not match the requested schema: {why}",
             asked.vendor.name, asked.model
         ),
         retry_after: None,

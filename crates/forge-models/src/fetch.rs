@@ -20,7 +20,7 @@ pub async fn fetch_table(url: &str) -> Result<String, String> {
         http::get_text(&HttpClients::new(&Options::default()), url, Vec::new(), FETCH_TIMEOUT).await?;
     match status {
         200 => Ok(body),
-        300..=399 => Err(format!("it answers with {status}: name the address that it leads to")),
-        _ => Err(format!("it answers with {status}")),
+        300..=399 => Err(format!("status {status}: use the address that it redirects to")),
+        _ => Err(format!("status {status}")),
     }
 }

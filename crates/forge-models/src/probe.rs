@@ -76,7 +76,7 @@ impl ModelProviders {
     /// complete and does not contain `model`.
     pub async fn test_connection(&self, provider: &str, model: Option<&str>) -> ConnectionTest {
         let Some(known) = self.providers.get(provider) else {
-            let message = format!("provider `{provider}` is not set up");
+            let message = format!("provider `{provider}` is not configured");
             return ConnectionTest { success: false, message, latency_ms: 0 };
         };
         if known.vendor.models_path.is_empty() {
@@ -133,7 +133,7 @@ fn judge_model_list(
 ) -> (bool, String) {
     let name = known.vendor.name;
     let Ok(body) = serde_json::from_str::<Value>(body) else {
-        return (false, format!("{name} at {url} answers, but not as an API: is the base URL right?"));
+        return (false, format!("{name} at {url} answers, but not like an API: check the base URL"));
     };
     let (Some(model), Some(names)) = (model, complete_model_list(&body)) else {
         return (true, format!("{name} answers at {url}"));

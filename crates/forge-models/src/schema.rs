@@ -74,16 +74,16 @@ fn check_keywords(schema: &Value, at: &str, root: &Value) -> Result<(), String> 
             let list = value.as_array().ok_or_else(|| format!("`{here}` is not a list of schemas"))?;
             list.iter().try_for_each(|schema| check_keywords(schema, &here, root))?;
         } else if SUBSCHEMA_MAP_KEYWORDS.contains(&keyword) {
-            let named = value.as_object().ok_or_else(|| format!("`{here}` holds no schemas by name"))?;
+            let named = value.as_object().ok_or_else(|| format!("`{here}` is not an object of schemas"))?;
             named
                 .iter()
                 .try_for_each(|(name, schema)| check_keywords(schema, &format!("{here}/{name}"), root))?;
         } else if keyword == "$ref" {
             let target = value.as_str().unwrap_or_default();
             resolve_ref(root, target)
-                .ok_or_else(|| format!("`{here}` leads to `{target}`, which is not there"))?;
+                .ok_or_else(|| format!("`{here}` refers to `{target}`, which does not exist"))?;
         } else if !ASSERTION_KEYWORDS.contains(&keyword) && !ANNOTATION_KEYWORDS.contains(&keyword) {
-            return Err(format!("`{here}` can't be checked: the keyword is not known here"));
+            return Err(format!("`{here}` is an unsupported keyword"));
         }
     }
     Ok(())
@@ -106,10 +106,10 @@ impl SchemaValidator<'_> {
         let object = match schema {
             Value::Bool(true) => return Ok(()),
             Value::Object(object) => object,
-            _ => return Err(format!("{} may not be there", describe_location(at))),
+            _ => return Err(format!("{} is not allowed", describe_location(at))),
         };
         let Some(depth) = depth.checked_sub(1) else {
-            return Err(format!("{}: the schema's references have no end", describe_location(at)));
+            return Err(format!("{}: the schema's references are circular", describe_location(at)));
         };
         if let Some(target) = object.get("$ref").and_then(Value::as_str) {
             let target = resolve_ref(self.root, target).unwrap_or(&Value::Bool(true));
@@ -139,7 +139,7 @@ impl SchemaValidator<'_> {
         if schema.get("uniqueItems") == Some(&Value::Bool(true))
             && items.iter().enumerate().any(|(index, item)| items[..index].contains(item))
         {
-            return Err(format!("{} holds an item twice", describe_location(at)));
+            return Err(format!("{} contains a duplicate item", describe_location(at)));
         }
         let first: &[Value] = schema.get("prefixItems").and_then(Value::as_array).map_or(&[], Vec::as_slice);
         let rest = schema.get("items");
@@ -171,7 +171,7 @@ impl SchemaValidator<'_> {
             match own.or_else(|| schema.get("additionalProperties")) {
                 Some(Value::Bool(false)) => {
                     return Err(format!(
-                        "{} has a member `{name}`, which may not be there",
+                        "{} has a member `{name}`, which is not allowed",
                         describe_location(at)
                     ));
                 }
@@ -199,7 +199,7 @@ impl SchemaValidator<'_> {
             if faults.len() == choices.len() {
                 let last = faults.last().map_or("", String::as_str);
                 return Err(format!(
-                    "{} fits none of its {} forms: {last}",
+                    "{} matches none of its {} alternatives: {last}",
                     describe_location(at),
                     choices.len()
                 ));
@@ -210,13 +210,13 @@ impl SchemaValidator<'_> {
             if fitting != 1 {
                 let all = choices.len();
                 return Err(format!(
-                    "{} must fit one of its {all} forms and fits {fitting}",
+                    "{} must match exactly one of its {all} alternatives, but matches {fitting}",
                     describe_location(at)
                 ));
             }
         }
         if schema.get("not").is_some_and(|schema| fits(schema).is_ok()) {
-            return Err(format!("{} has a form that is excluded", describe_location(at)));
+            return Err(format!("{} matches an excluded schema", describe_location(at)));
         }
         Ok(())
     }
@@ -236,7 +236,7 @@ fn check_type_and_enum(schema: &Map<String, Value>, value: &Value, at: &str) -> 
     };
     if !types.is_empty() && !types.iter().any(|name| is(name)) {
         return Err(format!(
-            "{} must be of type {} and is {}",
+            "{} must be of type {}, not {}",
             describe_location(at),
             types.join(" or "),
             type_name(value)
@@ -247,7 +247,7 @@ fn check_type_and_enum(schema: &Map<String, Value>, value: &Value, at: &str) -> 
     {
         let allowed: Vec<_> = allowed.iter().map(Value::to_string).collect();
         return Err(format!(
-            "{} must be one of {} and is {}",
+            "{} must be one of {}, not {}",
             describe_location(at),
             allowed.join(", "),
             shorten_value(value)
@@ -255,7 +255,7 @@ fn check_type_and_enum(schema: &Map<String, Value>, value: &Value, at: &str) -> 
     }
     match schema.get("const") {
         Some(only) if only != value => {
-            Err(format!("{} must be {only} and is {}", describe_location(at), shorten_value(value)))
+            Err(format!("{} must be {only}, not {}", describe_location(at), shorten_value(value)))
         }
         _ => Ok(()),
     }
@@ -263,7 +263,7 @@ fn check_type_and_enum(schema: &Map<String, Value>, value: &Value, at: &str) -> 
 
 fn check_number(schema: &Map<String, Value>, number: f64, at: &str) -> Result<(), String> {
     let limit = |name: &str| schema.get(name).and_then(Value::as_f64);
-    let wrong = |what: String| Err(format!("{} is {number} and must be {what}", describe_location(at)));
+    let wrong = |what: String| Err(format!("{} is {number}, but must be {what}", describe_location(at)));
     match (limit("minimum"), limit("maximum"), limit("exclusiveMinimum"), limit("exclusiveMaximum")) {
         (Some(least), ..) if number < least => return wrong(format!("at least {least}")),
         (_, Some(most), ..) if number > most => return wrong(format!("at most {most}")),
@@ -291,7 +291,7 @@ fn check_count(
     if limit(least).is_some_and(|least| found < least) || limit(most).is_some_and(|most| found > most) {
         let least = limit(least).unwrap_or(0);
         let range = limit(most).map_or(format!("{least} or more"), |most| format!("{least} to {most}"));
-        return Err(format!("{} has {found} {of} and must have {range}", describe_location(at)));
+        return Err(format!("{} has {found} {of}, but must have {range}", describe_location(at)));
     }
     Ok(())
 }
@@ -396,7 +396,7 @@ mod tests {
         });
         fits(&tree, &[json!({"next": {"next": null}})], &[json!({"next": {"next": 1}}), json!({})]);
         let endless = json!({"$ref": "#"});
-        assert!(validate_value(&endless, &json!(1)).unwrap_err().contains("no end"));
+        assert!(validate_value(&endless, &json!(1)).unwrap_err().contains("circular"));
     }
 
     #[test]

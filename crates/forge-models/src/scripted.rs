@@ -77,7 +77,7 @@ impl ModelScript {
         let turn = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
         let reply = file.replies.get(turn).ok_or_else(|| {
             errors::invalid_request(format!(
-                "the script of the scripted model has {} replies, and this is turn {}",
+                "the model script has {} replies, but this is turn {}",
                 file.replies.len(),
                 turn + 1
             ))

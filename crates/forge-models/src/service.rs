@@ -22,13 +22,13 @@ use crate::wire_format::{ConversationKey, WireFormat};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderSetupError {
     /// The provider does not exist.
-    #[error("there is no provider `{0}`; there are: {1}")]
+    #[error("unknown provider `{0}`; known providers: {1}")]
     UnknownProvider(String, String),
     /// The provider has no address.
     #[error("provider `{0}` needs a base URL: set `model.base_url`, such as http://127.0.0.1:8000/v1")]
     NoBaseUrl(String),
     /// The address is invalid.
-    #[error("the base URL `{url}` of provider `{provider}` can't be used: {why}")]
+    #[error("the base URL `{url}` of provider `{provider}` is invalid: {why}")]
     BadBaseUrl {
         /// Name of the provider.
         provider: String,
@@ -176,7 +176,7 @@ impl ConfiguredProvider {
             return Ok(key);
         }
         let message = format!(
-            "provider `{}` has no key. Set {1}, keep one with `forge secret set {1}`, or choose a provider that needs none.",
+            "provider `{}` has no API key. Set {1}, store it with `forge secret set {1}`, or choose a provider that needs none.",
             self.vendor.name,
             self.vendor.key_env.first().copied().unwrap_or("its key")
         );
@@ -195,10 +195,10 @@ fn parse_origin(base: &str) -> Result<String, (String, &'static str)> {
     }
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
-        return Err((shown(), "it must not hold a user name or password; keys have settings of their own"));
+        return Err((shown(), "it must not contain a user name or password; API keys are configured separately"));
     }
     if host.is_empty() || host.contains(char::is_whitespace) || reqwest::Url::parse(base).is_err() {
-        return Err((shown(), "it names no host"));
+        return Err((shown(), "it has no host"));
     }
     Ok(format!("{scheme}://{host}"))
 }
@@ -257,7 +257,7 @@ impl ModelProviders {
     fn find_provider(&self, name: &str) -> Result<&ConfiguredProvider, Error> {
         self.providers.get(name).ok_or_else(|| {
             errors::invalid_request(format!(
-                "provider `{name}` is not set up; `forge doctor` lists those that are"
+                "provider `{name}` is not configured; `forge doctor` lists the configured ones"
             ))
         })
     }
@@ -299,7 +299,7 @@ impl Embedder for ModelProviders {
     async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, Error> {
         let provider = self.find_provider(&request.route.provider)?;
         if request.texts.is_empty() {
-            return Err(errors::invalid_request("no texts are given to be turned into vectors".to_owned()));
+            return Err(errors::invalid_request("no texts were given for embedding".to_owned()));
         }
         let key = match provider.vendor.embedding {
             // Reported before a missing API key, because a key would not help.

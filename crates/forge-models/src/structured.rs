@@ -25,11 +25,11 @@ pub(crate) fn check_format(format: &JsonFormat) -> Result<(), String> {
     };
     if !named(&format.name) {
         return Err(format!(
-            "`{}` is no name for a form of replies: 1 to 64 letters, digits, `_` and `-`",
+            "`{}` is not a valid schema name: use 1 to 64 letters, digits, `_` and `-`",
             format.name
         ));
     }
-    schema::check_supported(&format.schema).map_err(|why| format!("the form `{}`: {why}", format.name))
+    schema::check_supported(&format.schema).map_err(|why| format!("schema `{}`: {why}", format.name))
 }
 
 /// Validates a complete reply and reduces its text to the JSON. A reply that was cut, was refused or calls tools has no
@@ -45,12 +45,12 @@ pub(crate) fn validate_reply(reply: &mut ModelReply, format: &JsonFormat) -> Res
     let said: String = reply.parts.iter().filter_map(text_of).collect();
     let json = extract_json(&said);
     if json.is_empty() {
-        return Err(format!("it holds no text, and should be JSON of the form `{}`", format.name));
+        return Err(format!("it has no text, but JSON for the schema `{}` is required", format.name));
     }
     let value: Value = serde_json::from_str(json)
-        .map_err(|error| format!("it should be JSON of the form `{}` and is not: {error}", format.name))?;
+        .map_err(|error| format!("it is not the JSON that the schema `{}` requires: {error}", format.name))?;
     schema::validate_value(&format.schema, &value)
-        .map_err(|why| format!("it does not fit the form `{}`: {why}", format.name))?;
+        .map_err(|why| format!("it does not match the schema `{}`: {why}", format.name))?;
     if json.len() != said.len() {
         let json = json.to_owned();
         let place = reply.parts.iter().position(is_text).unwrap_or(0);

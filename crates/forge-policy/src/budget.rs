@@ -157,7 +157,7 @@ fn token_message(state: &RunState, limits: &RunLimits, input: u64) -> String {
 
 fn cost_message(state: &RunState, limits: &RunLimits) -> String {
     format!(
-        "cost limit reached: {} of {} are spent and the next call could pass the limit. \
+        "cost limit reached: {} of {} are spent and the next call could exceed the limit. \
          Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd",
         state.cost, limits.max_cost
     )
@@ -167,7 +167,7 @@ fn unknown_price_error(target: TargetRef<'_>) -> ErrorInfo {
     ErrorInfo::fatal(
         ErrorKind::BudgetExceeded,
         format!(
-            "the price of {} is unknown, so the cost ceiling that you set can't be kept. Choose another model, \
+            "the price of {} is unknown, so your cost ceiling can't be enforced. Choose another model, \
              or allow it with cost.allow_unknown = true",
             target.route
         ),

@@ -60,12 +60,12 @@ pub struct FallbackExhausted(pub Vec<RejectedCandidate>);
 
 impl fmt::Display for FallbackExhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no model is left to ask (FallbackExhausted)")?;
+        f.write_str("no model is available (FallbackExhausted)")?;
         for (n, one) in self.0.iter().enumerate() {
             let mark = if n == 0 { ": " } else { "; " };
             write!(f, "{mark}{}/{}: {}", one.provider, one.model, one.reason)?;
         }
-        f.write_str(". `forge models` shows who can be asked again and when")
+        f.write_str(". `forge models` shows when each one is available again")
     }
 }
 
@@ -137,7 +137,8 @@ impl FallbackChain<'_> {
                     Some(error) if self.plan.fallbacks.is_empty() => error.message.clone(),
                     _ => self.exhausted_error().to_string(),
                 };
-                let reason = format!("{why}: asked to wait until {until}. `forge resume` goes on at once");
+                let reason =
+                    format!("{why}: asked to wait until {until}. Continue at once with `forge resume`");
                 FallbackStep::Park { until, reason }
             }
             _ => FallbackStep::Fail(match error {
@@ -174,7 +175,7 @@ impl FallbackChain<'_> {
             return error.message.clone();
         }
         match self.target_cooldown(at) {
-            Some(cooldown) => format!("left alone until {} ({})", cooldown.until, cooldown.reason),
+            Some(cooldown) => format!("in cooldown until {} ({})", cooldown.until, cooldown.reason),
             None => "not asked".to_owned(),
         }
     }

@@ -62,7 +62,7 @@ impl FlushSender {
 
 impl Drop for FlushSender {
     fn drop(&mut self) {
-        self.set_outcome(Err("it was given up".to_owned()));
+        self.set_outcome(Err("the write was abandoned".to_owned()));
     }
 }
 

@@ -23,7 +23,8 @@ pub enum Error {
     },
     /// A reservation would exceed a ceiling; nothing was written.
     #[error(
-        "the ceiling of {account} ({ceiling}) would be passed: {used} is spent or reserved, {wanted} is wanted"
+        "the request would exceed the ceiling of {account} ({ceiling}): {used} is spent or reserved, {wanted} is \
+        requested"
     )]
     Ceiling {
         /// The account, such as `day:2026-11-21`.
@@ -49,7 +50,8 @@ pub enum Error {
     },
     /// The data was written by a newer version.
     #[error(
-        "{path} was written by a newer version of forge (format {found}; this version reads up to {known}). Install that version, or use another data folder with XDG_DATA_HOME"
+        "{path} was written by a newer version of forge (format {found}; this version reads up to {known}). Install \
+        that version, or use another data directory with XDG_DATA_HOME"
     )]
     TooNew {
         /// The file.

@@ -37,7 +37,7 @@ pub struct QueueItem {
 pub enum ClaimError {
     /// A live process holds the run.
     #[error(
-        "run {run} is being worked on by {holder}. Follow it with `forge logs -f {run}`, or end it with `forge cancel {run}`"
+        "run {run} is active in {holder}. Follow it with `forge logs -f {run}`, or stop it with `forge cancel {run}`"
     )]
     Held {
         /// The run.

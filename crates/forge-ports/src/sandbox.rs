@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Requested isolation is unavailable; the run must not start.
-    #[error("the sandbox can't isolate a run here: {}. `forge doctor` says how to mend it", missing.join("; "))]
+    #[error("cannot sandbox runs on this machine: {}. Run `forge doctor` for fixes", missing.join("; "))]
     Missing {
         /// Each missing part, and how to enable it.
         missing: Vec<String>,
@@ -53,7 +53,7 @@ pub enum Error {
         why: String,
     },
     /// The work was cancelled.
-    #[error("the work on the workspace was stopped before it was done")]
+    #[error("the operation on the workspace was cancelled")]
     Stopped,
     /// A result can't be applied: the same paths changed in the repository in the meantime. Nothing was changed.
     #[error(

@@ -5,7 +5,7 @@ use forge_types::Passage;
 
 /// An error while reading the earlier messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what was said before can't be read: {why}")]
+#[error("the earlier messages can't be read: {why}")]
 pub struct Error {
     /// The reason, and a remedy.
     pub why: String,

@@ -1,9 +1,8 @@
-//! The queue of runs on one machine: a table of the store says what is to be done, a file lock per run says who
-//! does it.
+//! The queue of runs on one machine. A table in the store lists the runs to be worked on; a file lock per run
+//! identifies the process that works on it.
 //!
-//! A lease ends when it is dropped and when its process dies, `kill -9` included, without any time-out. An
-//! item that is being worked on according to the table, but whose lock is free, has lost its owner and can be
-//! claimed like a queued one.
+//! A lease ends when it is dropped or its process dies, `kill -9` included, without any timeout. An item that
+//! is marked as processing although its lock is free has lost its owner and can be claimed like a queued one.
 
 mod lock;
 
@@ -17,23 +16,23 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Where the queue keeps its locks and what it calls itself.
+/// The location of the queue's locks and the name of the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The data folder; the locks are in `locks` below it.
+    /// The data directory; the locks are in its subdirectory `locks`.
     pub data_dir: PathBuf,
-    /// What others are told about who holds a lease: [`worker_name`].
+    /// The name that other processes see as the holder of a lease: [`worker_name`].
     pub worker: String,
 }
 
 impl Options {
-    /// The options for this process.
+    /// Returns the options for this process.
     pub fn new(data_dir: PathBuf) -> Self {
         Self { data_dir, worker: worker_name() }
     }
 }
 
-/// How this process is called: `host:pid`.
+/// Returns the name of this process: `host:pid`.
 pub fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::fs::read_to_string("/etc/hostname"))
@@ -69,12 +68,12 @@ impl Lease for LocalLease {
 }
 
 impl LocalQueue {
-    /// The queue on `table`. Nothing is touched before it is used.
+    /// Creates the queue on `table`. Touches no file before its first use.
     pub fn new(options: Options, table: Arc<dyn QueueTable>, clock: Arc<dyn Clock>) -> Self {
         Self { table, clock, locks: LockDirectory::new(&options.data_dir), worker: options.worker }
     }
 
-    /// Does something with the lock of a run, beside the async threads: it is a file, on whatever disk.
+    /// Runs `what` on the lock directory, on a blocking thread: the disk may be slow.
     async fn with_lock<T: Send + 'static>(
         &self,
         run: RunId,
@@ -118,7 +117,7 @@ impl Queue for LocalQueue {
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
         for item in self.table.open_items().await? {
             let LockAttempt::Locked(lock) = self.try_lock_run(item.run).await? else { continue };
-            // Between the look at the table and the lock, another process may have done it.
+            // Between the read of the table and the lock, another process may have finished the item.
             if self.is_open(item.run).await? {
                 return self.start_lease(item.run, lock).await.map(Some);
             }
@@ -127,7 +126,8 @@ impl Queue for LocalQueue {
     }
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
-        // The lease ends after the table says so: nobody finds the item open and free in between.
+        // The lease ends after the table is updated, so that no other process finds the item open and free in
+        // between.
         let outcome = self.table.set_item_status(lease.run_id(), status).await;
         drop(lease);
         outcome

@@ -1,10 +1,10 @@
-//! A lock per run: a file that its owner holds locked. The system frees it when the process dies, in whatever
-//! way, so that no lease has to time out.
+//! One lock per run: a file that its owner holds locked. The system frees it however the process dies, so that
+//! no lease needs a timeout.
 //!
-//! The file's text names the owner. A finished lock takes its file away; whoever opened that file before, and
-//! gets the lock on what is no longer there, begins again. A look at who holds a lock has to take it for a
-//! moment; looks and claims take turns behind one more lock, so that no claim fails because of a look.
-//! Children that are started meanwhile inherit none of this: std opens files close-on-exec.
+//! The file contains the name of its owner. Releasing a lock removes the file; a process that opened it before
+//! and then locks a file that is no longer there tries again. Checking for the holder of a lock takes the lock
+//! briefly; checks and claims take turns under a second lock, so that no claim fails because of a check. Child
+//! processes inherit none of these locks: std opens files close-on-exec.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -13,29 +13,29 @@ use std::path::{Path, PathBuf};
 
 use forge_types::RunId;
 
-/// The longest name of an owner that is read back, in bytes.
+/// The longest owner name that is read back, in bytes.
 const MAX_OWNER_BYTES: u64 = 300;
 
-/// The folder of locks.
+/// The directory of locks.
 #[derive(Clone, Debug)]
 pub(crate) struct LockDirectory {
     dir: PathBuf,
 }
 
-/// A lock that is held. Dropping it frees the run and removes the file.
+/// A held lock. Dropping it frees the run and removes the file.
 #[derive(Debug)]
 pub(crate) struct RunLock {
     path: PathBuf,
-    /// Holds the lock by being open.
+    /// The open file that holds the lock.
     _file: File,
 }
 
-/// What came of a try.
+/// The outcome of an attempt to take a lock.
 #[derive(Debug)]
 pub(crate) enum LockAttempt {
-    /// It is ours.
+    /// The lock is now held by the caller.
     Locked(RunLock),
-    /// Somebody else's, and whose.
+    /// The lock is held by another owner, which is named.
     Held(String),
 }
 
@@ -48,7 +48,7 @@ impl LockDirectory {
         self.dir.join(format!("{run}.lock"))
     }
 
-    /// Takes the lock of a run for `owner`, or says who has it.
+    /// Takes the lock of a run for `owner`, or returns its current holder.
     pub(crate) fn try_lock(&self, run: RunId, owner: &str) -> io::Result<LockAttempt> {
         self.create_directory()?;
         let _turn = self.lock_turn()?;
@@ -68,7 +68,7 @@ impl LockDirectory {
         }
     }
 
-    /// Who holds the lock of a run.
+    /// Returns the holder of a run's lock.
     pub(crate) fn holder(&self, run: RunId) -> io::Result<Option<String>> {
         let path = self.path(run);
         if !path.exists() {
@@ -78,16 +78,16 @@ impl LockDirectory {
         Self::read_holder(&path)
     }
 
-    /// The turn to try locks, kept so that nobody takes this one; `None` if somebody holds it.
+    /// Returns the turn lock, which blocks all claims while held; `None` if this run's lock is held.
     pub(crate) fn try_exclusive(&self, run: RunId) -> io::Result<Option<File>> {
         self.create_directory()?;
         let turn = self.lock_turn()?;
         Ok(Self::read_holder(&self.path(run))?.is_none().then_some(turn))
     }
 
-    /// Who holds the lock at `path`. Only for whoever has the turn.
+    /// Returns the holder of the lock at `path`. The caller must hold the turn lock.
     fn read_holder(path: &Path) -> io::Result<Option<String>> {
-        // Opened after the turn began, so that it closes (and with it the look's own lock) before the turn ends.
+        // Opened under the turn lock, so that it is closed, and its own shared lock released, before that lock.
         let mut file = match forge_files::open(path) {
             Ok(file) => file,
             Err(error) if error.is_absent() => return Ok(None),
@@ -107,7 +107,7 @@ impl LockDirectory {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
     }
 
-    /// Waits for the turn to try a lock; it lasts as long as the file is open.
+    /// Waits for the turn lock, which is held until the file is closed.
     fn lock_turn(&self) -> io::Result<File> {
         let path = self.dir.join("turn");
         let file = open_lock_file(&path)?;
@@ -122,12 +122,12 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // While it is still locked, so that this can't be the file of another owner.
+        // Removed while still locked, so that this can't be the file of another owner.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether the open file is the one that stands at `path` now.
+/// Returns whether the open file is the one now at `path`.
 fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {

@@ -1,4 +1,4 @@
-//! Where the money is: what a day and a run have spent and hold, and raising what they may.
+//! Budgets: the amounts that days and runs have spent and reserved, and raising their ceilings.
 
 use crate::Error;
 use crate::forge::{Delivery, Forge};
@@ -6,43 +6,43 @@ use forge_ports::journal::RunQuery;
 use forge_ports::ledger::Balance;
 use forge_types::{Money, RunCommand, RunId, RunLimits, RunStatus, WaitingFor};
 
-/// Money of today and of the runs that count.
+/// Spending by day, and the runs that hold money.
 #[derive(Clone, Debug)]
 pub struct BudgetReport {
-    /// Days with any spending, newest first, at most so many as were asked for.
+    /// Days with any spending, newest first, at most as many as requested.
     pub days: Vec<DayBudget>,
-    /// Runs that hold money or wait for more, newest first.
+    /// Runs that hold money or wait for a larger budget, newest first.
     pub runs: Vec<RunBudget>,
 }
 
-/// One day.
+/// The spending of one day.
 #[derive(Clone, Debug)]
 pub struct DayBudget {
     /// The day in UTC, such as `2026-11-21`.
     pub day: String,
-    /// What was spent on it and is reserved.
+    /// The amounts spent and reserved on that day.
     pub balance: Balance,
 }
 
-/// One run.
+/// The spending of one run.
 #[derive(Clone, Debug)]
 pub struct RunBudget {
     /// The run.
     pub run: RunId,
-    /// Its status.
+    /// The run's status.
     pub status: RunStatus,
-    /// Whether it waits for a budget.
+    /// Whether the run waits for a budget.
     pub waits: bool,
-    /// What it spent and holds.
+    /// The amounts that the run has spent and reserved.
     pub balance: Balance,
 }
 
-/// How the accounts of days are called, and those of runs.
+/// The prefixes of the accounts of days and of runs.
 const DAY_ACCOUNT_PREFIX: &str = "day:";
 const RUN_ACCOUNT_PREFIX: &str = "run:";
 
 impl Forge {
-    /// What the last `days` days spent, and which runs hold money or wait for it.
+    /// Returns the spending of the last `days` days, and the runs that hold money or wait for it.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -67,16 +67,17 @@ impl Forge {
         Ok(budget)
     }
 
-    /// Today, as accounts call it.
+    /// Returns today's date in the form that account names use.
     pub fn today(&self) -> String {
         self.parts().clock.now().utc_day()
     }
 
-    /// Raises what a run may spend: its own ceiling, or the one of the day for this run. Whoever works on the run goes by it
-    /// from now on; if nobody does, it counts when the run is resumed.
+    /// Raises a ceiling of a run: its own, or the day's ceiling for this run. A process that works on the run
+    /// applies it at once; otherwise it takes effect when the run is resumed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if that is no more than the run may spend now, [`Error::WrongState`] if it has ended.
+    /// [`Error::Invalid`] if the amount is not higher than the present ceiling, [`Error::WrongState`] if the
+    /// run has ended.
     pub async fn raise_ceilings(
         &self,
         run: RunId,
@@ -105,6 +106,6 @@ fn check_raise(wanted: Money, had: Money, who: &str) -> Result<(), Error> {
         return Ok(());
     }
     let what =
-        format!("{who} may spend {had} already: name more than that (the whole ceiling, not what is added)");
+        format!("{who} may already spend {had}: give a higher amount (the new ceiling, not the increase)");
     Err(Error::Invalid { what })
 }

@@ -1,5 +1,5 @@
-//! Conversations: each turn is a run, what was said before is told to the next one, and only what was answered is
-//! remembered (MEM-1, LOOP-N4).
+//! Conversations. Each turn is a run that receives the earlier messages; only turns that produced an answer are
+//! saved to memory (MEM-1, LOOP-N4).
 
 use crate::executors::{self, REMEMBER_TOOL};
 use crate::live::LiveSink;
@@ -15,29 +15,29 @@ use forge_types::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Said where a run ended without an answer and without a word of why.
+/// The output of a turn that ended with neither an answer nor an error.
 const NO_ANSWER_MESSAGE: &str = "The run ended without an answer.";
-/// Characters of a token, on the safe side.
+/// Characters per token, a conservative estimate.
 const CHARS_PER_TOKEN: u64 = 3;
 
-/// What a turn came to.
+/// The outcome of a turn.
 #[derive(Clone, Debug)]
 pub struct ChatAnswer {
-    /// The run.
+    /// The run of the turn.
     pub run: RunId,
-    /// The answer, or a sentence that says why there is none.
+    /// The answer, or a sentence that explains why there is none.
     pub output: String,
-    /// The tool that gave it, where a router chose one.
+    /// The tool that produced the answer, if a router chose one.
     pub tool: Option<String>,
-    /// Tools that were dispatched.
+    /// The number of tools dispatched.
     pub steps: u32,
-    /// Whether it is an answer.
+    /// Whether `output` is an answer.
     pub ok: bool,
-    /// Why it is none, and what to do about it.
+    /// The reason that there is no answer, and what to do about it.
     pub error: Option<String>,
-    /// All that is known of the run.
+    /// The details of the run.
     pub details: Box<RunDetails>,
-    /// What is wrong with the memory.
+    /// A problem with the memory.
     pub warning: Option<String>,
 }
 
@@ -49,15 +49,16 @@ pub struct ChatConversation {
     own: Option<String>,
     max_history: usize,
     memory: Option<Arc<dyn Memory>>,
-    /// What is told to the next turn. With a memory it is what the file holds; without one it lives here.
+    /// The messages that the next turn receives. With a memory they mirror the file; without one they exist
+    /// only here.
     history: Vec<ChatMessage>,
-    /// What was said before that, which is told where it is asked for.
+    /// Older messages, passed on only when the user refers to them.
     older: Vec<ChatMessage>,
     warning: Option<String>,
 }
 
 impl ChatConversation {
-    /// Begins to talk, or goes on where the memory stands.
+    /// Starts a conversation, or continues the one in the memory.
     ///
     /// # Errors
     /// As [`Forge::plan`].
@@ -79,32 +80,32 @@ impl ChatConversation {
         Ok(conversation)
     }
 
-    /// Goes on with another model or other settings.
+    /// Switches to another model or other settings.
     ///
     /// # Errors
-    /// As [`Forge::plan`]; the conversation goes on as it was then.
+    /// As [`Forge::plan`]; the conversation then continues unchanged.
     pub async fn reconfigure(&mut self, forge: Forge, loaded: &ResolvedConfig) -> Result<(), Error> {
         self.plan = conversation_plan(&forge, loaded, &self.repo).await?;
         self.forge = forge;
         Ok(())
     }
 
-    /// Its plan.
+    /// Returns the plan of the conversation.
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What is wrong with the memory, told once.
+    /// Takes the pending warning about the memory.
     pub fn pop_warning(&mut self) -> Option<String> {
         self.warning.take()
     }
 
-    /// What was said, as far as the next turn is told of it.
+    /// Returns the messages that the next turn receives.
     pub fn history(&self) -> &[ChatMessage] {
         &self.history
     }
 
-    /// The facts.
+    /// Returns the facts in the memory.
     pub async fn facts(&self) -> Vec<MemoryFact> {
         match &self.memory {
             Some(memory) => memory.list_facts().await,
@@ -112,7 +113,7 @@ impl ChatConversation {
         }
     }
 
-    /// Forgets what was said; facts stay.
+    /// Clears the messages; facts stay.
     pub async fn clear(&mut self) {
         self.history.clear();
         self.older.clear();
@@ -123,7 +124,7 @@ impl ChatConversation {
         }
     }
 
-    /// Creates the run of the next turn, so that it can be cancelled while [`Conversation::finish`] works on it.
+    /// Creates the run of the next turn, so that it can be cancelled while [`Self::finish_turn`] works on it.
     ///
     /// # Errors
     /// If the task can't be used or the store can't be written.
@@ -140,10 +141,10 @@ impl ChatConversation {
         self.forge.create(new, &self.plan).await
     }
 
-    /// Works on the turn until it ends, and remembers it if it was answered.
+    /// Works on the turn until it ends, and saves it to memory if it was answered.
     ///
     /// # Errors
-    /// If its journal can't be read or written.
+    /// If the run's journal can't be read or written.
     pub async fn finish_turn(&mut self, run: RunId, live: Arc<dyn LiveSink>) -> Result<ChatAnswer, Error> {
         let shown = self.forge.drive(run, live).await?;
         let task = shown.summary.task.clone();
@@ -176,14 +177,15 @@ impl ChatConversation {
         self.history.drain(..drop);
     }
 
-    /// What is told of earlier turns: the newest, whole, as many as fit beside the prompt, the task and a reply.
+    /// Selects the earlier messages to send: the newest, uncut, as many as fit with the prompt, the task and a
+    /// reply.
     fn replayed_history(&self, task: &str, older: &[ChatMessage]) -> Vec<Message> {
         let plan = &self.plan;
         let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.facts.window / 4);
         let tools: usize = plan.tools.iter().map(|tool| tool.prompt_signature().len() * 2 + 60).sum();
         let taken = (plan.system.len() + tools + task.len()) as u64;
         let mut room = plan.facts.window.saturating_sub(reply).saturating_mul(CHARS_PER_TOKEN);
-        // Where the tools of a run will say much, they need the better half.
+        // Tool results can be long, so they get half of the space.
         if !plan.executor.answers_with_tool_output() && plan.needs_sandbox() {
             room /= 2;
         }
@@ -196,13 +198,13 @@ impl ChatConversation {
         };
         let kept = self.history.iter().rev().take_while(fits).count();
         let mut said = &self.history[self.history.len() - kept..];
-        // No provider takes a conversation that begins with an answer.
+        // No provider accepts a conversation that starts with an assistant message.
         while said.first().is_some_and(|said| said.role != Role::User) {
             said = &said[1..];
         }
         let left_out = &self.history[..self.history.len() - said.len()];
         let older: Vec<ChatMessage> = older.iter().chain(left_out).cloned().collect();
-        // Right before the question, so that the requests keep their beginning.
+        // Placed right before the question, so that the requests keep a common prefix.
         let reference = relevant_turns(&older, task).map(Message::user);
         said.iter().map(|said| self.history_message(said)).chain(reference).collect()
     }
@@ -210,7 +212,7 @@ impl ChatConversation {
     fn history_message(&self, said: &ChatMessage) -> Message {
         match (said.role, &self.plan.executor) {
             (Role::User, _) => Message::user(said.content.clone()),
-            // As the model itself would have written it, so that it sees one form only.
+            // In the form that the model itself would write, so that it sees only one form.
             (_, Executor::Router { .. }) => Message::assistant(router::format_answer(&said.content)),
             _ => Message::assistant(said.content.clone()),
         }
@@ -222,11 +224,11 @@ impl ChatConversation {
         let ok = shown.state.status == RunStatus::Completed && !output.is_empty();
         let error = result.error.or_else(|| match shown.state.status {
             RunStatus::Completed if ok => None,
-            RunStatus::Waiting => Some(format!("the run waits: forge status {run} says for what")),
+            RunStatus::Waiting => Some(format!("the run is waiting; `forge status {run}` shows for what")),
             status => Some(format!("the run is {status}")),
         });
         if output.is_empty() || (!ok && !self.plan.executor.answers_with_tool_output()) {
-            // Half an answer is none.
+            // A partial answer is discarded.
             output = match shown.state.last_error {
                 Some(_) => router::BACKEND_DOWN.to_owned(),
                 None => NO_ANSWER_MESSAGE.to_owned(),
@@ -245,7 +247,7 @@ impl ChatConversation {
     }
 }
 
-/// The plan of the turns: as for any run, with the tool that keeps facts where there is a memory.
+/// Builds the plan of the turns: that of any run, plus the tool that saves facts if there is a memory.
 async fn conversation_plan(forge: &Forge, loaded: &ResolvedConfig, repo: &Path) -> Result<Plan, Error> {
     let job = RoutingJob::task_of_kind(TaskKind::Chat, String::new());
     let mut plan = forge.plan_for(loaded, repo, &[], &job).await?;

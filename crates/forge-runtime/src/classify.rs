@@ -1,4 +1,4 @@
-//! How hard a task is, by a model's opinion (ROUTE-3). Whatever goes wrong, the heuristic answers instead.
+//! Rating of a task's difficulty by a model (ROUTE-3). If anything goes wrong, the heuristic is used instead.
 
 use forge_policy::route::Classification;
 use forge_ports::Model;
@@ -9,9 +9,9 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest time that a run waits for this opinion.
+/// The longest time that a run waits for the rating.
 const CLASSIFY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Tokens of the opinion.
+/// The token limit of the rating.
 const MAX_REPLY_TOKENS: u64 = 300;
 const SYSTEM_PROMPT: &str = "You rate how hard a programming task is. `simple`: a few lines, one obvious way. `medium`: one \
 part of a program, some thought. `hard`: several parts that depend on each other, or a subject that is known to be \
@@ -26,10 +26,10 @@ struct ClassifierReply {
     reasoning: String,
 }
 
-/// Asks `by` once.
+/// Asks the model `by` once.
 ///
 /// # Errors
-/// Why there is no opinion.
+/// The reason that there is no rating.
 pub(crate) async fn classify(
     model: &dyn Model,
     by: ModelRoute,
@@ -82,16 +82,16 @@ fn schema() -> serde_json::Value {
     })
 }
 
-/// The opinion in a reply; words around the object are let pass.
+/// Parses the rating in a reply; text around the JSON object is ignored.
 fn parse_reply(text: &str) -> Result<Classification, String> {
     let object = text.find('{').and_then(|from| text.rfind('}').map(|to| (from, to)));
     let Some((from, to)) = object.filter(|(from, to)| from < to) else {
-        return Err("its answer is no JSON object".to_owned());
+        return Err("its answer is not a JSON object".to_owned());
     };
     let said: ClassifierReply = serde_json::from_str(&text[from..=to])
-        .map_err(|error| format!("its answer does not fit: {error}"))?;
+        .map_err(|error| format!("its answer does not match the schema: {error}"))?;
     if !(0.0..=1.0).contains(&said.confidence) {
-        return Err(format!("its confidence is {}, not from 0 to 1", said.confidence));
+        return Err(format!("its confidence {} is not between 0 and 1", said.confidence));
     }
     let reasoning = said.reasoning.chars().take(300).collect();
     Ok(Classification { level: said.level, confidence: said.confidence, reasoning })

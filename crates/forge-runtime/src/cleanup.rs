@@ -1,28 +1,28 @@
-//! What is cleared away without being asked: what dead boxes left behind, and old snapshots.
+//! Automatic cleanup of dead sandboxes and old snapshots.
 
 use crate::{Error, Forge, GcLimits, prune_sandboxes};
 use forge_config::ResolvedConfig;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Walking over what all runs keep takes a while, so it is not done more often than this.
+/// The minimum time between two cleanups of snapshots, as scanning those of all runs takes a while.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Forge {
-    /// Removes what boxes left behind whose process died and, once an hour, snapshots beyond the configured limits.
-    /// Belongs to the end of a run, when nobody waits any more.
+    /// Removes the remnants of sandboxes of dead processes and, once an hour, snapshots beyond the configured
+    /// limits. Belongs to the end of a run, when the user no longer waits.
     ///
     /// # Errors
-    /// If the data folder can't be read or written.
+    /// If the data directory can't be read or written.
     pub async fn run_cleanup(&self, loaded: &ResolvedConfig) -> Result<(), Error> {
         for what in prune_sandboxes(loaded).await {
-            tracing::info!(what, "removed what a dead box had left behind");
+            tracing::info!(what, "removed a remnant of a dead sandbox");
         }
         let stamp = self.data_dir().join("gc.stamp");
         if !loaded.settings.store.durable || !is_due(&stamp) {
             return Ok(());
         }
-        // Before the work: of several processes that begin now, one does it.
+        // Stamped before the work, so that only one of several concurrent processes does it.
         let stamped = forge_files::open_or_create(&stamp).map_err(forge_files::Error::into_io_error);
         stamped
             .and_then(|file| file.set_len(0))
@@ -36,7 +36,7 @@ impl Forge {
     }
 }
 
-/// Whether the last time is long ago; a stamp from the future counts as none.
+/// Returns whether the last cleanup was long enough ago; a stamp in the future counts as missing.
 #[allow(
     clippy::disallowed_methods,
     reason = "compared with the file system's time, which knows no other clock"

@@ -1,10 +1,10 @@
-//! The system's clock: the one place that reads it.
+//! The system clock; no other code reads it.
 
 use forge_ports::{Clock, async_trait};
 use forge_types::Timestamp;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Tells the time of the system.
+/// A clock that returns the system time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -16,7 +16,7 @@ impl Clock for SystemClock {
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// Waits in pieces, so that a clock that was set meanwhile is noticed.
+    /// Sleeps in intervals, so that a change of the system time is noticed.
     async fn sleep_until(&self, time: Timestamp) {
         loop {
             let left = time.since(self.now());

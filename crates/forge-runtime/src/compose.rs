@@ -1,4 +1,4 @@
-//! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
+//! Composition of Forge from its configuration: the adapters with their options, and the frozen plan of a run.
 
 use crate::ephemeral_data_dir::EphemeralDataDir;
 use crate::executors;
@@ -16,23 +16,23 @@ use forge_types::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The version of [`Plan`] that this version writes.
+/// The version of [`Plan`] that this build writes.
 const PLAN_VERSION: u32 = 1;
 
 impl Forge {
-    /// Opens the store and makes everything ready; connects to nothing.
+    /// Opens the store and creates the adapters; connects to no server.
     ///
     /// # Errors
-    /// If the data folder can't be used.
+    /// If the data directory can't be used.
     pub fn open(loaded: &ResolvedConfig) -> Result<Self, Error> {
         Self::open_in_dir(loaded, loaded.dirs.data.clone(), None)
     }
 
-    /// As [`Forge::open`], for a new run on `repo`, whose box is begun beside all else. A run that is not to be kept gets
-    /// a data folder in memory, which goes away with this value.
+    /// Opens Forge for a new run on `repo` and prewarms its sandbox; otherwise as [`Forge::open`]. A run that
+    /// is not to be kept gets a data directory in memory, which is removed with this value.
     ///
     /// # Errors
-    /// If the data folder can't be used.
+    /// If the data directory can't be used.
     pub fn open_for_run(loaded: &ResolvedConfig, repo: &Path) -> Result<Self, Error> {
         let soon = executors::may_need_sandbox(loaded).then_some(repo);
         if loaded.settings.store.durable {
@@ -85,11 +85,11 @@ impl Forge {
         Ok(Self::assemble(parts, data, worker))
     }
 
-    /// The plan of a new run on `repo`, as the configuration wants it.
+    /// Builds the plan of a new run on `repo` from the configuration.
     ///
     /// # Errors
-    /// If no model can be chosen, a tool that is to be enabled does not exist, or the isolation that is asked for can't
-    /// be had.
+    /// If no model can be chosen, a tool to be enabled does not exist, or the requested isolation is not
+    /// available.
     pub async fn plan(
         &self,
         loaded: &ResolvedConfig,
@@ -99,7 +99,7 @@ impl Forge {
         self.plan_for(loaded, repo, more_repos, &RoutingJob::code_task(String::new())).await
     }
 
-    /// The plan of a new run on `repo` for this job, which decides whom it asks.
+    /// Builds the plan of a new run on `repo` for `job`, which decides the models.
     ///
     /// # Errors
     /// As [`Forge::plan`].
@@ -179,7 +179,7 @@ impl Forge {
     }
 }
 
-/// The tools that the settings leave in, with what they are to know.
+/// Creates the tool registry with the options from the settings.
 fn tool_registry(loaded: &ResolvedConfig) -> forge_tools::Registry {
     let git = &loaded.settings.git;
     let usual = forge_tools::GitHubOptions::default();
@@ -187,7 +187,7 @@ fn tool_registry(loaded: &ResolvedConfig) -> forge_tools::Registry {
         git: if git.read_only { forge_tools::GitAccess::ReadOnly } else { forge_tools::GitAccess::Full },
         github: forge_tools::GitHubOptions {
             api: git.api_url.as_ref().map_or(usual.api, |url| url.trim_end_matches('/').to_owned()),
-            // The user named that server, so it may be reached; nothing else may.
+            // The user configured this server, so it may be reached; no other may.
             allow: git.api_url.iter().filter_map(|url| host_of(url)).collect(),
             token: loaded
                 .secrets
@@ -198,7 +198,7 @@ fn tool_registry(loaded: &ResolvedConfig) -> forge_tools::Registry {
     })
 }
 
-/// The host of an address, without port.
+/// Returns the host of a URL, without its port.
 fn host_of(url: &str) -> Option<String> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -209,7 +209,7 @@ fn host_of(url: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
-/// The providers as they are set up. Tokens of logins are made known to `redactor` before they are used.
+/// Creates the configured providers. Tokens of logins are added to `redactor` before they are used.
 pub(crate) fn build_models(
     loaded: &ResolvedConfig,
     redactor: &Arc<Redactor>,
@@ -222,11 +222,11 @@ pub(crate) fn build_models(
             forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
         match ModelProviders::new(&alone) {
             Ok(_) => options.providers.push(provider),
-            // A provider that nobody asks for may be set up wrongly.
+            // A provider that is not requested may be misconfigured.
             Err(error) if wanted.as_deref() == Some(provider.name.as_str()) => {
                 return Err(Error::Invalid { what: error.to_string() });
             }
-            Err(error) => tracing::debug!(%error, "a provider is left out"),
+            Err(error) => tracing::debug!(%error, "skipping a misconfigured provider"),
         }
     }
     ModelProviders::new(&options).map_err(|error| Error::Invalid { what: error.to_string() })

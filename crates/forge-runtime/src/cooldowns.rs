@@ -1,7 +1,7 @@
-//! Providers that are left alone, as all runs of all processes on one data folder see them.
+//! Cooldowns of providers, shared by all runs of all processes on a data directory.
 //!
-//! What happens to a provider is decided in `forge_policy::cooldown`; here it is remembered. Losing any of it costs
-//! a call or two and nothing else, so a table that can't be written is a warning.
+//! `forge_policy::cooldown` decides about cooldowns; this module stores them. Losing one costs no more than a
+//! call or two, so a failure to write the table is only a warning.
 
 use forge_policy::cooldown;
 use forge_ports::journal;
@@ -10,15 +10,15 @@ use forge_types::{Cooldown, Digest, ErrorInfo, ErrorKind, Timestamp, WeightRow};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What other processes wrote is seen after this many milliseconds at the latest.
+/// The age in milliseconds at which cached cooldowns are read again.
 const REFRESH_INTERVAL_MS: u64 = 1_000;
 
-/// Remembers who was given up, and until when.
+/// A cache of the providers in cooldown.
 #[derive(Default)]
 pub struct CooldownCache {
     table: Option<Arc<dyn CooldownStore>>,
     weights: Option<Arc<dyn WeightStore>>,
-    /// What stands for the key of each provider here.
+    /// The fingerprint of each provider's credential in this process.
     credentials: BTreeMap<String, String>,
     cached: Mutex<CachedCooldowns>,
 }
@@ -30,12 +30,13 @@ struct CachedCooldowns {
 }
 
 impl CooldownCache {
-    /// What this process alone remembers.
+    /// Creates a cache that is not shared with other processes.
     pub fn process_local() -> Self {
         Self::default()
     }
 
-    /// What all processes share through `table`; `keys` are those of this process by provider.
+    /// Creates a cache that all processes share through `table`; `keys` are this process's credentials by
+    /// provider.
     pub(crate) fn shared<'a>(
         table: Arc<impl CooldownStore + WeightStore + 'static>,
         keys: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -56,13 +57,13 @@ impl CooldownCache {
         self.credentials.get(provider).map_or("", String::as_str)
     }
 
-    /// Those that concern this process, ended ones included, as they are or were a moment ago.
+    /// Returns the cooldowns that apply to this process, expired ones included, at most a moment old.
     pub(crate) async fn current_cooldowns(&self, now: Timestamp) -> Vec<Cooldown> {
         self.refresh(now).await;
         self.lock_cache().rows.values().filter(|row| self.applies_here(row)).cloned().collect()
     }
 
-    /// A key that was refused or has no money says nothing about another key.
+    /// Returns whether a cooldown applies here: a rejected or unpaid key says nothing about another key.
     fn applies_here(&self, row: &Cooldown) -> bool {
         !matches!(row.reason, ErrorKind::Auth | ErrorKind::Billing)
             || row.credential == self.credential_for(&row.provider)
@@ -83,11 +84,11 @@ impl CooldownCache {
                 known.rows = rows.into_iter().map(|row| (row.provider.clone(), row)).collect();
                 known.read = Some(now);
             }
-            Err(error) => tracing::warn!(%error, "who is to be left alone can't be read"),
+            Err(error) => tracing::warn!(%error, "can't read the cooldowns of providers"),
         }
     }
 
-    /// A provider was given up for `error`.
+    /// Records that a provider was given up because of `error`.
     pub(crate) async fn record_failure(&self, provider: &str, error: &ErrorInfo, now: Timestamp) {
         if !cooldown::triggers_cooldown(error.kind) {
             return;
@@ -103,11 +104,11 @@ impl CooldownCache {
         if let Some(table) = &self.table
             && let Err(error) = table.set_cooldown(row).await
         {
-            tracing::warn!(%error, provider, "that it is to be left alone can't be written");
+            tracing::warn!(%error, provider, "can't save the provider's cooldown");
         }
     }
 
-    /// A provider answered: its failures are forgotten.
+    /// Records that a provider answered, which clears its failures.
     pub(crate) async fn record_answer(&self, provider: &str, now: Timestamp) {
         self.refresh(now).await;
         if self.lock_cache().rows.remove(provider).is_none() {
@@ -116,44 +117,44 @@ impl CooldownCache {
         if let Some(table) = &self.table
             && let Err(error) = table.clear_cooldown(provider).await
         {
-            tracing::warn!(%error, provider, "that it answers again can't be written");
+            tracing::warn!(%error, provider, "can't clear the provider's cooldown");
         }
     }
 
-    /// What was last seen of each provider.
+    /// Returns the last known health of each provider.
     pub(crate) async fn list_health(&self) -> Vec<ProviderHealth> {
         let Some(table) = &self.table else { return Vec::new() };
         table.list_health().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was last seen of providers can't be read");
+            tracing::warn!(%error, "can't read the health of providers");
             Vec::new()
         })
     }
 
-    /// Keeps what was just seen of a provider.
+    /// Stores the health of a provider.
     pub(crate) async fn record_health(&self, health: ProviderHealth) {
         if let Some(table) = &self.table
             && let Err(error) = table.record_health(health).await
         {
-            tracing::warn!(%error, "what was seen of a provider can't be written");
+            tracing::warn!(%error, "can't save the health of a provider");
         }
     }
 
-    /// The recorded outcomes of models.
+    /// Returns the recorded outcomes of models.
     pub(crate) async fn list_weights(&self) -> Vec<WeightRow> {
         let Some(table) = &self.weights else { return Vec::new() };
         table.list_weights().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the weights of models can't be read");
+            tracing::warn!(%error, "can't read the weights of models");
             Vec::new()
         })
     }
 
-    /// The table of weights, for changing it by hand.
+    /// Returns the table of weights, for manual changes.
     pub(crate) fn weight_store(&self) -> Result<&Arc<dyn WeightStore>, journal::Error> {
         self.weights.as_ref().ok_or_else(|| journal::Error::NotFound { what: "table of weights".to_owned() })
     }
 }
 
-/// Half of a hash of a key: enough to see that it is another one, useless for everything else.
+/// Returns half of a hash of a key: enough to recognize another key, useless for anything else.
 pub(crate) fn credential_fingerprint(provider: &str, key: &str) -> String {
     let text = format!("forge credential of {provider}\n{key}");
     Digest::of_bytes(text.as_bytes()).to_string().chars().take(16).collect()

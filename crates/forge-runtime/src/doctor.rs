@@ -1,4 +1,4 @@
-//! What is missing on this machine, and how to get it.
+//! Checks of everything that a run needs on this machine, with remedies.
 
 use crate::compose;
 use crate::logins::{self, LoginState};
@@ -11,28 +11,28 @@ use serde::Serialize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckState {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// Works, with less than could be.
+    /// Runs work, with limitations.
     Warn,
-    /// A run can't start.
+    /// Runs can't start.
     Fail,
 }
 
-/// One check.
+/// A check and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DoctorCheck {
-    /// What was looked at, such as `sandbox: seccomp`.
+    /// The subject of the check, such as `sandbox: seccomp`.
     pub name: String,
-    /// How it came out.
+    /// The result.
     pub state: CheckState,
-    /// What was found.
+    /// The finding.
     pub detail: String,
-    /// What to do about it.
+    /// The remedy, if one is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -48,11 +48,11 @@ impl DoctorCheck {
     }
 }
 
-/// Layers without which no run starts.
+/// Isolation layers without which no run starts.
 const REQUIRED_LAYERS: &[&str] =
     &["user namespace", "mount namespace", "pid namespace", "network namespace", "seccomp"];
 
-/// Looks at everything that a run needs.
+/// Checks everything that a run needs.
 pub async fn run_doctor(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
     let mut checks = vec![check_data_directory(&loaded.dirs.data), check_store(loaded)];
     match crate::sandbox::open_backends(loaded, &loaded.dirs.data) {
@@ -63,8 +63,8 @@ pub async fn run_doctor(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
     checks.extend(check_keys(loaded));
     checks.extend(check_providers(loaded).await);
     for (program, why) in [
-        ("git", "agents use it to look at history and changes"),
-        ("python3", "projects in Python need it"),
+        ("git", "agents use it to inspect history and changes"),
+        ("python3", "Python projects need it"),
         ("rg", "agents search with it in the shell; the search tool does not need it"),
     ] {
         checks.push(check_program(program, why, loaded.path.as_deref().unwrap_or_default()));
@@ -77,7 +77,7 @@ fn check_data_directory(path: &Path) -> DoctorCheck {
     let shown = path.display();
     if let Err(error) = std::fs::create_dir_all(path) {
         return DoctorCheck::new(name, CheckState::Fail, format!("{shown}: {error}"))
-            .with_remedy("make it writable, or name another one with XDG_DATA_HOME");
+            .with_remedy("make it writable, or set XDG_DATA_HOME to another directory");
     }
     let probe = path.join(".doctor");
     match std::fs::write(&probe, b"x") {
@@ -86,7 +86,7 @@ fn check_data_directory(path: &Path) -> DoctorCheck {
             DoctorCheck::new(name, CheckState::Ok, shown.to_string())
         }
         Err(error) => DoctorCheck::new(name, CheckState::Fail, format!("{shown} can't be written: {error}"))
-            .with_remedy("make it writable, free some space, or name another one with XDG_DATA_HOME"),
+            .with_remedy("make it writable, free some space, or set XDG_DATA_HOME to another directory"),
     }
 }
 
@@ -114,7 +114,7 @@ fn check_layer(layer: SandboxLayer) -> DoctorCheck {
     }
 }
 
-/// What git has of files that look like secrets. Only in a repository.
+/// Checks for files in git that look like secrets. Returns `None` outside a repository.
 async fn check_git_history(loaded: &ResolvedConfig) -> Option<DoctorCheck> {
     let repo = loaded.repo.clone();
     if !repo.join(".git").exists() {
@@ -128,7 +128,7 @@ async fn check_git_history(loaded: &ResolvedConfig) -> Option<DoctorCheck> {
             return Some(DoctorCheck::new(
                 name,
                 CheckState::Warn,
-                format!("the repository was not looked at: {error}"),
+                format!("the repository was not checked: {error}"),
             ));
         }
     };
@@ -136,17 +136,17 @@ async fn check_git_history(loaded: &ResolvedConfig) -> Option<DoctorCheck> {
         return Some(DoctorCheck::new(
             name,
             CheckState::Ok,
-            "none of the files that git tracks looks like one",
+            "no tracked file looks like a secret",
         ));
     }
     let paths: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
     let detail =
-        format!("tracked, so commands in the sandbox can read them in git's history: {}", paths.join(", "));
-    let remedy = "take them out of the history, and change what stands in them";
+        format!("tracked, so commands in the sandbox can read them from git's history: {}", paths.join(", "));
+    let remedy = "remove them from the history, and replace the secrets in them";
     Some(DoctorCheck::new(name, CheckState::Warn, detail).with_remedy(remedy))
 }
 
-/// The encrypted stores, opened or not, and the logins.
+/// Checks the encrypted stores, unlocked or not, and the logins.
 fn check_keys(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
     let (stores, notices) = loaded.usable_stores();
     let mut checks: Vec<DoctorCheck> = notices
@@ -180,7 +180,7 @@ fn check_keys(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
             LoginState::Renewable => Some(DoctorCheck::new(
                 name,
                 CheckState::Ok,
-                format!("valid{account}; its token is renewed when it is used"),
+                format!("valid{account}; its token is renewed on its next use"),
             )),
             LoginState::Expired => Some(
                 DoctorCheck::new(name, CheckState::Warn, format!("expired{account}"))
@@ -218,7 +218,7 @@ async fn check_providers(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
             }
             (DetectionRule::Key, None) if loaded.secrets.is_logged_in(vendor.name) => {
                 any = true;
-                DoctorCheck::new(name, CheckState::Ok, "a login stands in for a key")
+                DoctorCheck::new(name, CheckState::Ok, "logged in; no key is needed")
             }
             (DetectionRule::Key, None) => {
                 let variable = vendor.key_env.first().copied().unwrap_or("its key");
@@ -243,7 +243,7 @@ async fn check_providers(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
     }
     if !any {
         checks.push(
-            DoctorCheck::new("providers", CheckState::Fail, "there is no model to ask")
+            DoctorCheck::new("providers", CheckState::Fail, "no model is available")
                 .with_remedy("set one of the keys above, start a local server, or configure model.base_url"),
         );
     }

@@ -1,4 +1,4 @@
-//! A data folder in memory, for runs that are not kept (JRN-5).
+//! A data directory in memory, for runs that are not kept (JRN-5).
 
 use crate::Error;
 use forge_files::PrivateDir;
@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where Linux keeps files in memory.
+/// The directory in which Linux keeps files in memory.
 const MEMORY_DIR: &str = "/dev/shm";
-/// By which these folders are known.
+/// The kind that the names of these directories contain.
 const DIR_KIND: &str = "scratch";
 
-/// A folder that goes away with its last holder.
+/// A directory that is removed with its last holder.
 #[derive(Clone, Debug)]
 pub(crate) struct EphemeralDataDir {
     directory: Arc<RemovedOnDrop>,
@@ -22,18 +22,18 @@ struct RemovedOnDrop(PathBuf);
 
 impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
-        // An overlay leaves a directory that is closed to its owner, which other removals stumble over.
+        // An overlay leaves a directory that even its owner can't open, which an ordinary removal fails on.
         forge_files::remove_tree(&self.0);
     }
 }
 
 impl EphemeralDataDir {
-    /// A new folder, readable by its owner only; what processes that died left behind is removed.
+    /// Creates a directory that only its owner can read; first removes those of dead processes.
     pub(crate) fn create() -> Result<Self, Error> {
         let memory = Path::new(MEMORY_DIR);
         if !memory.is_dir() {
             let what = format!(
-                "{MEMORY_DIR} is not there, so a run can't be kept in memory. Leave --no-durable out"
+                "{MEMORY_DIR} does not exist, so a run can't be kept in memory. Omit --no-durable"
             );
             return Err(Error::Invalid { what });
         }
@@ -42,7 +42,7 @@ impl EphemeralDataDir {
         let closed = std::fs::Permissions::from_mode(0o700);
         let make =
             |place: &Path| tempfile::Builder::new().prefix(&name).permissions(closed).tempdir_in(place);
-        // Who took this user's name there keeps nobody from a folder whose name can't be foreseen.
+        // If another user has taken this user's name there, a directory with an unpredictable name still works.
         let made = match PrivateDir::for_user(memory) {
             Ok(own) => make(own.path()),
             Err(_) => make(memory),
@@ -57,7 +57,7 @@ impl EphemeralDataDir {
     }
 }
 
-/// Removes folders whose process is gone. Those of other users are not touched. Gives what was removed.
+/// Removes the directories of dead processes, except those of other users. Returns the removed paths.
 pub(crate) fn remove_stale() -> Vec<PathBuf> {
     let memory = Path::new(MEMORY_DIR);
     let mut removed = forge_files::remove_stale(&PrivateDir::user_path(memory), &[DIR_KIND]);

@@ -1,4 +1,4 @@
-//! What can go wrong with running runs.
+//! Errors of the runtime.
 
 use forge_ports::journal;
 use forge_ports::queue::ClaimError;
@@ -10,48 +10,48 @@ pub enum Error {
     /// The journal could not be read or written.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-    /// The run could not be taken.
+    /// The run could not be claimed.
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// There is no run with this id.
-    #[error("there is no run {id}. `forge list` shows those there are")]
+    #[error("there is no run {id}. `forge list` shows all runs")]
     NoSuchRun {
-        /// What was given.
+        /// The id that was given.
         id: String,
     },
-    /// The beginning of an id fits several runs.
-    #[error("`{prefix}` is the beginning of several runs: {}", runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    /// The beginning of an id matches several runs.
+    #[error("`{prefix}` matches several runs: {}", runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Ambiguous {
-        /// What was given.
+        /// The beginning that was given.
         prefix: String,
-        /// Some of the runs it fits.
+        /// Some of the matching runs.
         runs: Vec<RunId>,
     },
     /// The journal of the run is damaged.
-    #[error("the journal of run {run} is damaged: {damage}. `forge status {run}` shows what can be read")]
+    #[error("the journal of run {run} is damaged: {damage}. `forge status {run}` shows what is still readable")]
     Damaged {
         /// The run.
         run: RunId,
-        /// What is damaged.
+        /// A description of the damage.
         damage: String,
     },
-    /// What was asked for makes no sense.
+    /// The request is invalid.
     #[error("{what}")]
     Invalid {
-        /// What, and what to do instead.
+        /// The fault, and what to do instead.
         what: String,
     },
-    /// The run can't take this command as it stands.
+    /// The run can't take this command in its present state.
     #[error("run {run} is {status}: {why}")]
     WrongState {
         /// The run.
         run: RunId,
-        /// Its status.
+        /// The run's status.
         status: forge_types::RunStatus,
-        /// What that means for the command.
+        /// The consequence for the command.
         why: String,
     },
-    /// The sandbox or a workspace.
+    /// An error of the sandbox or a workspace.
     #[error(transparent)]
     Sandbox(#[from] forge_ports::sandbox::Error),
     /// No model can be chosen.
@@ -62,19 +62,19 @@ pub enum Error {
     Output {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The reason that the system gives.
         why: String,
     },
-    /// A fault in forge itself.
-    #[error("a fault in forge: {what}")]
+    /// A bug in forge itself.
+    #[error("internal error in forge: {what}")]
     Internal {
-        /// What.
+        /// A description of the bug.
         what: String,
     },
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the class of the error, which determines how to react to it.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Journal(error) => error.class(),

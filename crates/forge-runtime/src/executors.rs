@@ -1,4 +1,4 @@
-//! Executors out of the settings: which one, with which tools, whether it needs a box, and what it is told.
+//! Executors from the settings: their choice, their tools, their need for a sandbox, and their prompts.
 
 use crate::Error;
 use forge_config::{ExecutorName, ProjectFramework, ResolvedConfig, memories};
@@ -13,23 +13,23 @@ use forge_types::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The tool that stands for the program of the executor `subprocess`.
+/// The tool that represents the program of the executor `subprocess`.
 pub(crate) const PROGRAM_TOOL: &str = "agent";
-/// What the program is given.
+/// The parameter that holds the program's request.
 pub(crate) const REQUEST_PARAMETER: &str = "request";
-/// Said by the executor `stub` if nothing else is.
+/// The default reply of the executor `stub`.
 const STUB_REPLY: &str = "This is a canned reply: the executor is `stub`.";
-/// The tool that keeps facts.
+/// The tool that saves facts.
 pub(crate) const REMEMBER_TOOL: &str = "remember";
-/// The tool that looks up what was compacted.
+/// The tool that searches compacted messages.
 const RECALL_TOOL: &str = "recall";
-/// What a box that is never opened is called.
+/// The backend name for a sandbox that is never opened.
 const NO_SANDBOX: &str = "none";
 
-/// The executor that the settings choose. A framework's program is taken where no executor is named.
+/// Returns the executor that the settings choose. A framework implies `subprocess` if no executor is set.
 ///
 /// # Errors
-/// If a program is to do the work and none is named.
+/// If the executor is `subprocess` and no program is set.
 pub(crate) fn select_executor(loaded: &ResolvedConfig) -> Result<Executor, Error> {
     let settings = &loaded.settings;
     Ok(match executor_name(loaded) {
@@ -59,17 +59,17 @@ fn executor_name(loaded: &ResolvedConfig) -> ExecutorName {
     }
 }
 
-/// Whether the settings choose the router.
+/// Returns whether the settings choose the router.
 pub(crate) fn uses_router(loaded: &ResolvedConfig) -> bool {
     executor_name(loaded) == ExecutorName::Router
 }
 
-/// Program and arguments of an entry point.
+/// Splits an entry point into program and arguments.
 fn program_argv(entry: &str) -> Result<Vec<String>, Error> {
     let mut argv = split_shell_words(entry)
-        .ok_or_else(|| Error::Invalid { what: "entrypoint: a quote in it is never closed".to_owned() })?;
+        .ok_or_else(|| Error::Invalid { what: "entrypoint: it contains an unclosed quote".to_owned() })?;
     let Some(first) = argv.first() else {
-        let what = "the executor `subprocess` needs the program that does the work: set entrypoint, such as \
+        let what = "the executor `subprocess` needs a program to run: set entrypoint, for example \
                     entrypoint = \"agent.py\"";
         return Err(Error::Invalid { what: what.to_owned() });
     };
@@ -81,7 +81,7 @@ fn program_argv(entry: &str) -> Result<Vec<String>, Error> {
     Ok(argv)
 }
 
-/// Words as a shell would see them, without any of its expansions; `None` if a quote is not closed.
+/// Splits a text into words as a shell would, without any expansion; `None` if a quote is not closed.
 fn split_shell_words(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in text.chars() {
@@ -99,10 +99,10 @@ fn split_shell_words(text: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// The tools of an executor.
+/// Selects the tools of an executor.
 ///
 /// # Errors
-/// If a tool that is to be enabled does not exist.
+/// If a tool to be enabled does not exist.
 pub(crate) fn select_tools(
     executor: &Executor,
     loaded: &ResolvedConfig,
@@ -139,14 +139,15 @@ pub(crate) fn select_tools(
     if !left_out.is_empty() {
         tracing::warn!(
             tools = left_out.join(", "),
-            "left out: a router gives a tool one text, and these need more"
+            "left out: a router passes a single text to a tool, and these need more"
         );
     }
     selection.disabled.extend(left_out);
     Ok(selection)
 }
 
-/// The tool that looks up what was compacted: it is no tool of the first request, and none that is left out.
+/// Returns the tool that searches compacted messages, which is neither in the first request nor among the
+/// disabled tools.
 pub(crate) fn recall_tool(
     executor: &Executor,
     loaded: &ResolvedConfig,
@@ -163,24 +164,24 @@ pub(crate) fn recall_tool(
     Some(spec)
 }
 
-/// Whether runs under these settings may need a box, as far as that can be told before there is a plan.
+/// Returns whether runs with these settings may need a sandbox, as far as that is known before there is a plan.
 pub(crate) fn may_need_sandbox(loaded: &ResolvedConfig) -> bool {
     !uses_router(loaded) || !loaded.settings.tools.enabled.is_empty()
 }
 
-/// The specification of a box that is never opened.
+/// Returns the specification of a sandbox that is never opened.
 pub(crate) fn no_sandbox_spec(repo: &Path) -> SandboxSpec {
     SandboxSpec::new(NO_SANDBOX, repo)
 }
 
-/// Whom an executor asks that asks no model of a provider: it costs nothing.
+/// Returns the route of an executor that calls no provider; it is free of charge.
 pub(crate) fn synthetic_route(executor: &Executor) -> (ModelRoute, ModelFacts) {
     let route = ModelRoute { provider: executor.name().to_owned(), model: executor.name().to_owned() };
     let price = Some(Price { input: 0, output: 0, cached_input: 0, cache_write: 0 });
     (route, ModelFacts { price, window: 1_000_000, max_output: None })
 }
 
-/// The system prompt of a plan.
+/// Builds the system prompt of a plan.
 pub(crate) fn system_prompt(plan: &Plan, own: Option<&str>, facts: &[MemoryFact]) -> String {
     let prompt = match &plan.executor {
         Executor::Router { max_steps, .. } => router::system_prompt(&plan.tools, *max_steps, own),
@@ -189,8 +190,8 @@ pub(crate) fn system_prompt(plan: &Plan, own: Option<&str>, facts: &[MemoryFact]
     context::with_facts(prompt, facts)
 }
 
-/// The file of the memory, if there is to be one, and what is believed of it if it lies in a repository. What the user
-/// accepted of what the repository brings along is taken in.
+/// Returns the memory's file, if memory is enabled, and its guard if the file is in a repository. Adopts the
+/// repository's own memory as far as the user accepted it.
 pub(crate) fn memory_file(
     loaded: &ResolvedConfig,
     repo: &Path,
@@ -217,7 +218,7 @@ pub(crate) fn memory_file(
         None => None,
     };
     if let Some(Err(error)) = taken {
-        tracing::warn!(error, "the repository's memory, which you accepted, can't be taken in");
+        tracing::warn!(error, "can't adopt the repository's memory, which you accepted");
     }
     (Some(path), guard)
 }
@@ -227,12 +228,12 @@ fn repo_guard(guard: &MemoryGuard) -> RepoMemoryGuard {
     RepoMemoryGuard { root, relative, record }
 }
 
-/// The memory of a plan.
+/// Opens the memory of a plan.
 pub(crate) fn open_memory(plan: &Plan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
     let path = plan.memory.clone()?;
     Some(match &plan.memory_guard {
         Some(guard) => Arc::new(FileMemory::new_guarded(repo_guard(guard), clock.clone())),
-        // The plan of an earlier version, which kept it where a run can write.
+        // A plan of an earlier version, which kept the memory where a run can write.
         None if path.ends_with(memories::REPOSITORY_MEMORY_PATH) => return None,
         None => Arc::new(FileMemory::new(path, clock.clone())),
     })
@@ -249,6 +250,6 @@ mod tests {
         assert_eq!(argv("bin/agent 'a b' \"\"").unwrap(), ["./bin/agent", "a b", ""]);
         assert_eq!(argv("node agent.js").unwrap(), ["node", "agent.js"]);
         assert!(argv("  ").unwrap_err().contains("set entrypoint"));
-        assert!(argv("a 'b").unwrap_err().contains("never closed"));
+        assert!(argv("a 'b").unwrap_err().contains("unclosed quote"));
     }
 }

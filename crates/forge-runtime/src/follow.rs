@@ -1,35 +1,35 @@
-//! Following a run from any process: its wire events from a position on, then new ones as they come.
+//! Following a run from any process: its wire events after a position, then new ones as they arrive.
 
 use crate::Error;
 use crate::payload_cache::PayloadCache;
 use forge_ports::journal::WatchScope;
 use forge_ports::{Journal, Queue};
-use forge_types::wire::{PlanFacts, Projector, WireEvent};
 use forge_types::{Event, EventKind, Plan, RunId, RunStatus, Seq};
+use forge_wire::{PlanFacts, Projector, WireEvent};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Events read at once.
+/// The number of events read at a time.
 const EVENTS_PER_READ: usize = 500;
-/// How long nothing may happen before it is asked whether anybody works on the run at all.
+/// The idle time after which the follower checks whether a process still works on the run.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why following ended.
+/// The reason that following ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FollowEnd {
     /// The run ended.
     Ended,
-    /// The run waits for something outside.
+    /// The run waits for an external event.
     Parked,
-    /// Nobody works on the run: its process died.
+    /// No process works on the run: its process died.
     Abandoned,
     /// The journal can't be read further.
     Damaged(String),
 }
 
-/// Follows one run.
+/// A follower of one run.
 pub struct RunFollower {
     journal: Arc<dyn Journal>,
     queue: Arc<dyn Queue>,
@@ -50,7 +50,7 @@ impl RunFollower {
         Self { journal, queue, blobs, changes, run, after, projector, ready: VecDeque::new(), end: None }
     }
 
-    /// The next event that is there already; `None` if there is none now.
+    /// Returns the next event that is already available; `None` if there is none now.
     ///
     /// # Errors
     /// If the journal can't be read at all.
@@ -65,7 +65,8 @@ impl RunFollower {
         }
     }
 
-    /// The next event, waiting for it; `None` once [`Follow::end`] says why there is no more.
+    /// Waits for the next event; returns `None` once [`RunFollower::end_reason`] gives the reason that there
+    /// are no more.
     ///
     /// # Errors
     /// If the journal can't be read at all.
@@ -85,12 +86,12 @@ impl RunFollower {
         }
     }
 
-    /// Why there are no more events.
+    /// Returns the reason that there are no more events.
     pub const fn end_reason(&self) -> Option<&FollowEnd> {
         self.end.as_ref()
     }
 
-    /// Whether nothing more will come: parked, or left alone by a process that died.
+    /// Returns whether no more events will come, because the run is parked or its process died.
     async fn is_over(&mut self) -> Result<bool, Error> {
         let status = self.projector.state().status;
         if status == RunStatus::Waiting && self.queue.holder(self.run).await?.is_none() {
@@ -128,7 +129,7 @@ impl RunFollower {
             self.projector.set_facts(PlanFacts::from(&plan));
         }
         for payload in event.kind.payloads_mut() {
-            // A blob that can't be read shows as its hash; the events go on.
+            // A blob that can't be read is shown as its hash; the events continue.
             let _ = self.blobs.resolve(payload).await;
         }
         let finished = matches!(event.kind, EventKind::Finished { .. });

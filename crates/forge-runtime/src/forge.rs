@@ -1,4 +1,4 @@
-//! The façade: everything that a surface may ask of Forge.
+//! The façade: all operations of Forge that the surfaces use.
 
 use crate::engine::{EngineParts, RunEngine};
 use crate::ephemeral_data_dir::EphemeralDataDir;
@@ -6,15 +6,15 @@ use crate::follow::RunFollower;
 use crate::live::LiveSink;
 use crate::{Error, run_directory};
 use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
-use forge_types::record::{self, RunRecord, RunSummary};
 use forge_types::{
     CommandId, Event, EventKind, Message, Payload, Plan, RunCommand, RunCreation, RunId, RunLimits,
     RunSource, RunState, RunStatus, Seq,
 };
+use forge_wire::record::{self, RunRecord, RunSummary};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Longest task in characters, as everywhere where a run can be created.
+/// The longest task in characters, wherever a run is created.
 pub const MAX_TASK_CHARS: usize = 10_000;
 
 /// A run to be created.
@@ -24,62 +24,62 @@ pub struct NewRun {
     pub task: String,
     /// The repository.
     pub repo: PathBuf,
-    /// Where it comes from.
+    /// The source of the run.
     pub source: RunSource,
-    /// What was said before, in a conversation that the run goes on with.
+    /// The earlier messages of the conversation that the run continues.
     pub history: Vec<Message>,
 }
 
-/// All that is known of a run, with its texts in place.
+/// The details of a run, with its texts loaded.
 #[derive(Clone, Debug)]
 pub struct RunDetails {
-    /// The state, as far as the journal can be read.
+    /// The state, as far as the journal is readable.
     pub state: RunState,
     /// The plan; `None` if it can't be read.
     pub plan: Option<Plan>,
-    /// What it came to so far.
+    /// The summary of the run so far.
     pub summary: RunSummary,
-    /// Its record with all tool calls.
+    /// The record of the run with all tool calls.
     pub record: RunRecord,
-    /// What of the journal can't be read.
+    /// A description of the unreadable part of the journal.
     pub damage: Option<String>,
-    /// The process that works on it now.
+    /// The process that works on the run now.
     pub holder: Option<String>,
-    /// Its run directory.
+    /// The run directory.
     pub folder: PathBuf,
-    /// Whether run and directory outlast this process.
+    /// Whether the run and its directory outlast this process.
     pub kept: bool,
 }
 
-/// What became of a command.
+/// The outcome of sending a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// A live process works on the run and takes it.
+    /// A live process works on the run and takes the command.
     Sent {
-        /// Which (`host:pid`).
+        /// The process (`host:pid`).
         holder: String,
     },
-    /// Nobody works on the run: it is kept for whoever resumes it.
+    /// No process works on the run; the command is kept until the run is resumed.
     Kept,
-    /// Nobody worked on the run: this process applied it.
+    /// No process worked on the run; this process applied the command.
     Applied {
         /// The run's status now.
         status: RunStatus,
     },
 }
 
-/// Forge, ready to work.
+/// An instance of Forge.
 #[derive(Clone)]
 pub struct Forge {
     parts: EngineParts,
     engine: RunEngine,
     data: PathBuf,
-    /// Held so that a data folder in memory lasts as long as this.
+    /// The data directory in memory, if any, kept as long as this value.
     scratch: Option<EphemeralDataDir>,
 }
 
 impl Forge {
-    /// Forge made of these parts; `data` is the data folder and `worker` names this process (`host:pid`).
+    /// Assembles Forge from `parts`; `data` is the data directory and `worker` names this process (`host:pid`).
     pub fn assemble(parts: EngineParts, data: PathBuf, worker: String) -> Self {
         let engine = RunEngine::new(parts.clone(), worker);
         Self { parts, engine, data, scratch: None }
@@ -89,22 +89,22 @@ impl Forge {
         Self { scratch: Some(scratch), ..self }
     }
 
-    /// Whether runs are kept after this process.
+    /// Returns whether runs outlast this process.
     pub const fn is_persistent(&self) -> bool {
         self.scratch.is_none()
     }
 
-    /// Its parts.
+    /// Returns the adapters.
     pub const fn parts(&self) -> &EngineParts {
         &self.parts
     }
 
-    /// The data folder.
+    /// Returns the data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data
     }
 
-    /// Creates a run with a frozen plan. Whoever drives it claims it; until then it is pending.
+    /// Creates a run with a frozen plan. The run is pending until a process drives it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unusable task; nothing is stored then.
@@ -112,8 +112,8 @@ impl Forge {
         check_task(&new.task)?;
         if self.data.starts_with(&new.repo) {
             let what = format!(
-                "the repository {} holds forge's own data folder {}, where a run could change its own records. Name a \
-                 folder below it with --repo, or move the data folder with XDG_DATA_HOME",
+                "the repository {} contains forge's own data directory {}, so a run could change its own records. Choose \
+                 a directory below it with --repo, or move the data directory with XDG_DATA_HOME",
                 new.repo.display(),
                 self.data.display()
             );
@@ -123,7 +123,7 @@ impl Forge {
         let unwritten =
             |error: serde_json::Error| Error::Internal { what: format!("a plan can't be written: {error}") };
         let mut text = serde_json::to_string(plan).map_err(unwritten)?;
-        // Somebody may have written a key into a prompt or an address of the configuration.
+        // A prompt or an address in the configuration may contain a key.
         let clean = self.parts.redactor.redacted_text(&text);
         let cleaned: Option<Plan> =
             clean.as_deref().map(serde_json::from_str).transpose().map_err(unwritten)?;
@@ -170,7 +170,7 @@ impl Forge {
     /// Works on a run until it ends or is parked.
     ///
     /// # Errors
-    /// If a live process works on it, or its journal can't be read or written.
+    /// If a live process works on the run, or its journal can't be read or written.
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunDetails, Error> {
         self.engine.drive(run, live).await?;
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
@@ -182,10 +182,10 @@ impl Forge {
         self.run_details(run).await
     }
 
-    /// Goes on with a run that was parked or whose process died.
+    /// Resumes a run that was parked or that lost its process.
     ///
     /// # Errors
-    /// [`Error::WrongState`] if it has ended; else as [`Forge::drive`].
+    /// [`Error::WrongState`] if the run has ended; otherwise as [`Forge::drive`].
     pub async fn resume(
         &self,
         run: RunId,
@@ -204,15 +204,15 @@ impl Forge {
         self.drive(run, live).await
     }
 
-    /// Tells a run something. If nobody works on the run, this process ends it for a cancel; anything else is kept
-    /// for whoever resumes it.
+    /// Sends a command to a run. If no process works on the run, this one carries out a cancel; any other
+    /// command is kept until the run is resumed.
     ///
     /// # Errors
     /// [`Error::WrongState`] if the run has ended.
     pub async fn send_command(&self, run: RunId, command: RunCommand) -> Result<Delivery, Error> {
         let (_, projector) = crate::engine::load_run_state(self.parts.journal.as_ref(), run).await?;
         let state = projector.state();
-        self.reject_ended(state, "there is nothing left to do about it")?;
+        self.reject_ended(state, "it takes no more commands")?;
         self.parts.journal.send_command(run, CommandId::generate(), command.clone()).await?;
         if let Some(holder) = self.parts.queue.holder(run).await? {
             return Ok(Delivery::Sent { holder });
@@ -236,10 +236,10 @@ impl Forge {
         Ok(())
     }
 
-    /// The run whose id is or begins with `text`; `last` is the newest one.
+    /// Returns the run with this id or beginning of an id; `last` is the newest run.
     ///
     /// # Errors
-    /// If there is none, or several.
+    /// If no run or several runs match.
     pub async fn find_run(&self, text: &str) -> Result<RunId, Error> {
         let text = text.trim().to_ascii_lowercase();
         let query = match text.as_str() {
@@ -254,7 +254,7 @@ impl Forge {
         }
     }
 
-    /// Rows of runs, newest first.
+    /// Lists the rows of runs, newest first.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -262,7 +262,7 @@ impl Forge {
         Ok(self.parts.journal.list_runs(query).await?)
     }
 
-    /// All that is known of a run. Damage is part of the answer, not an error.
+    /// Returns the details of a run. Damage is part of the result, not an error.
     ///
     /// # Errors
     /// If there is no such run or the store can't be read at all.
@@ -274,7 +274,7 @@ impl Forge {
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
         let holder = self.parts.queue.holder(run).await?;
         if holder.is_none() && run_directory::is_missing(&self.data, &read.state) {
-            // The process that ended the run died before it wrote them.
+            // The process that ended the run died before it wrote the directory.
             if let Err(error) =
                 run_directory::write_run_directory(&self.parts.journal, &self.data, run, now).await
             {
@@ -301,45 +301,45 @@ impl Forge {
 
 fn check_task(task: &str) -> Result<(), Error> {
     if task.trim().is_empty() {
-        let what = "the task is empty: say in a sentence what is to be done, such as forge run \"Fix the failing test\"";
+        let what = "the task is empty: describe in a sentence what to do, for example forge run \"Fix the failing test\"";
         return Err(Error::Invalid { what: what.to_owned() });
     }
     let chars = task.chars().count();
     if chars > MAX_TASK_CHARS {
         let what = format!(
-            "the task has {chars} characters and at most {MAX_TASK_CHARS} are taken. Put the long part into a file of \
-             the repository and name that file in the task"
+            "the task has {chars} characters; the limit is {MAX_TASK_CHARS}. Put the long part into a file in the \
+             repository and refer to that file in the task"
         );
         return Err(Error::Invalid { what });
     }
     Ok(())
 }
 
-/// The repository as an absolute path.
+/// Returns the repository's absolute path.
 ///
 /// # Errors
-/// [`Error::Invalid`] if it is not there, no folder, or not readable.
+/// [`Error::Invalid`] if it does not exist, is not a directory, or is not readable.
 pub fn check_repo(repo: &Path) -> Result<PathBuf, Error> {
     let invalid = |what: String| Error::Invalid { what };
     let path = std::fs::canonicalize(repo).map_err(|error| {
         invalid(format!(
-            "the repository {} can't be used: {error}. Name another one with --repo",
+            "the repository {} can't be used: {error}. Choose another one with --repo",
             repo.display()
         ))
     })?;
     if !path.is_dir() {
-        return Err(invalid(format!("the repository {} is not a folder", path.display())));
+        return Err(invalid(format!("the repository {} is not a directory", path.display())));
     }
     std::fs::read_dir(&path).map_err(|error| {
         invalid(format!("the repository {} can't be read: {error}. Check its permissions", path.display()))
     })?;
     if path == Path::new("/") {
-        return Err(invalid("the whole file system can't be a repository: name a folder with --repo".into()));
+        return Err(invalid("the whole file system can't be a repository: choose a directory with --repo".into()));
     }
     Ok(path)
 }
 
-/// Sixteen hex digits that follow from the run's id: its random part.
+/// Returns sixteen hex digits from the random part of the run's id.
 fn correlation_id(run: RunId) -> String {
     let hex: String = run.to_string().chars().filter(|c| *c != '-').collect();
     hex.chars().skip(16).collect()

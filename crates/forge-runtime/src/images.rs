@@ -1,24 +1,24 @@
-//! Images for boxes.
+//! Images for sandboxes.
 
 use crate::Error;
 use forge_config::ResolvedConfig;
 use forge_sandbox::images::ImageFlavor;
 
-/// An image to be made.
+/// An image to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildImage {
-    /// What it holds.
+    /// The flavor of the image.
     pub kind: ImageFlavor,
-    /// An image of a container engine to take instead.
+    /// An image of a container engine to use instead.
     pub from: Option<String>,
-    /// Its name; that of the kind if it is left out.
+    /// The name; defaults to that of the flavor.
     pub name: Option<String>,
 }
 
-/// Makes an image, and says on the way what it does. Gives what was made.
+/// Builds an image and reports progress through `say`. Returns what was built.
 ///
 /// # Errors
-/// If something that is needed is missing, or a step fails.
+/// If a prerequisite is missing, or a step fails.
 pub async fn build_image(
     loaded: &ResolvedConfig,
     image: BuildImage,

@@ -1,7 +1,7 @@
 //! The runtime of Forge: the one place where decisions meet adapters.
 //!
-//! [`Forge`] is what the surfaces see. Below it the engine drives each run in one loop: fold, decide, append, start
-//! and cancel effects, wait for the next outcome, command or deadline, fold again.
+//! [`Forge`] is the interface for the surfaces. Below it, the engine drives each run in one loop: fold, decide,
+//! append, start and cancel effects, wait for the next outcome, command or deadline, fold again.
 
 mod budget;
 mod chat;
@@ -66,30 +66,30 @@ pub use routing::{Choice, RoutingJob};
 pub use sandbox_exec::{SandboxCommand, SandboxCommandResult};
 pub use workspace_history::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
 
-/// The tools that models can call, as `forge tool list` shows them.
+/// Returns the tools that models can call, as `forge tool list` shows them.
 pub fn list_tools() -> Vec<forge_types::ToolSpec> {
     forge_tools::builtin_tools().list_specs().cloned().collect()
 }
 
-/// Whether there is a provider of this name.
+/// Returns whether there is a provider of this name.
 pub fn is_provider(name: &str) -> bool {
     forge_models::vendors::VENDORS.iter().any(|vendor| vendor.name == name)
 }
 
-/// All there is to say about a tool, for people.
+/// Returns the description of a tool for people.
 pub fn describe_tool(name: &str) -> Option<String> {
     forge_tools::builtin_tools().describe_tool(name)
 }
 
-/// Removes what boxes left behind whose process died; names each thing.
+/// Removes the remnants of sandboxes of dead processes; returns the name of each.
 pub async fn prune_sandboxes(loaded: &forge_config::ResolvedConfig) -> Vec<String> {
     sandbox::prune(loaded).await
 }
 
-/// Answers as one of the programs that run inside a box, if the binary was started under such a name.
+/// Runs as one of the programs used inside a sandbox, if the binary was started under such a name.
 ///
-/// Must be the first thing that `main` does, before any thread exists. Gives the exit code to end with, or `None`
-/// for an ordinary start.
+/// Must be the first call in `main`, before any thread exists. Returns the exit code, or `None` for an ordinary
+/// start.
 pub fn helper_main(arguments: &[String]) -> Option<i32> {
     forge_sandbox::helper_main(arguments)
 }

@@ -1,31 +1,31 @@
-//! What can be watched while a run works: wire events as they are appended, and lossy live frames in between.
+//! Live view of a run: wire events as they are appended, and lossy live frames in between.
 
 use forge_ports::DeltaSink;
 use forge_ports::sandbox::{OutputSink, StdStream};
 use forge_redact::{Redactor, StreamRedactor};
-use forge_types::wire::{LiveFrame, OutputStream, WireEvent};
+use forge_wire::{LiveFrame, OutputStream, WireEvent};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Watches a run from within the process that drives it. Calls must return at once.
+/// An observer of a run in the process that drives it. Calls must return at once.
 pub trait LiveSink: Send + Sync {
-    /// An event was appended.
+    /// Receives an event that was appended.
     fn on_event(&self, event: &WireEvent);
 
-    /// Something is on its way; never journalled, may be lost.
+    /// Receives a live frame, which is never journalled and may be lost.
     fn on_frame(&self, frame: LiveFrame);
 }
 
-/// Nobody watches.
+/// A sink that ignores everything.
 impl LiveSink for () {
     fn on_event(&self, _event: &WireEvent) {}
     fn on_frame(&self, _frame: LiveFrame) {}
 }
 
-/// What waits of the text of a reply that the token limit cut off: it goes on in the next reply, and so may a secret.
+/// Withheld text of a reply that the token limit cut off: it continues in the next reply, and so may a secret.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CutText(Arc<Mutex<Option<StreamRedactor>>>);
 
-/// Passes a model's text on, without secrets.
+/// A sink that forwards a model's text without secrets.
 pub(crate) struct LiveDeltas {
     sink: Arc<dyn LiveSink>,
     redactor: Arc<Redactor>,
@@ -34,14 +34,14 @@ pub(crate) struct LiveDeltas {
     cut: CutText,
 }
 
-/// How a reply ended whose text was passed on.
+/// The end of a forwarded reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyEnd {
-    /// It is whole.
+    /// The reply is complete.
     Whole,
-    /// Its text goes on in the next reply.
+    /// The text continues in the next reply.
     Cut,
-    /// It failed: what came of it is void, and another one takes its place.
+    /// The reply failed: it is void, and another one replaces it.
     Failed,
 }
 
@@ -51,7 +51,7 @@ impl LiveDeltas {
         Self { sink, redactor, text: Mutex::new(text), reasoning: Mutex::default(), cut }
     }
 
-    /// Shows what waited, unless it has to wait for the next reply.
+    /// Sends the withheld text, unless it has to wait for the next reply.
     pub(crate) fn end(&self, how: ReplyEnd) {
         self.send_reasoning(lock(&self.reasoning).flush(&self.redactor));
         let mut cut = lock(&self.cut.0);
@@ -61,7 +61,7 @@ impl LiveDeltas {
                 *cut = Some(lock(&self.text).clone());
                 return;
             }
-            // What waits may have begun in the reply before.
+            // The withheld text may have begun in the previous reply.
             ReplyEnd::Failed if cut.is_some() => return,
             ReplyEnd::Failed => {}
         }
@@ -94,14 +94,15 @@ impl DeltaSink for LiveDeltas {
     }
 }
 
-/// Passes a command's output on by lines, without secrets.
+/// A sink that forwards a command's output by lines, without secrets.
 pub(crate) struct LiveOutput {
     sink: Arc<dyn LiveSink>,
     redactor: Arc<Redactor>,
     lines: Mutex<[PendingLine; 2]>,
 }
 
-/// A line that has not ended yet: bytes that came last, what waits of the text before them, and what may be shown of it.
+/// A line that has not ended yet: its latest bytes, the withheld text before them, and the text that may be
+/// shown.
 #[derive(Default)]
 struct PendingLine {
     bytes: Vec<u8>,
@@ -110,7 +111,7 @@ struct PendingLine {
 }
 
 impl PendingLine {
-    /// The next lines for showing, or a piece of one that is long.
+    /// Returns the next lines to show, or a piece of a long one.
     fn drain_lines(&mut self, redactor: &Redactor, ended: LineCompleteness) -> Vec<String> {
         let bytes = std::mem::take(&mut self.bytes);
         let mut text = String::from_utf8_lossy(&bytes).into_owned();
@@ -136,11 +137,11 @@ impl PendingLine {
     }
 }
 
-/// Characters of a word with which a line may end that was wrapped.
+/// The length, in bytes, from which a line's last word suggests that the line was wrapped.
 const MIN_WRAPPED_WORD_BYTES: usize = 16;
 
-/// Whether a line looks like one of several into which an encoder or a dump of bytes broke a long text, so that a secret
-/// may go on in the next one, whatever stands before its words.
+/// Returns whether a line looks like a part of a long text that an encoder or a hex dump broke into lines, so
+/// that a secret may continue in the next line, regardless of what precedes its words.
 fn is_wrapped_part(line: &str) -> bool {
     let last = line.trim().rsplit(char::is_whitespace).next().unwrap_or_default();
     let words =
@@ -150,16 +151,16 @@ fn is_wrapped_part(line: &str) -> bool {
         || bytes.into_iter().any(|word| word.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Whether a line is complete.
+/// The completeness of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LineCompleteness {
-    /// Yes.
+    /// The line is complete.
     Yes,
-    /// No, but it is too long to wait for its end.
+    /// The line is incomplete, but too long to wait for its end.
     No,
 }
 
-/// A line longer than this is shown in pieces.
+/// The longest line, in bytes, that is shown in one piece.
 const MAX_LINE_BYTES: usize = 4096;
 
 impl LiveOutput {

@@ -1,4 +1,4 @@
-//! Logins at providers: made by `forge login`, used by runs in place of a key.
+//! Logins at providers: created by `forge login`, used by runs in place of a key.
 
 use crate::clock::SystemClock;
 use forge_config::ResolvedConfig;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use forge_secrets::LoginError;
 
-/// How long somebody may take in the browser.
+/// The time limit for the login in the browser.
 const BROWSER_LOGIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// A login that waits for the browser.
@@ -26,51 +26,51 @@ pub struct PendingLogin {
     file: CredentialsFile,
 }
 
-/// A login as it stands.
+/// The status of a login.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LoginStatus {
     /// The provider.
     pub provider: String,
-    /// How it stands.
+    /// The state of the login.
     pub state: LoginState,
     /// The account, if the provider named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// When its token expires, if that is known; it is renewed before.
+    /// The expiry of the token, if known; the token is renewed before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
-    /// Its file.
+    /// The credentials file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem with a broken login.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// How a login stands.
+/// The state of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginState {
-    /// There is none.
+    /// No login exists.
     None,
-    /// Its token is valid.
+    /// The token is valid.
     Valid,
-    /// Its token has expired and is renewed at its next use.
+    /// The token has expired and is renewed at its next use.
     Renewable,
-    /// It has ended.
+    /// The login has expired.
     Expired,
-    /// Its file can't be used.
+    /// The credentials file can't be used.
     Broken,
 }
 
-/// The providers that can log people in.
+/// Returns the providers that support logins.
 pub fn login_providers() -> Vec<&'static str> {
     LoginEndpoints::provider_names().collect()
 }
 
-/// Begins to log in: listens for the browser and makes the address to open.
+/// Starts a login: listens for the browser and creates the URL to open.
 ///
 /// # Errors
-/// If the provider knows no logins, or the port is taken.
+/// If the provider does not support logins, or the port is taken.
 pub async fn start_provider_login(
     loaded: &ResolvedConfig,
     provider: &str,
@@ -78,7 +78,7 @@ pub async fn start_provider_login(
     let Some(mut endpoints) = LoginEndpoints::for_provider(provider) else {
         let known = login_providers().join(", ");
         let what = format!(
-            "{provider} has no login that forge knows (there is one for {known}). Use a key: `forge secret set`"
+            "forge does not support logins at {provider} (supported: {known}). Use a key: `forge secret set`"
         );
         return Err(LoginError::Setup { what });
     };
@@ -99,15 +99,15 @@ pub async fn start_provider_login(
 }
 
 impl PendingLogin {
-    /// The address that the browser is to open.
+    /// Returns the URL to open in the browser.
     pub fn url(&self) -> &str {
         self.pending.url()
     }
 
-    /// Waits for the browser and keeps what it brings.
+    /// Waits for the browser and saves the credentials.
     ///
     /// # Errors
-    /// Everything that can go wrong in between; an earlier login is kept then.
+    /// If any step of the login fails; an earlier login is then kept.
     pub async fn finish_login(self) -> Result<LoginStatus, LoginError> {
         let credentials = self.pending.finish(BROWSER_LOGIN_TIMEOUT, &SystemClock).await?;
         self.file.save(&credentials)?;
@@ -115,15 +115,15 @@ impl PendingLogin {
     }
 }
 
-/// Forgets a login; says whether there was one.
+/// Deletes a login; returns whether it existed.
 ///
 /// # Errors
-/// If its file can't be removed.
+/// If the credentials file can't be removed.
 pub fn logout(loaded: &ResolvedConfig, provider: &str) -> Result<bool, LoginError> {
     CredentialsFile::for_provider(&loaded.dirs.data, provider).remove()
 }
 
-/// How the logins stand, one row for each provider that can log people in.
+/// Returns the status of all logins, one row for each provider that supports them.
 pub fn logins(loaded: &ResolvedConfig) -> Vec<LoginStatus> {
     LoginEndpoints::provider_names()
         .map(|provider| login_status(&CredentialsFile::for_provider(&loaded.dirs.data, provider)))
@@ -158,8 +158,8 @@ fn login_status(file: &CredentialsFile) -> LoginStatus {
     status
 }
 
-/// What stands for the credential of a provider here, so that what is known of one says nothing about another: the key,
-/// else the login, which stays the same when its token is renewed. Kept as a hash only.
+/// Returns an identifier of a provider's credential, so that findings about one are not applied to another: the
+/// key, otherwise the login, which stays the same when its token is renewed. Stored only as a hash.
 pub(crate) fn credential_id(loaded: &ResolvedConfig, provider: &str) -> Option<String> {
     if let Some(key) = loaded.secrets.get(provider) {
         return Some(key.expose().to_owned());
@@ -171,7 +171,8 @@ pub(crate) fn credential_id(loaded: &ResolvedConfig, provider: &str) -> Option<S
     Some(format!("login of {}", login.since.as_micros()))
 }
 
-/// The tokens of a provider's login, for requests while there is no key. Each token is hidden before it is used.
+/// Returns the tokens of a provider's login, for requests without a key. Each token is redacted before it is
+/// used.
 pub(crate) fn login_bearer(
     loaded: &ResolvedConfig,
     provider: &str,

@@ -1,4 +1,4 @@
-//! The workspace of tools that touch nothing: every use of it is refused, so nothing is opened for them.
+//! The workspace of tools that need none: it refuses every use, so that no sandbox is opened for them.
 
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
@@ -7,7 +7,7 @@ use forge_ports::sandbox::{
 };
 use forge_types::{EgressRecord, SandboxReport, SnapshotId};
 
-/// No workspace at all.
+/// A workspace that refuses every use.
 pub(crate) struct NoWorkspace;
 
 fn no_workspace_error<T>() -> Result<T, Error> {

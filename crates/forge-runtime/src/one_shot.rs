@@ -1,4 +1,4 @@
-//! Generated programs: a look at the text, then a fresh box for each.
+//! Generated programs: a static check, then a fresh sandbox for each.
 
 use crate::{Error, Forge};
 use forge_config::{ResolvedConfig, StaticCheckMode};
@@ -10,15 +10,15 @@ use std::time::Duration;
 /// A generated program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedProgram {
-    /// Its text.
+    /// The source code.
     pub code: String,
-    /// Its language: `py`, `python`, `js`, `mjs`, `node` or `javascript`.
+    /// The language: `py`, `python`, `js`, `mjs`, `node` or `javascript`.
     pub language: String,
-    /// Its time; that of the settings if it is left out.
+    /// The time limit; defaults to that of the settings.
     pub timeout: Option<Duration>,
 }
 
-/// What became of a generated program (SBX-7).
+/// The outcome of a generated program (SBX-7).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OneShotReport {
     /// Exit code; 124 after a timeout.
@@ -27,32 +27,32 @@ pub struct OneShotReport {
     pub stdout: String,
     /// Standard error, at most 512 KB.
     pub stderr: String,
-    /// Milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
-    /// Most memory used, MiB.
+    /// Peak memory use in MiB.
     pub memory_mb: u64,
-    /// Whether its time was up.
+    /// Whether the time limit was reached.
     pub timed_out: bool,
-    /// What a look at the text found before it was executed.
+    /// Findings of the static check.
     pub warnings: Vec<CodeWarning>,
 }
 
-/// Something in a program's text that a reader should know.
+/// A finding of the static check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CodeWarning {
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub line: u32,
     /// The rule, for filters.
     pub rule: String,
-    /// What was found.
+    /// The finding.
     pub message: String,
 }
 
 impl Forge {
-    /// Executes a generated program in a fresh box of its own.
+    /// Runs a generated program in a fresh sandbox of its own.
     ///
     /// # Errors
-    /// If the language is not known, a look at the text forbids it, or the box can't be opened.
+    /// If the language is unknown, the static check denies the program, or the sandbox can't be opened.
     pub async fn run_one_shot(
         &self,
         loaded: &ResolvedConfig,
@@ -111,7 +111,7 @@ fn parse_language(name: &str) -> Result<code::CodeLanguage, Error> {
         "py" | "python" => Ok(code::CodeLanguage::Python),
         "js" | "mjs" | "cjs" | "node" | "javascript" => Ok(code::CodeLanguage::JavaScript),
         other => {
-            let what = format!("programs in `{other}` can't be executed: name a .py or .js file");
+            let what = format!("programs in `{other}` can't be executed: use a .py or .js file");
             Err(Error::Invalid { what })
         }
     }

@@ -1,22 +1,22 @@
-//! The repository that pull requests of a run go to: what the remote `origin` names when the run begins.
+//! The repository for the pull requests of a run: that of the remote `origin` when the run starts.
 //!
-//! Git is not asked, since its configuration can name programs. No link below the repository is followed, and the git
-//! data of a linked working tree or submodule counts only if it names this working tree itself: a `.git` file can name
-//! any directory.
+//! Git is not called, since its configuration can name programs. No symbolic link below the repository is
+//! followed, and the git data of a linked working tree or submodule counts only if it names this working tree
+//! itself: a `.git` file can name any directory.
 
 use forge_config::ResolvedConfig;
 use forge_tools::{origin_repository, work_tree};
 use forge_types::{PullRequestRules, RemoteRepository};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a git configuration that are read.
+/// The most bytes of a git configuration that are read.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// Bytes of a file that holds one path.
+/// The most bytes of a file that holds one path.
 const MAX_POINTER_BYTES: u64 = 8 << 10;
-/// The configuration in git data.
+/// The name of the configuration file in git data.
 const CONFIG_FILE: &str = "config";
 
-/// Where a run on `repo` may open pull requests.
+/// Returns the repositories where a run on `repo` may open pull requests.
 pub(crate) fn pull_request_rules(loaded: &ResolvedConfig, repo: &Path) -> PullRequestRules {
     let repositories = loaded.settings.tools.create_pr.repositories.clone();
     PullRequestRules { origin: remote_repository(repo), repositories }
@@ -32,7 +32,7 @@ fn remote_repository(repo: &Path) -> Option<RemoteRepository> {
     origin_repository(&config)
 }
 
-/// The configuration of a working tree whose git data lies elsewhere.
+/// Reads the configuration of a working tree with git data in another directory.
 fn linked_config(repo: &Path) -> Option<String> {
     let target = read_pointer(repo, ".git")?;
     let target = repo.join(target.strip_prefix("gitdir:")?.trim()).canonicalize().ok()?;
@@ -40,7 +40,7 @@ fn linked_config(repo: &Path) -> Option<String> {
     let names_repo = |path: PathBuf| path.canonicalize().is_ok_and(|path| path == repo);
     let worktrees = target.parent().filter(|directory| directory.ends_with("worktrees"));
     if let Some(common) = worktrees.and_then(Path::parent) {
-        // A linked working tree, whose git data says where its `.git` file is.
+        // A linked working tree: its git data names its `.git` file.
         let back = target.join(read_pointer(&target, "gitdir")?.trim());
         let config = forge_files::read_text_within(common, Path::new(CONFIG_FILE), MAX_CONFIG_BYTES).ok()?;
         return names_repo(back.parent()?.to_owned()).then_some(config);
@@ -85,7 +85,7 @@ mod tests {
         for (repo, wanted) in [("main", "o/main"), ("tree", "o/main"), ("main/sub", "o/sub")] {
             assert_eq!(named(at, repo).as_deref(), Some(wanted), "{repo}");
         }
-        // Git data that does not name the tree is somebody else's.
+        // Git data that does not name the tree belongs to another one.
         write(at, "evil/.git", "gitdir: ../main/.git\n");
         write(at, "evil2/.git", "gitdir: ../main/.git/modules/sub\n");
         write(at, "evil3/.git", "gitdir: ../main/.git/worktrees/tree\n");

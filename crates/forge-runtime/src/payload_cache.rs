@@ -1,4 +1,4 @@
-//! Payloads of a run at hand: those of the last turns are in memory, the others are read when they are needed.
+//! Payloads of a run: recent ones are cached in memory, others are read on demand.
 
 use forge_ports::Journal;
 use forge_ports::journal::{Blob, Error};
@@ -6,7 +6,7 @@ use forge_types::{Digest, Payload};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes kept in memory per run.
+/// The most bytes kept in memory per run.
 const MAX_CACHE_BYTES: usize = 4 << 20;
 
 #[derive(Default)]
@@ -16,29 +16,29 @@ struct CachedTexts {
     bytes: usize,
 }
 
-/// A bounded cache over the journal's blobs, oldest out first.
+/// A bounded cache of the journal's blobs; the oldest are evicted first.
 pub(crate) struct PayloadCache {
     journal: Arc<dyn Journal>,
     cached: Mutex<CachedTexts>,
 }
 
 impl PayloadCache {
-    /// An empty cache.
+    /// Creates an empty cache.
     pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
         Self { journal, cached: Mutex::default() }
     }
 
-    /// Keeps a blob that is about to be stored.
+    /// Caches a blob that is about to be stored.
     pub(crate) fn insert_blob(&self, blob: &Blob) {
         if let Ok(text) = std::str::from_utf8(&blob.bytes) {
             self.insert_text(blob.digest, text.into());
         }
     }
 
-    /// Puts the text in the place of its hash.
+    /// Replaces a payload's hash by its text.
     ///
     /// # Errors
-    /// If the blob is not there or damaged.
+    /// If the blob is missing or damaged.
     pub(crate) async fn resolve(&self, payload: &mut Payload) -> Result<(), Error> {
         let Payload::Stored { blob, .. } = payload else { return Ok(()) };
         let digest = *blob;

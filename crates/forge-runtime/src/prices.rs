@@ -1,4 +1,4 @@
-//! The table of models and prices: the one that is built in, or a newer one that the user fetched.
+//! The table of models and prices: the built-in one, or a newer one that the user fetched.
 
 use crate::Error;
 use forge_config::{ResolvedConfig, trust};
@@ -10,14 +10,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The fetched table, in the data folder.
+/// The fetched table, in the data directory.
 const TABLE_FILE: &str = "prices.json";
 
-/// The table that is used: the fetched one if there is one that can be read.
+/// Returns the table in use: the fetched one if it is readable, otherwise the built-in one.
 pub(crate) fn current_catalog(loaded: &ResolvedConfig) -> Arc<Catalog> {
     let (catalog, fault) = read_catalog(&table_path(&loaded.dirs.data));
     if let Some(fault) = fault {
-        tracing::warn!(%fault, "the fetched price table is not used; `forge prices update` replaces it");
+        tracing::warn!(%fault, "the fetched price table can't be used; replace it with `forge prices update`");
     }
     catalog
 }
@@ -46,17 +46,17 @@ fn read_catalog(path: &Path) -> (Arc<Catalog>, Option<String>) {
 pub struct PriceRow {
     /// The provider.
     pub provider: String,
-    /// The model, or the beginning of its name; `*`: every model of the provider.
+    /// The model, or the beginning of its name; `*` means every model of the provider.
     pub model: String,
-    /// Per million prompt tokens.
+    /// The price of prompt tokens.
     pub input: f64,
-    /// Per million reply tokens.
+    /// The price of reply tokens.
     pub output: f64,
-    /// Per million prompt tokens read from the provider's cache.
+    /// The price of prompt tokens read from the provider's cache.
     pub cached_input: f64,
-    /// Per million prompt tokens written to it.
+    /// The price of prompt tokens written to the cache.
     pub cache_write: f64,
-    /// The window in tokens.
+    /// The context window in tokens.
     pub window: u64,
 }
 
@@ -65,45 +65,45 @@ pub struct PriceRow {
 pub struct PriceTable {
     /// The day on which the prices were looked up.
     pub as_of: String,
-    /// Where they come from.
+    /// The source of the prices.
     pub source: String,
-    /// The file that it was read from; absent if it is the one that is built in.
+    /// The file of the table; absent for the built-in one.
     pub file: Option<PathBuf>,
-    /// Why a fetched table is not used.
+    /// The reason that a fetched table is not used.
     pub fault: Option<String>,
-    /// Its rows.
+    /// The rows of the table.
     pub models: Vec<PriceRow>,
 }
 
-/// What a new table changed.
+/// The differences between an old and a new price table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PriceUpdate {
-    /// The new table's day.
+    /// The day of the new table.
     pub as_of: String,
-    /// Where it comes from.
+    /// The source of the new table.
     pub source: String,
-    /// Where it is kept.
+    /// The file of the new table.
     pub file: PathBuf,
-    /// The day of the table before.
+    /// The day of the old table.
     pub before: String,
-    /// Rows that are new, as `provider/model`.
+    /// Added rows, as `provider/model`.
     pub added: Vec<String>,
-    /// Rows that are gone.
+    /// Removed rows.
     pub removed: Vec<String>,
-    /// Rows that changed, with what changed.
+    /// Changed rows.
     pub changed: Vec<PriceChange>,
 }
 
 /// A row that changed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PriceChange {
-    /// The row before.
+    /// The row in the old table.
     pub before: PriceRow,
-    /// The row now.
+    /// The row in the new table.
     pub after: PriceRow,
 }
 
-/// The table that is used now.
+/// Returns the table in use.
 pub fn price_table(loaded: &ResolvedConfig) -> PriceTable {
     let path = table_path(&loaded.dirs.data);
     let (catalog, fault) = read_catalog(&path);
@@ -116,22 +116,22 @@ pub fn price_table(loaded: &ResolvedConfig) -> PriceTable {
     }
 }
 
-/// Puts the table at `from`, a file or an address, in the place of the one that is used.
+/// Replaces the table in use by the one at `from`, a file or a URL.
 ///
 /// # Errors
-/// If it can't be had or read, or something in it is wrong; the old table stays then.
+/// If the table can't be fetched or read, or is invalid; the old one then stays in use.
 pub async fn update_prices(loaded: &ResolvedConfig, from: &str, folder: &Path) -> Result<PriceUpdate, Error> {
     let invalid = |what: String| Error::Invalid { what };
     let text = if from.contains("://") {
         let got = forge_models::fetch_table(from).await;
         got.map_err(|why| {
-            invalid(format!("the price table at {from} can't be had: {why}. Nothing was changed"))
+            invalid(format!("the price table at {from} can't be fetched: {why}. Nothing was changed"))
         })?
     } else {
         let file = folder.join(from);
         if trust::is_unaccepted(&loaded.dirs, &loaded.repo, folder, &file) {
             return Err(invalid(format!(
-                "the price table {0} lies in a repository, and prices decide when a budget stops a run: look at it and \
+                "the price table {0} is in a repository, and prices decide when a budget stops a run: review it and \
                  accept it with `forge trust --config {0}`, or copy it out of the repository. Nothing was changed",
                 file.display()
             )));
@@ -142,14 +142,14 @@ pub async fn update_prices(loaded: &ResolvedConfig, from: &str, folder: &Path) -
         })?
     };
     let new = Catalog::parse(&text)
-        .map_err(|error| invalid(format!("{from} is not used, the old table stays: {error}")))?;
+        .map_err(|error| invalid(format!("{from} is invalid: {error}. The old table stays in use")))?;
     let path = table_path(&loaded.dirs.data);
     let (old, _) = read_catalog(&path);
     write_table(&path, &text)?;
     Ok(compare_catalogs(&old, &new, path))
 }
 
-/// Puts a text into its place as a whole, on disk.
+/// Writes a text atomically and durably.
 fn write_table(path: &Path, text: &str) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(path);
     let written = (|| {
@@ -180,7 +180,7 @@ fn rows(catalog: &Catalog) -> Vec<PriceRow> {
     catalog.list_models().map(|(provider, model, _)| row(provider, model)).collect()
 }
 
-/// Dollars per million tokens, of pico-dollars per token.
+/// Converts pico-dollars per token to dollars per million tokens.
 #[allow(clippy::cast_precision_loss, reason = "shown, never computed with")]
 pub(crate) fn per_million(per_token: i64) -> f64 {
     per_token as f64 / 1e6

@@ -1,4 +1,4 @@
-//! All providers at a glance: keys, whether they answer, cooldowns, windows, prices.
+//! Overview of all providers: keys, reachability, cooldowns, context windows and prices.
 
 use crate::routing::{configuration_hash, has_address, is_fresh, model_preference};
 use crate::{Error, Forge, compose, prices};
@@ -11,83 +11,83 @@ use forge_types::{Cooldown, ErrorKind, Timestamp};
 use serde::Serialize;
 use std::time::Duration;
 
-/// The longest time that a look at one provider takes.
+/// The time limit for probing one provider.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is said of a provider that did not answer in that time: it may be well and far away.
+/// The message for a provider that did not answer in time: it may be healthy but far away.
 const SLOW_MESSAGE: &str = "no answer within 2 s";
 
-/// Whether answers that are still young are good enough.
+/// The required freshness of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Those of the last 300 s are.
+    /// Answers from the last 300 s are used.
     Cached,
-    /// Everybody is asked anew.
+    /// Every provider is asked anew.
     New,
 }
 
 /// A price in dollars per million tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PerMillion {
-    /// Prompt tokens.
+    /// The price of prompt tokens.
     pub input: f64,
-    /// Reply tokens.
+    /// The price of reply tokens.
     pub output: f64,
-    /// Prompt tokens read from the provider's cache.
+    /// The price of prompt tokens read from the provider's cache.
     pub cached_input: f64,
 }
 
-/// A cooldown that holds.
+/// An active cooldown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActiveCooldown {
-    /// Until when.
+    /// The end of the cooldown.
     pub until: Timestamp,
     /// Seconds until then.
     pub remaining_seconds: u64,
-    /// Why.
+    /// The kind of error that caused it.
     pub reason: ErrorKind,
-    /// What the provider said.
+    /// The message of the provider.
     pub message: String,
-    /// How often it was given up in a row.
+    /// The number of consecutive failures.
     pub failures: u32,
 }
 
-/// A provider.
+/// The row of a provider.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProviderRow {
-    /// Its name.
+    /// The provider's name.
     pub provider: String,
-    /// Whether it wants a key.
+    /// Whether the provider requires a key.
     pub needs_key: bool,
-    /// Whether its key, or a login, is there.
+    /// Whether a key or a login exists.
     pub has_key: bool,
-    /// Where the key comes from, such as `OPENAI_API_KEY (environment)`.
+    /// The source of the key, such as `OPENAI_API_KEY (environment)`.
     pub key_from: Option<String>,
-    /// Whether it answers as it should; absent if it was not asked.
+    /// Whether the provider answers as it should; absent if it was not asked.
     pub reachable: Option<bool>,
-    /// What it said, or why it was not asked.
+    /// The provider's message, or the reason that it was not asked.
     pub message: String,
-    /// Milliseconds until it answered.
+    /// Milliseconds until the answer.
     pub latency_ms: Option<u64>,
-    /// When it was asked.
+    /// The time of the check.
     pub checked_at: Option<Timestamp>,
-    /// The model that is asked if none is named.
+    /// The model that is used if none is named.
     pub default_model: Option<String>,
-    /// Until when it is left alone.
+    /// The active cooldown, if any.
     pub cooldown: Option<ActiveCooldown>,
-    /// The window of that model in tokens.
+    /// The context window of that model in tokens.
     pub window: Option<u64>,
-    /// What that model charges; absent if it is not known.
+    /// The price of that model, if known.
     pub price: Option<PerMillion>,
 }
 
-/// All providers.
+/// The overview of all providers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProviderOverview {
-    /// Whom a run here asks first, as `provider/model`; absent if nobody can be asked.
+    /// The model that a run here asks first, as `provider/model`; absent if no model can be asked.
     pub first: Option<String>,
-    /// Whom it asks then.
+    /// The fallbacks, in order.
     pub then: Vec<String>,
-    /// Why nobody can be asked.
+    /// The reason that no model can be asked.
     pub fault: Option<String>,
     /// The day of the price table.
     pub prices_as_of: String,
@@ -98,19 +98,20 @@ pub struct ProviderOverview {
 /// The outcome of a connection test (PROV-10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelTest {
-    /// Whether it answered and took the key.
+    /// Whether the provider answered and accepted the key.
     pub success: bool,
-    /// What it said.
+    /// The provider's message.
     pub message: String,
-    /// Milliseconds until it did.
+    /// Milliseconds until the answer.
     pub latency_ms: u64,
 }
 
 impl Forge {
-    /// All providers. Those with keys, and local servers, are asked beside each other, each for two seconds at most.
+    /// Returns the overview. Providers with keys and local servers are probed concurrently, each for two
+    /// seconds at most.
     ///
     /// # Errors
-    /// If the providers are set up wrongly.
+    /// If the providers are misconfigured.
     pub async fn provider_overview(
         &self,
         loaded: &ResolvedConfig,
@@ -159,10 +160,10 @@ impl Forge {
         Ok(ProviderOverview { first, then, fault, prices_as_of: catalog.as_of.clone(), providers })
     }
 
-    /// Tests `name`, a provider or `provider/model`. A provider that answers is no longer left alone.
+    /// Tests `name`, a provider or `provider/model`. An answer ends the provider's cooldown.
     ///
     /// # Errors
-    /// If there is no such provider, or the providers are set up wrongly.
+    /// If there is no such provider, or the providers are misconfigured.
     pub async fn test_model(&self, loaded: &ResolvedConfig, name: &str) -> Result<ModelTest, Error> {
         let (provider, model) = match name.split_once('/') {
             Some((provider, model)) => (provider, Some(model)),
@@ -170,13 +171,13 @@ impl Forge {
         };
         let Some(vendor) = VENDORS.iter().find(|vendor| vendor.name == provider) else {
             let known: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
-            let what = format!("there is no provider `{provider}` (there are: {})", known.join(", "));
+            let what = format!("there is no provider `{provider}` (available: {})", known.join(", "));
             return Err(Error::Invalid { what });
         };
         if let Err(why) = check_askable(loaded, vendor) {
             return Ok(ModelTest {
                 success: false,
-                message: format!("{provider} is not asked: {why}"),
+                message: format!("{provider} was not asked: {why}"),
                 latency_ms: 0,
             });
         }
@@ -196,7 +197,7 @@ impl Forge {
     }
 }
 
-/// Providers that nobody set up and that can't be found are not shown.
+/// Returns whether a provider is listed: those that are neither configured nor detectable are not.
 fn is_listed(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
     let own = loaded.settings.providers.get(vendor.name);
     vendor.detect != DetectionRule::Never
@@ -204,7 +205,7 @@ fn is_listed(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
         || own.is_some_and(|own| own.base_url.is_some() || own.script.is_some())
 }
 
-/// Whether a question makes sense, else why not.
+/// Checks whether the provider can be asked; the error is the reason if not.
 fn check_askable(loaded: &ResolvedConfig, vendor: &Vendor) -> Result<(), String> {
     if vendor.key == KeyRule::Required && !loaded.secrets.can_ask(vendor.name) {
         let variable = vendor.key_env.first().copied().unwrap_or("its key");
@@ -232,7 +233,7 @@ async fn probe_provider(
         let latency = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let message = match &found {
             Some(seen) if seen.models.is_empty() => "running".to_owned(),
-            Some(seen) => format!("running; it has {}", seen.models.join(", ")),
+            Some(seen) => format!("running; models: {}", seen.models.join(", ")),
             None => "no server answers".to_owned(),
         };
         return health_record(loaded, vendor.name, found.is_some(), message, latency, now);

@@ -1,25 +1,25 @@
-//! What was said so long ago that it is no longer told to every turn, brought back when the user asks for it.
+//! Recall of earlier messages that are no longer sent with every turn, when the user refers to them.
 
 use forge_types::{ChatMessage, Role};
 use std::collections::BTreeSet;
 
-/// Words by which a user asks for something that was said.
+/// Words with which a user refers to earlier messages.
 const RECALL_PHRASES: [&str; 10] =
     ["remember", "recall", "remind", "earlier", "before", "previously", "beginning", "first", "said", "told"];
-/// Words too frequent to tell one turn from another.
+/// Words too frequent to distinguish turns.
 const STOP_WORDS: [&str; 24] = [
     "that", "this", "what", "when", "where", "which", "about", "have", "with", "your", "from", "were",
     "does", "they", "them", "then", "there", "would", "could", "should", "still", "tell", "just", "like",
 ];
-/// Shortest word that counts.
+/// The shortest word that counts, in characters.
 const MIN_WORD_CHARS: usize = 3;
-/// Turns that are brought back at most.
+/// The most turns that are recalled.
 const MAX_TURNS: usize = 2;
-/// Characters of one of them.
+/// The most characters of a recalled message.
 const MAX_TURN_CHARS: usize = 2_000;
 
-/// A text with the turns of `older` that fit the question best, if it asks for something that was said. A word counts the
-/// more the fewer turns hold it; where nothing fits, the first turn of all is meant.
+/// Returns a text with the turns of `older` that match the question best, if it refers to earlier messages. A
+/// word counts more the fewer turns contain it; if nothing matches, the very first turn is used.
 pub(crate) fn relevant_turns(older: &[ChatMessage], question: &str) -> Option<String> {
     let asked = significant_words(question);
     if older.is_empty() || !RECALL_PHRASES.iter().any(|word| asked.contains(*word)) {
@@ -59,7 +59,7 @@ pub(crate) fn relevant_turns(older: &[ChatMessage], question: &str) -> Option<St
     Some(text)
 }
 
-/// Each begins with the user.
+/// Splits messages into turns that each begin with the user.
 fn split_turns(said: &[ChatMessage]) -> Vec<&[ChatMessage]> {
     let begins: Vec<usize> = said
         .iter()
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(
             relevant_turns(&older(), "Write a poem about my cat"),
             None,
-            "nobody asks for what was said"
+            "the question does not refer to earlier messages"
         );
         assert_eq!(relevant_turns(&[], "Do you remember?"), None);
     }

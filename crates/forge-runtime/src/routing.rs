@@ -1,4 +1,4 @@
-//! Which models a run may ask: the settings, keys, cooldowns and weights put together for the pure choice.
+//! Models that a run may ask: settings, keys, cooldowns and weights, combined for the pure routing decision.
 
 use crate::{Error, Forge, executors, prices};
 use forge_config::{ClassifierKind, FallbackEntry, ResolvedConfig, TierMode, ValueOrigin};
@@ -18,44 +18,44 @@ use forge_types::{
 
 pub use forge_policy::route::RoutingDecision as Choice;
 
-/// Milliseconds for which an answer of a provider says something about its health (PROV-10).
+/// The age in milliseconds up to which a provider's answer says something about its health (PROV-10).
 pub(crate) const HEALTH_MAX_AGE_MS: u64 = 300_000;
 
-/// What a model is wanted for.
+/// A job that needs a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingJob {
-    /// What kind of work it is.
+    /// The kind of work.
     pub task_type: TaskKind,
     /// The task in the user's words.
     pub task: String,
-    /// Which repair it is for; 0: none.
+    /// The number of the repair attempt; 0 if it is no repair.
     pub repair_attempt: u32,
-    /// What chance is drawn from; `None`: from the time.
+    /// The seed for random choices; `None` derives it from the time.
     pub seed: Option<u64>,
 }
 
 impl RoutingJob {
-    /// Work on code, as a run without a pipeline does it.
+    /// Creates a job for code, as of a run without a pipeline.
     pub fn code_task(task: impl Into<String>) -> Self {
         Self::task_of_kind(TaskKind::Code, task)
     }
 
-    /// Work of a kind.
+    /// Creates a job of this kind.
     pub fn task_of_kind(task_type: TaskKind, task: impl Into<String>) -> Self {
         Self { task_type, task: task.into(), repair_attempt: 0, seed: None }
     }
 }
 
-/// Whether anybody may be asked while the choice is made.
+/// The network access that the routing decision may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbePolicy {
-    /// Local servers are looked for, and the classifier may be a model.
+    /// Local servers are probed, and a model may be the classifier.
     Network,
-    /// Nobody is asked.
+    /// No server or model is asked.
     Nothing,
 }
 
-/// What is remembered between runs.
+/// Data remembered between runs.
 struct RoutingHistory {
     cooldowns: Vec<Cooldown>,
     weights: Vec<WeightRow>,
@@ -63,7 +63,7 @@ struct RoutingHistory {
     now: Timestamp,
 }
 
-/// The choice as a plan holds it.
+/// The routing decision in the form that a plan holds.
 pub(crate) struct PlannedRoute {
     pub(crate) first: FallbackTarget,
     pub(crate) fallbacks: Vec<FallbackTarget>,
@@ -72,7 +72,7 @@ pub(crate) struct PlannedRoute {
 }
 
 impl PlannedRoute {
-    /// A run that asks nobody of any provider.
+    /// Creates the route of a run that asks no provider.
     pub(crate) fn synthetic((route, facts): (ModelRoute, ModelFacts)) -> Self {
         let first = FallbackTarget { route, facts, organization: None };
         Self { first, fallbacks: Vec::new(), routing: None, reference: None }
@@ -80,7 +80,7 @@ impl PlannedRoute {
 }
 
 impl Forge {
-    /// What each stage of the choice of a model says of a job, without asking anybody.
+    /// Explains what each stage of the routing decision contributes for a job, without asking any provider.
     ///
     /// # Errors
     /// If no model can be chosen.
@@ -88,7 +88,7 @@ impl Forge {
         self.choose_route(loaded, job, ProbePolicy::Nothing).await
     }
 
-    /// What a task is by its text alone, and why: the part of the choice that needs no provider.
+    /// Classifies a task by its text alone, with the reason: the part of the decision that needs no provider.
     pub fn classify_by_text(loaded: &ResolvedConfig, task: &str) -> (forge_types::Tier, String) {
         let settings = &loaded.settings.routing;
         let thresholds =
@@ -97,7 +97,7 @@ impl Forge {
         (signals.tier(thresholds), signals.describe())
     }
 
-    /// The models of a new run.
+    /// Chooses the models of a new run.
     pub(crate) async fn plan_route(
         &self,
         loaded: &ResolvedConfig,
@@ -112,7 +112,7 @@ impl Forge {
         };
         let mut targets = choice.targets.into_iter().map(target);
         let first =
-            targets.next().ok_or_else(|| Error::Internal { what: "a choice without a model".into() })?;
+            targets.next().ok_or_else(|| Error::Internal { what: "a routing decision without a model".into() })?;
         let fallbacks = targets.collect();
         Ok(PlannedRoute {
             first,
@@ -151,7 +151,7 @@ impl Forge {
         let ladder = escalation_steps(loaded, &providers, &price)?;
         let classified = match (settings.classifier, reach) {
             (ClassifierKind::Heuristic, _) => None,
-            (ClassifierKind::Model, ProbePolicy::Nothing) => Some(Err("nobody is asked here".to_owned())),
+            (ClassifierKind::Model, ProbePolicy::Nothing) => Some(Err("no model is asked here".to_owned())),
             (ClassifierKind::Model, ProbePolicy::Network) if pin.is_some() || tiers.is_none() => None,
             (ClassifierKind::Model, ProbePolicy::Network) => {
                 let wanted = tiers.as_ref().and_then(|tiers| tiers.simple.clone());
@@ -195,15 +195,16 @@ impl Forge {
     }
 }
 
-/// What the settings name. An address alone can only mean a server of the user's own: no vendor's key goes there. A
-/// router asks the server that its replies can be forced on, unless something else is named.
+/// Returns the model preference of the settings. A URL alone means the user's own server, to which no vendor's
+/// key is sent. A router uses the server on which the form of replies can be enforced, unless something else is
+/// named.
 pub(crate) fn model_preference(loaded: &ResolvedConfig) -> ModelPreference {
     let model = &loaded.settings.model;
     let own = model.base_url.as_ref().map(|_| OWN_SERVER.to_owned());
     let router =
         (executors::uses_router(loaded) && model.name.is_none()).then(|| ROUTER_DEFAULT_SERVER.to_owned());
     let own = own.or(router);
-    // A router is made for a small model on this machine (PROV-3); a model may name its provider itself.
+    // A router is meant for a small local model (PROV-3); a model name may include its provider.
     let names_one = |name: &String| {
         name.split_once('/').is_some_and(|(provider, _)| VENDORS.iter().any(|vendor| vendor.name == provider))
     };
@@ -212,7 +213,7 @@ pub(crate) fn model_preference(loaded: &ResolvedConfig) -> ModelPreference {
     ModelPreference { provider: model.provider.clone().or(own).or(usual), model: model.name.clone() }
 }
 
-/// All providers with what is known of them. Where no key is there and nothing is named, local servers are looked for.
+/// Describes all providers. Local servers are probed if there is no key and no provider is named.
 async fn known_providers(
     loaded: &ResolvedConfig,
     remembered: &RoutingHistory,
@@ -223,7 +224,7 @@ async fn known_providers(
         VENDORS.iter().map(|vendor| describe_provider(loaded, vendor, remembered)).collect();
     let any_key = providers.iter().any(|provider| provider.access == ProviderAccess::Key);
     if any_key {
-        // A server whose address the user gave is as good as a key.
+        // A server with a URL from the user is as good as a key.
         for (provider, vendor) in providers.iter_mut().zip(VENDORS) {
             let probed = matches!(vendor.detect, DetectionRule::Probe { .. });
             if probed && provider.access == ProviderAccess::NoKeyNeeded && has_address(loaded, vendor) {
@@ -233,7 +234,7 @@ async fn known_providers(
     } else if wish.provider.is_none() {
         match reach {
             ProbePolicy::Network => probe_local_servers(loaded, &mut providers).await?,
-            // A run would look; here what was seen lately has to do.
+            // A run would probe; here the recorded health must suffice.
             ProbePolicy::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
                 if matches!(vendor.detect, DetectionRule::Probe { .. }) {
                     let sick = provider.unhealthy.clone();
@@ -326,14 +327,14 @@ fn describe_provider(
     }
 }
 
-/// Whether what was seen of a provider still counts: it is young, and address and key are the same.
+/// Returns whether recorded health still counts: it is recent, and address and key are the same.
 pub(crate) fn is_fresh(loaded: &ResolvedConfig, seen: &ProviderHealth, now: Timestamp) -> bool {
     seen.configuration == configuration_hash(loaded, &seen.provider)
         && now.millis_since(seen.at) < HEALTH_MAX_AGE_MS
         && seen.at <= now
 }
 
-/// A hash of the settings that a provider's answer depends on.
+/// Returns a hash of the settings that a provider's answer depends on.
 pub(crate) fn configuration_hash(loaded: &ResolvedConfig, provider: &str) -> String {
     let own = loaded.settings.providers.get(provider).and_then(|own| own.base_url.as_deref());
     let wanted = model_preference(loaded).provider.as_deref() == Some(provider);
@@ -364,8 +365,8 @@ fn tier_models(loaded: &ResolvedConfig, providers: &[ProviderInfo]) -> Result<Op
     }))
 }
 
-/// What somebody insists on: a flag always, an agent's pin, and the settings unless something more particular (tiers, an
-/// agent's own model) is configured.
+/// Returns the pinned model: from a flag in any case, from an agent's pin, or from the settings unless
+/// something more specific (tiers, an agent's own model) is configured.
 fn pinned_model(
     loaded: &ResolvedConfig,
     job: &RoutingJob,
@@ -397,8 +398,8 @@ fn pinned_model(
     Ok(Some(PinnedModel { route: route::base_route(wish, providers)?, by }))
 }
 
-/// Whom to ask instead, if somebody said so. Who chose a server of their own did not choose to send their code to others:
-/// then only those that are listed are asked.
+/// Returns the configured fallbacks. Users who chose their own server did not choose to send their code
+/// elsewhere: then only listed providers are asked.
 fn configured_fallbacks(
     loaded: &ResolvedConfig,
     providers: &[ProviderInfo],
@@ -440,7 +441,7 @@ fn escalation_steps(
     names.into_iter().map(rung).collect()
 }
 
-/// The model that costs are compared with, if its price is known.
+/// Returns the model that costs are compared with, if its price is known.
 fn reference_price(loaded: &ResolvedConfig, catalog: &forge_models::Catalog) -> Option<ReferenceModel> {
     let name = loaded.settings.cost.reference_model.as_str();
     let whole = name.split_once('/').filter(|(provider, _)| VENDORS.iter().any(|v| v.name == *provider));
@@ -450,7 +451,7 @@ fn reference_price(loaded: &ResolvedConfig, catalog: &forge_models::Catalog) -> 
     };
     let priced = |route: ModelRoute| {
         let price = catalog.model_facts(&route.provider, &route.model).price?;
-        // What runs at home has a price of nothing under every name.
+        // A local model costs nothing under every name.
         (price != forge_types::Price::FREE).then_some(ReferenceModel { route, price })
     };
     routes.into_iter().find_map(priced)

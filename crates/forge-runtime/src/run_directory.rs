@@ -3,18 +3,19 @@
 use crate::Error;
 use crate::payload_cache::PayloadCache;
 use forge_ports::{Journal, journal};
-use forge_types::{Digest, Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp, record};
+use forge_types::{Digest, Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp};
+use forge_wire::record;
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Results of tools longer than this many characters are files of their own as well.
+/// The longest tool result, in characters, that gets no file of its own.
 const MAX_EMBEDDED_RESULT_CHARS: u64 = 8_000;
 /// The last file to be written.
 const SUMMARY_FILE: &str = "summary.json";
 
-/// Where the directory of a run lies.
+/// Returns the directory of a run.
 pub(crate) fn run_directory_path(data: &Path, run: RunId) -> PathBuf {
     data.join("runs").join(run.to_string())
 }
@@ -36,12 +37,12 @@ pub(crate) async fn write_run_directory(
         .map_err(|error| Error::Internal { what: error.to_string() })?
 }
 
-/// Whether a run has ended and its directory is not complete; the file that is looked for is the last one written.
+/// Returns whether a run has ended but its directory is incomplete; the file checked is the last one written.
 pub(crate) fn is_missing(data: &Path, state: &RunState) -> bool {
     state.status.is_terminal() && !run_directory_path(data, state.run).join(SUMMARY_FILE).exists()
 }
 
-/// A run's journal with all texts in place, as far as it can be read.
+/// A run's journal with all texts loaded, as far as it is readable.
 pub(crate) struct RunContents {
     pub(crate) state: RunState,
     pub(crate) plan: Option<Plan>,
@@ -80,13 +81,13 @@ pub(crate) async fn read_run(journal: &Arc<dyn Journal>, run: RunId) -> Result<R
     Ok(RunContents { state, plan, events, damage })
 }
 
-/// The plan of a run, or what is wrong with it.
+/// Reads the plan of a run; the error describes the damage.
 async fn read_plan(journal: &Arc<dyn Journal>, digest: Digest) -> Result<Plan, String> {
     let bytes = journal.read_blob(digest).await.map_err(damage_message)?;
-    serde_json::from_slice(&bytes).map_err(|error| format!("its plan can't be understood: {error}"))
+    serde_json::from_slice(&bytes).map_err(|error| format!("its plan can't be parsed: {error}"))
 }
 
-/// What is damaged, without saying so once more.
+/// Describes damage without the prefix `damaged:`, as the message around it has its own.
 fn damage_message(error: journal::Error) -> String {
     match error {
         journal::Error::Damaged { what } => what,
@@ -104,7 +105,7 @@ fn write_files(folder: &Path, read: &RunContents, now: Timestamp) -> Result<(), 
     write_file(folder, SUMMARY_FILE, &to_pretty_json(&record::run_summary(state, plan, now))?)
 }
 
-/// Results over [`LONG_RESULT`] characters as files of their own: `files/<call id>.txt` (LOOP-11).
+/// Writes results over [`MAX_EMBEDDED_RESULT_CHARS`] to files of their own: `files/<call id>.txt` (LOOP-11).
 fn write_long_results(folder: &Path, state: &RunState) -> Result<(), Error> {
     let files = folder.join("files");
     let parts = state.messages.iter().flat_map(|message| &message.parts);
@@ -144,7 +145,7 @@ fn to_json_lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>, Error> {
 
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let target = folder.join(name);
-    // Two processes may write the same file at once; whichever is last leaves a whole one.
+    // Two processes may write the same file at once; the last one leaves a complete file.
     let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
     std::fs::File::create(&temporary)
         .and_then(|mut file| file.write_all(bytes))

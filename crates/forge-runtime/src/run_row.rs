@@ -1,12 +1,12 @@
-//! What lists show of a run, made from its state.
+//! The row of a run in lists, built from its state.
 
 use forge_ports::journal::RunRow;
 use forge_types::{Payload, Plan, RunState, Timestamp};
 
-/// Characters of the task that a list shows.
+/// The most characters of a task in a list.
 const MAX_LISTED_TASK_CHARS: usize = 200;
 
-/// The row of a run.
+/// Builds the row of a run.
 pub(crate) fn run_row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
     let asked = plan.target_at(state.target).route;
     let created = state.created.as_ref();

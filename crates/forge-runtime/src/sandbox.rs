@@ -1,4 +1,4 @@
-//! The boxes of runs, out of the settings: which backends with which options, and the specification of one box.
+//! Sandboxes of runs, from the settings: the backends with their options, and the specification of a sandbox.
 
 use crate::{Error, Forge, toolchains};
 use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
@@ -7,23 +7,23 @@ use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec, WorkspaceLimits};
 use std::path::{Path, PathBuf};
 
-/// The kinds of folders in a data folder that belong to one process: what it tries out, and boxes without a run.
+/// The kinds of per-process directories in a data directory: for probes, and for sandboxes without a run.
 pub(crate) const VERIFY_DIR_KIND: &str = "verify";
 pub(crate) const EXEC_DIR_KIND: &str = "exec";
 
-/// A folder for what is no run's and goes with this process.
+/// Creates a directory that belongs to no run and is removed with this process.
 pub(crate) fn create_temp_dir(data: &Path, kind: &str) -> Result<tempfile::TempDir, Error> {
     let name = format!("{}-", forge_files::owned_temp_name(kind));
     let made = tempfile::Builder::new().prefix(&name).tempdir_in(data);
     made.map_err(|error| Error::Output { path: data.display().to_string(), why: error.to_string() })
 }
 
-/// The private directory for temporary things of a data folder.
+/// Returns the private directory for temporary files of a data directory.
 fn temp_root(data: &Path) -> PathBuf {
     data.join("tmp")
 }
 
-/// Removes what boxes left behind whose process died: all that the backends know of, and folders of a data folder.
+/// Removes the remnants of sandboxes of dead processes: all that the backends know of, and their directories.
 pub(crate) async fn prune(loaded: &ResolvedConfig) -> Vec<String> {
     let data = loaded.dirs.data.clone();
     let mut removed = match open_backends(loaded, &data) {
@@ -42,12 +42,12 @@ pub(crate) async fn prune(loaded: &ResolvedConfig) -> Vec<String> {
     removed
 }
 
-/// The backends for a data folder.
+/// Opens the backends for a data directory.
 pub(crate) fn open_backends(loaded: &ResolvedConfig, data: &Path) -> Result<Backends, Error> {
     open_backends_in(loaded, &data.join("runs"), data)
 }
 
-/// The backends for a data folder that keep their views elsewhere.
+/// Opens the backends for a data directory with workspaces at another path.
 pub(crate) fn open_backends_in(
     loaded: &ResolvedConfig,
     views: &Path,
@@ -63,7 +63,7 @@ pub(crate) fn open_backends_in(
         temporary: temp_root(data),
         runtime: loaded.dirs.runtime.clone(),
         locks: data.join("locks"),
-        // Images are the same for all data folders of a user, those in memory included.
+        // All data directories of a user, those in memory included, share the images.
         images: loaded.dirs.data.join("images"),
         docker_host: loaded.settings.sandbox.docker_host.clone(),
         keys: keys.collect(),
@@ -77,10 +77,10 @@ fn egress_rules(loaded: &ResolvedConfig) -> Result<forge_types::EgressRules, Err
 }
 
 impl Forge {
-    /// The box of a new run, fixed for as long as the run lives.
+    /// Returns the sandbox specification of a new run, fixed for the run's lifetime.
     ///
     /// # Errors
-    /// If the isolation that is asked for can't be had.
+    /// If the requested isolation is not available.
     pub async fn sandbox_spec(
         &self,
         loaded: &ResolvedConfig,
@@ -93,8 +93,9 @@ impl Forge {
         Ok(fit_to_backend(loaded, spec, &backend))
     }
 
-    /// `auto` is decided when the run is created, so that a resumed run gets the same box: native where this machine
-    /// passes its probes, else docker, else podman. It never means less isolation than a name would.
+    /// Chooses the backend. `auto` is resolved when the run is created, so that a resumed run gets the same
+    /// sandbox: native if this machine passes its probes, otherwise docker, otherwise podman. It never means
+    /// less isolation than a named backend.
     async fn choose_backend(&self, loaded: &ResolvedConfig, spec: &SandboxSpec) -> Result<String, Error> {
         let named = loaded.settings.sandbox.backend;
         if named == SandboxBackend::Process {
@@ -115,7 +116,7 @@ impl Forge {
         Err(forge_ports::sandbox::Error::Missing { missing }.into())
     }
 
-    /// Whether a backend holds on this machine: as it was found before, or by trying now.
+    /// Requires that a backend isolates on this machine, by an earlier verdict or by probing now.
     async fn require_trusted(
         &self,
         loaded: &ResolvedConfig,
@@ -135,13 +136,13 @@ impl Forge {
             return Ok(());
         }
         let missing =
-            vec![format!("{} (`forge sandbox verify --backend {backend}` shows all)", verdict.summary())];
+            vec![format!("{} (`forge sandbox verify --backend {backend}` shows all results)", verdict.summary())];
         Err(forge_ports::sandbox::Error::Missing { missing }.into())
     }
 }
 
 impl Forge {
-    /// Tries a backend, and remembers what was found.
+    /// Probes a backend and stores the verdict.
     pub(crate) async fn find_verdict(
         &self,
         loaded: &ResolvedConfig,
@@ -149,21 +150,21 @@ impl Forge {
         backend: &str,
         scope: ProbeScope,
     ) -> Result<ProbeVerdict, Error> {
-        // What the probes' boxes keep of their workspaces is nobody's.
+        // The workspaces of the probes' sandboxes belong to no run.
         let scratch = create_temp_dir(self.data_dir(), VERIFY_DIR_KIND)?;
         let boxes = open_backends(loaded, scratch.path())?;
         let template = fit_to_backend(loaded, template.clone(), backend);
         let verdict = run_probes(&boxes, backend, scope, &template).await?;
         let key = ProbeVerdict::cache_key(backend, &boxes.engine_version(backend).await?, scope);
         if let Err(error) = verdict.store(&verdicts_path(loaded), &key) {
-            tracing::warn!(%error, "the verdict on the sandbox is not kept: it is found again next time");
+            tracing::warn!(%error, "can't save the verdict on the sandbox; the next run probes again");
         }
         Ok(verdict)
     }
 }
 
-/// A container's image brings its own tools: the host's toolchains, which were built for the host's libraries, are not
-/// offered there. Folders that the settings name are.
+/// Adapts a specification to a backend. A container's image brings its own tools: the host's toolchains, built
+/// for the host's libraries, are not offered there. Directories named in the settings are.
 fn fit_to_backend(loaded: &ResolvedConfig, mut spec: SandboxSpec, backend: &str) -> SandboxSpec {
     if matches!(backend, "docker" | "podman") {
         let found = toolchains::find_toolchains(loaded.dirs.home.as_deref(), loaded.path.as_deref());
@@ -175,12 +176,12 @@ fn fit_to_backend(loaded: &ResolvedConfig, mut spec: SandboxSpec, backend: &str)
     spec
 }
 
-/// Where verdicts on backends lie.
+/// Returns the directory of verdicts on backends.
 fn verdicts_path(loaded: &ResolvedConfig) -> PathBuf {
     loaded.dirs.data.join("verdicts")
 }
 
-/// The specification by the settings; the backend is still to be decided.
+/// Builds the specification from the settings; the backend is chosen later.
 pub(crate) fn base_spec(
     loaded: &ResolvedConfig,
     repo: &Path,
@@ -192,7 +193,7 @@ pub(crate) fn base_spec(
     read_only.extend(settings.read_only_paths.iter().cloned());
     let mut env = vec![("PATH".to_owned(), found.path)];
     env.extend(found.variables);
-    // Compiled Python would litter the repository and be reported as changed files.
+    // Compiled Python files would litter the repository and be reported as changed files.
     env.push(("PYTHONPYCACHEPREFIX".to_owned(), "/tmp/pycache".to_owned()));
     env.extend(loaded.passthrough.iter().cloned());
     Ok(SandboxSpec {
@@ -220,12 +221,12 @@ pub(crate) fn base_spec(
     })
 }
 
-/// An empty list means any program.
+/// Returns the allowed programs; an empty list means any program.
 fn allowed_programs(allowed: &[String]) -> Option<Vec<String>> {
     (!allowed.is_empty()).then(|| allowed.to_vec())
 }
 
-/// The ceilings of the workspace by the settings.
+/// Returns the workspace ceilings from the settings.
 fn workspace_limits(loaded: &ResolvedConfig) -> WorkspaceLimits {
     let settings = &loaded.settings.workspace;
     WorkspaceLimits {
@@ -249,7 +250,7 @@ fn network_policy(loaded: &ResolvedConfig) -> Result<NetworkPolicy, Error> {
     Ok(NetworkPolicy::Allow(rules))
 }
 
-/// Repositories inside one another would be changed twice.
+/// Rejects nested repositories, which would be changed twice.
 fn check_distinct_repos(repo: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut all = vec![repo.to_owned()];
     for path in more {
@@ -258,7 +259,7 @@ fn check_distinct_repos(repo: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>, E
         }
         if let Some(other) = all.iter().find(|other| other.starts_with(path) || path.starts_with(other)) {
             let what = format!(
-                "the repositories {} and {} lie inside one another: name only the outer one",
+                "the repositories {} and {} are nested: name only the outer one",
                 other.display(),
                 path.display()
             );
@@ -280,7 +281,7 @@ mod tests {
         let more = check_distinct_repos(&path("/a"), &[path("/b"), path("/a"), path("/b")]).unwrap();
         assert_eq!(more, [path("/b")]);
         let error = check_distinct_repos(&path("/a"), &[path("/a/b")]).unwrap_err();
-        assert!(error.to_string().contains("inside one another"), "{error}");
+        assert!(error.to_string().contains("are nested"), "{error}");
         assert!(check_distinct_repos(&path("/a/b"), &[path("/a")]).is_err());
         assert!(check_distinct_repos(&path("/a"), &[path("/ab")]).is_ok());
     }

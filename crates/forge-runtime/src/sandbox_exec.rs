@@ -1,4 +1,4 @@
-//! Boxes without a run: a command in the box that a run would get, a generated program, the probes, images.
+//! Sandboxes without a run: a command in the sandbox that a run would get, and the probes.
 
 use crate::{Error, Forge, sandbox};
 use forge_config::ResolvedConfig;
@@ -11,38 +11,39 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes of each stream that are kept, as for a model's own commands.
+/// The most bytes of each stream that are kept, as for a model's own commands.
 const MAX_STREAM_BYTES: usize = 50 << 10;
 
-/// A command for a box.
+/// A command for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxCommand {
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// Its time; never more than the box allows.
+    /// The time limit, at most that of the sandbox.
     pub timeout: Option<Duration>,
 }
 
-/// What became of it.
+/// The outcome of a command in a sandbox.
 #[derive(Clone, Debug)]
 pub struct SandboxCommandResult {
-    /// Exit code, streams, time.
+    /// Exit code, streams and duration.
     pub result: ExecResult,
-    /// What the box was.
+    /// The report on the sandbox.
     pub report: SandboxReport,
-    /// What it reached.
+    /// The egress of the command.
     pub reached: Vec<EgressRecord>,
-    /// What it changed.
+    /// The paths that the command changed.
     pub changed: Vec<WorkspaceChange>,
-    /// Whether these changes stay: the repository was worked on directly.
+    /// Whether these changes stay, because the command worked on the repository directly.
     pub kept: bool,
 }
 
 impl Forge {
-    /// Runs a command in exactly the box that a run with this specification would get, and ends the box.
+    /// Runs a command in exactly the sandbox that a run with this specification would get, then closes the
+    /// sandbox.
     ///
     /// # Errors
-    /// If the box can't be opened or goes away.
+    /// If the sandbox can't be opened or dies.
     pub async fn exec_in_sandbox(
         &self,
         loaded: &ResolvedConfig,
@@ -50,7 +51,8 @@ impl Forge {
         command: SandboxCommand,
         output: &dyn OutputSink,
     ) -> Result<SandboxCommandResult, Error> {
-        // What the box keeps of its workspace is no run's: if this process is killed, its name says whose it was.
+        // The workspace belongs to no run: if this process is killed, the directory's name identifies its
+        // owner.
         let scratch = sandbox::create_temp_dir(self.data_dir(), sandbox::EXEC_DIR_KIND)?;
         let boxes = sandbox::open_backends_in(loaded, scratch.path(), self.data_dir())?;
         let run = RunId::generate();
@@ -83,7 +85,7 @@ impl Forge {
         let result = workspace.exec(exec, output).await?;
         let end = workspace.snapshot().await?;
         let (report, reached) = (workspace.report(), workspace.drain_egress_records());
-        // Ending a box reaps processes and removes mounts: not on a thread that runs other work.
+        // Ending a sandbox reaps processes and removes mounts, which must not block an async thread.
         let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
         let changed = if end == beginning {
             Vec::new()
@@ -99,16 +101,16 @@ impl Forge {
         })
     }
 
-    /// Tries to break out of a box of the configured backend; the verdict is remembered.
+    /// Tries to break out of a sandbox of the configured backend; the verdict is stored.
     ///
     /// # Errors
-    /// If no such box can be opened.
+    /// If no such sandbox can be opened.
     pub async fn verify_sandbox(
         &self,
         loaded: &ResolvedConfig,
         scope: ProbeScope,
     ) -> Result<ProbeVerdict, Error> {
-        // The folder does not matter: the probes make their own.
+        // The directory does not matter: the probes create their own.
         let template = crate::sandbox::base_spec(loaded, Path::new("/"), &[])?;
         let backend = match template.backend.as_str() {
             "auto" => "native",

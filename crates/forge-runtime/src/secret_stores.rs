@@ -1,7 +1,7 @@
-//! The encrypted stores of secrets: opened for a run that needs a key, and changed for `forge secret`.
+//! The encrypted stores of secrets: opened for a run that needs a key, and changed by `forge secret`.
 //!
-//! A store is opened only when a key may be needed that it could hold: a run that asks a local model pays nothing, and
-//! nobody is asked for a passphrase.
+//! A store is opened only if it may hold a key that is needed: a run with a local model pays nothing, and its
+//! user is not asked for a passphrase.
 
 use forge_config::stores;
 use forge_config::{
@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 
 pub use forge_secrets::{check_name, check_value, redacted_preview};
 
-/// Which store.
+/// The scope of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreScope {
-    /// The user's own.
+    /// The user's own store.
     User,
-    /// The repository's, `.forge/secrets.enc`.
+    /// The repository's store, `.forge/secrets.enc`.
     Project,
 }
 
 impl StoreScope {
-    /// Where its secrets come from, as origins of keys call it.
+    /// Returns the origin of keys from this store.
     pub const fn origin(self) -> SecretOrigin {
         match self {
             Self::User => SecretOrigin::UserStore,
@@ -33,33 +33,33 @@ impl StoreScope {
     }
 }
 
-/// Why a store can't be used.
+/// The reason that a store can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretStoreError {
-    /// The store itself.
+    /// An error of the store itself.
     #[error(transparent)]
     Store(#[from] forge_secrets::Error),
-    /// There is no passphrase, and nobody who could be asked.
+    /// There is no passphrase, and no terminal on which to ask for it.
     #[error(
-        "{path} is encrypted, and there is no passphrase: set FORGE_PASSPHRASE, or start forge on a terminal, where it \
-         asks. To use keys from the environment only, set secrets.providers = [\"env\"]"
+        "{path} is encrypted, and there is no passphrase: set FORGE_PASSPHRASE, or run forge in a terminal to be asked \
+         for it. To use keys from the environment only, set secrets.providers = [\"env\"]"
     )]
     NoPassphrase {
         /// The store.
         path: PathBuf,
     },
-    /// What is remembered of the store can't be written.
-    #[error("what is known of {path} can't be written down: {why}")]
+    /// The record of accepted stores can't be written.
+    #[error("the acceptance of {path} can't be recorded: {why}")]
     Record {
         /// The store.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         why: std::io::Error,
     },
 }
 
 impl SecretStoreError {
-    /// What can be done about it.
+    /// Returns the class of the error, which determines how to react to it.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
@@ -68,7 +68,7 @@ impl SecretStoreError {
         }
     }
 
-    /// Whether another passphrase could help.
+    /// Returns whether another passphrase could help.
     pub const fn is_wrong_passphrase(&self) -> bool {
         matches!(self, Self::Store(forge_secrets::Error::Unopened { .. }))
     }
@@ -82,7 +82,7 @@ pub struct SecretStores {
 }
 
 impl SecretStores {
-    /// The stores as they lie in these folders; nothing is read yet.
+    /// Creates the stores for these directories; reads nothing yet.
     pub fn new(dirs: UserDirs, repo: PathBuf) -> Self {
         Self { dirs, repo }
     }
@@ -98,20 +98,20 @@ impl SecretStores {
         SecretStore::new(path, lock, links)
     }
 
-    /// A store's file.
+    /// Returns the path of a store's file.
     pub fn path(&self, place: StoreScope) -> PathBuf {
         self.scoped_store(place).path().to_owned()
     }
 
-    /// Whether it is there.
+    /// Returns whether a store exists.
     pub fn exists(&self, place: StoreScope) -> bool {
         self.scoped_store(place).exists()
     }
 
-    /// What is in a store, by name. A repository's store that opens counts from then on.
+    /// Returns the secrets in a store, by name. Opening a repository's store accepts it from then on.
     ///
     /// # Errors
-    /// If it can't be opened.
+    /// If the store can't be opened.
     pub fn open(
         &self,
         place: StoreScope,
@@ -124,7 +124,7 @@ impl SecretStores {
         Ok(exposed_values(values).collect())
     }
 
-    /// Sets a secret; says whether it was there before.
+    /// Sets a secret; returns whether it existed before.
     ///
     /// # Errors
     /// If the store can't be opened or written; nothing is changed then.
@@ -144,17 +144,17 @@ impl SecretStores {
         Ok(before)
     }
 
-    /// Removes a secret; says whether it was there.
+    /// Removes a secret; returns whether it existed.
     ///
     /// # Errors
-    /// As [`Vault::set`].
+    /// As [`SecretStores::set_secret`].
     pub fn delete_secret(
         &self,
         place: StoreScope,
         passphrase: &SecretValue,
         name: &str,
     ) -> Result<bool, SecretStoreError> {
-        // Without it nothing is written anew.
+        // If the secret does not exist, the store is not rewritten.
         let there = self.scoped_store(place).open(&to_secret_string(passphrase))?.contains_key(name);
         if there {
             self.scoped_store(place).update(&to_secret_string(passphrase), |values| values.remove(name))?;
@@ -176,26 +176,26 @@ fn exposed_values(values: SecretValues) -> impl Iterator<Item = (String, SecretV
     values.into_iter().map(|(name, value)| (name, SecretValue::new(value.expose_secret())))
 }
 
-/// Asks for the passphrase of a store; the number says how often it was asked for already. `None`: nobody can be asked.
+/// A prompt for the passphrase of a store; the number counts earlier attempts. `None` means that it can't ask.
 pub type PassphrasePrompt<'a> = &'a mut dyn FnMut(&Path, u32) -> Option<SecretValue>;
 
-/// A passphrase that was typed may be wrong so many times.
+/// The number of times that a passphrase may be typed.
 const MAX_PASSPHRASE_TRIES: u32 = 3;
 
-/// Opens the stores if something could be needed that they hold, so that their keys count like those of the
+/// Opens the stores if they may hold a key that is needed, so that their keys count like those of the
 /// environment.
 ///
 /// # Errors
-/// If a store that is needed can't be opened. Without a passphrase that is no error as long as some provider that may be
-/// asked has a key elsewhere; a notice tells of it.
+/// If a needed store can't be opened. A missing passphrase is no error as long as a provider that may be asked
+/// has a key from elsewhere; a notice reports it.
 pub fn unlock(loaded: &mut ResolvedConfig, ask: PassphrasePrompt<'_>) -> Result<(), SecretStoreError> {
     if needs_stores(loaded) { unlock_all(loaded, ask) } else { Ok(()) }
 }
 
-/// Opens the stores that can be opened without asking anybody, for commands that only show what is there.
+/// Opens the stores that can be opened without a prompt, for commands that only show what exists.
 ///
 /// # Errors
-/// If one can't be opened although there is a passphrase.
+/// If a store can't be opened although there is a passphrase.
 pub fn unlock_silently(loaded: &mut ResolvedConfig) -> Result<(), SecretStoreError> {
     if loaded.passphrase.is_some() { unlock_all(loaded, &mut |_, _| None) } else { Ok(()) }
 }
@@ -213,7 +213,7 @@ fn unlock_all(loaded: &mut ResolvedConfig, ask: PassphrasePrompt<'_>) -> Result<
                 kind: NoticeKind::PassedOver,
                 key: None,
                 message: format!(
-                    "{} was not opened: there is no passphrase (FORGE_PASSPHRASE). Keys from elsewhere are used",
+                    "{} was not opened: there is no passphrase (FORGE_PASSPHRASE). Keys from other sources are used",
                     path.display()
                 ),
             }),
@@ -226,10 +226,11 @@ fn unlock_all(loaded: &mut ResolvedConfig, ask: PassphrasePrompt<'_>) -> Result<
     Ok(())
 }
 
-/// A shorter passphrase may be an ordinary word, without which texts would be mangled.
+/// The shortest passphrase that is redacted: a shorter one may be an ordinary word, and redacting it would
+/// mangle texts.
 const MIN_REDACTED_BYTES: usize = 12;
 
-/// Opens a store with the passphrase that is there, else with one that is asked for; `None` if nobody can be asked.
+/// Opens a store with the known passphrase, otherwise with a prompted one; `None` if the prompt can't ask.
 fn unlock_one(
     vault: &SecretStores,
     place: StoreScope,
@@ -237,7 +238,7 @@ fn unlock_one(
     given: bool,
     ask: PassphrasePrompt<'_>,
 ) -> Result<Option<Vec<(String, SecretValue)>>, SecretStoreError> {
-    // One that is good for one store is tried for the other before anybody is asked again.
+    // A passphrase that opens one store is tried for the other before the user is asked again.
     let mut tried = 0;
     let mut next = passphrase.clone();
     loop {
@@ -255,7 +256,7 @@ fn unlock_one(
     }
 }
 
-/// Whether a key may be needed that a store could hold.
+/// Returns whether a key may be needed that a store could hold.
 fn needs_stores(loaded: &ResolvedConfig) -> bool {
     let settings = &loaded.settings;
     let asks_a_model = matches!(settings.executor, ExecutorName::React | ExecutorName::Router);
@@ -266,13 +267,14 @@ fn needs_stores(loaded: &ResolvedConfig) -> bool {
             .flatten()
             .map(String::as_str),
     );
-    // `provider:model` and `provider/model`.
+    // Entries have the form `provider:model` or `provider/model`.
     let mut providers = named.into_iter().chain(others.filter_map(|text| text.split([':', '/', ' ']).next()));
     let wants_key = named.is_none() || providers.any(|provider| wants_key(loaded, provider));
     (asks_a_model && wants_key) || !settings.egress.keys.is_empty()
 }
 
-/// As [`unlock`], for a box without a run: only the keys of its proxy count.
+/// Opens the stores for a sandbox without a run, which needs only the keys of its proxy; otherwise as
+/// [`unlock`].
 ///
 /// # Errors
 /// As [`unlock`].
@@ -283,8 +285,8 @@ pub fn unlock_for_sandbox(
     if loaded.settings.egress.keys.is_empty() { Ok(()) } else { unlock_all(loaded, ask) }
 }
 
-/// The provider that is asked first; `None`: the first one that has a key. An address alone means a server of the
-/// user's own, and a router asks a local one.
+/// Returns the provider that is asked first; `None` means the first one that has a key. A URL alone means the
+/// user's own server, and a router asks a local one.
 fn preferred_provider(loaded: &ResolvedConfig) -> Option<&str> {
     let model = &loaded.settings.model;
     let local = (loaded.settings.executor == ExecutorName::Router).then_some(ROUTER_DEFAULT_SERVER);
@@ -295,7 +297,7 @@ fn wants_key(loaded: &ResolvedConfig, provider: &str) -> bool {
     loaded.settings.providers.get(provider).is_some_and(|own| own.api_key_env.is_some())
 }
 
-/// Whether a provider that may be asked has a key already, or a login.
+/// Returns whether a provider that may be asked already has a key or a login.
 fn has_other_key(loaded: &ResolvedConfig) -> bool {
     let (settings, secrets) = (&loaded.settings, &loaded.secrets);
     let can_ask = match preferred_provider(loaded) {

@@ -1,11 +1,11 @@
-//! Toolchains that do not lie under `/usr`: which of the user's folders a box sees, read-only, and its `PATH`.
+//! Toolchains outside `/usr`: the user's directories that a sandbox sees, read-only, and its `PATH`.
 //!
-//! Only folders that hold programs and libraries are listed; none of them holds credentials (`~/.cargo` itself does,
+//! Only directories with programs and libraries are listed; none of them holds credentials (`~/.cargo` does,
 //! `~/.cargo/bin` does not).
 
 use std::path::{Path, PathBuf};
 
-/// Below the home folder.
+/// Toolchain directories below the home directory.
 const HOME_DIRS: &[&str] = &[
     ".cargo/bin",
     ".rustup",
@@ -25,24 +25,24 @@ const HOME_DIRS: &[&str] = &[
     ".sdkman/candidates",
     "go/bin",
 ];
-/// On the machine.
+/// Toolchain directories of the whole machine.
 const SYSTEM_DIRS: &[&str] = &["/opt", "/nix/store", "/snap"];
-/// What every box has on its `PATH`.
+/// The directories that every sandbox has on its `PATH`.
 const SYSTEM_PATH_DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What was found.
+/// The toolchains that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Toolchains {
-    /// Folders to be seen in the box at their own place.
+    /// Directories that the sandbox sees at the same path.
     pub(crate) folders: Vec<PathBuf>,
-    /// The box's `PATH`.
+    /// The sandbox's `PATH`.
     pub(crate) path: String,
     /// Variables that the toolchains need.
     pub(crate) variables: Vec<(String, String)>,
 }
 
-/// Looks for toolchains. `path` is the user's own `PATH`: its order is kept for what the box sees.
+/// Finds toolchains. `path` is the user's own `PATH`; the sandbox's `PATH` keeps its order.
 pub(crate) fn find_toolchains(home: Option<&Path>, path: Option<&str>) -> Toolchains {
     let at_home = home.into_iter().flat_map(|home| HOME_DIRS.iter().map(move |below| home.join(below)));
     let on_machine = SYSTEM_DIRS.iter().map(PathBuf::from);

@@ -4,13 +4,13 @@ use crate::{Error, Forge};
 use forge_models::vendors::VENDORS;
 use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
-/// The lowest weight: a model that failed often is still asked now and then.
+/// The lowest weight: a model that failed often is still asked occasionally.
 const MIN_WEIGHT: f64 = 0.1;
-/// The highest.
+/// The highest weight.
 const MAX_WEIGHT: f64 = 1.0;
 
 impl Forge {
-    /// All weights.
+    /// Returns all weights.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -18,7 +18,8 @@ impl Forge {
         Ok(self.parts().cooldowns.weight_store()?.list_weights().await?)
     }
 
-    /// Sets a weight. `outcomes` is how many are recorded for it from now on, `None` leaves the number as it is.
+    /// Sets a weight. `outcomes` is the number of outcomes recorded for it from now on; `None` keeps the
+    /// number.
     ///
     /// # Errors
     /// If the weight is out of range, the model names no provider, or the store can't be written.
@@ -31,7 +32,7 @@ impl Forge {
         outcomes: Option<u64>,
     ) -> Result<WeightRow, Error> {
         if !(MIN_WEIGHT..=MAX_WEIGHT).contains(&weight) {
-            let what = format!("the weight {weight} is not from {MIN_WEIGHT} to {MAX_WEIGHT}");
+            let what = format!("the weight {weight} is not between {MIN_WEIGHT} and {MAX_WEIGHT}");
             return Err(Error::Invalid { what });
         }
         let ModelRoute { provider, model } = parse_full_route(model)?;
@@ -56,7 +57,7 @@ impl Forge {
         Ok(row)
     }
 
-    /// Removes a weight; whether there was one.
+    /// Removes a weight; returns whether it existed.
     ///
     /// # Errors
     /// If the model names no provider, or the store can't be written.
@@ -67,7 +68,7 @@ impl Forge {
     }
 }
 
-/// A model with its provider.
+/// Parses a model name that includes its provider.
 fn parse_full_route(text: &str) -> Result<ModelRoute, Error> {
     let parts = text.split_once('/').filter(|(provider, model)| {
         !model.is_empty() && VENDORS.iter().any(|vendor| vendor.name == *provider)
@@ -75,7 +76,7 @@ fn parse_full_route(text: &str) -> Result<ModelRoute, Error> {
     let (provider, model) = parts.ok_or_else(|| {
         let known: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
         let what =
-            format!("`{text}` is no provider/model, such as openai/gpt-4o (providers: {})", known.join(", "));
+            format!("`{text}` is not of the form provider/model, such as openai/gpt-4o (providers: {})", known.join(", "));
         Error::Invalid { what }
     })?;
     Ok(ModelRoute { provider: provider.to_owned(), model: model.to_owned() })

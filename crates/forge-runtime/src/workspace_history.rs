@@ -1,4 +1,5 @@
-//! What people do with the workspace of a run after it: look at its steps, go back and forth, apply, throw away.
+//! Operations on the workspace of a run after its end: showing, undoing and redoing steps, applying and
+//! removing them.
 
 use crate::engine::{apply_outcome, commit_message, load_run_state};
 use crate::run_row::run_row;
@@ -11,32 +12,32 @@ use forge_types::{
     Timestamp, WorkspaceChange, WorkspaceHistory, WorkspaceMode,
 };
 
-/// What differs between two states of a run's workspace.
+/// The difference between two states of a run's workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunChanges {
-    /// The paths, sorted.
+    /// The changed paths, sorted.
     pub files: Vec<WorkspaceChange>,
-    /// The same as a unified diff.
+    /// The changes as a unified diff.
     pub diff: String,
 }
 
-/// Where an undo or a redo led.
+/// The outcome of an undo or a redo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UndoOutcome {
-    /// The step at which the workspace stands now; 0 is the beginning, `None` a state that no step left.
+    /// The step that the workspace is at now; 0 is the baseline, `None` a state that no step left.
     pub step: Option<u32>,
-    /// Paths that differ from where it stood before.
+    /// Paths that differ from the previous state.
     pub files: Vec<WorkspaceChange>,
-    /// Whether the repository went along: it held a result of the run.
+    /// Whether the repository was changed as well, because it held a result of the run.
     pub repository: bool,
 }
 
-/// What `gc` may remove.
+/// The limits of `gc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GcLimits {
-    /// Bytes that all snapshots together may keep.
+    /// The bytes that all snapshots together may occupy.
     pub bytes: u64,
-    /// Days after which the snapshots of a run go.
+    /// The days after which the snapshots of a run are removed.
     pub days: u64,
 }
 
@@ -45,13 +46,13 @@ pub struct GcLimits {
 pub struct ReclaimedRun {
     /// The run.
     pub run: RunId,
-    /// Bytes.
+    /// The size in bytes.
     pub bytes: u64,
-    /// When something was last written there.
+    /// The time of the last write.
     pub at: Timestamp,
 }
 
-/// A run that this process holds while it changes its workspace.
+/// A run that this process has claimed to change its workspace.
 struct ClaimedRun {
     lease: Box<dyn Lease>,
     plan: Plan,
@@ -59,7 +60,7 @@ struct ClaimedRun {
 }
 
 impl Forge {
-    /// What a run changed: from its beginning, or by one of its steps.
+    /// Returns the changes of a run since its baseline, or those of one step.
     ///
     /// # Errors
     /// If there is no such step, or its snapshot was removed.
@@ -81,32 +82,33 @@ impl Forge {
         })
     }
 
-    /// Ends what this process does on the host for a run that it does not work on: a comparison, an undo, an apply. What
-    /// came too far to be taken back is finished.
+    /// Stops the host work of this process for a run that it does not drive: a comparison, an undo, an apply.
+    /// Work that can no longer be reverted is completed.
     pub fn stop_host_work(&self, run: RunId) {
         self.parts().workspaces.stop_run_work(run);
     }
 
-    /// Puts a run's workspace back to where it stood after step `to`; the repository too, if it holds a result of
-    /// the run and nobody changed the same files since.
+    /// Restores a run's workspace to its state after step `to`; the repository too, if it holds a result of the
+    /// run and the same files have not been changed since.
     ///
     /// # Errors
-    /// If somebody works on the run, there is no such step, or others changed what would have to change.
+    /// If a process works on the run, there is no such step, or others changed files that the undo would
+    /// change.
     pub async fn undo(&self, run: RunId, to: u32) -> Result<UndoOutcome, Error> {
         let held = self.claim_idle_run(run).await?;
         let target = snapshot_at(run, to, &held.state.history);
         self.restore_snapshot(held, target, HistoryDirection::Undo).await
     }
 
-    /// Brings back what the last undo took away.
+    /// Brings back the changes that the last undo removed.
     ///
     /// # Errors
-    /// As [`Forge::undo`], and if there is nothing to bring back.
+    /// As [`Forge::undo`], and if there is nothing to redo.
     pub async fn redo(&self, run: RunId) -> Result<UndoOutcome, Error> {
         let held = self.claim_idle_run(run).await?;
         let last = held.state.history.undone.last().copied();
         let nothing =
-            || Error::Invalid { what: format!("there is nothing to redo: nothing of run {run} was undone") };
+            || Error::Invalid { what: format!("there is nothing to redo: no step of run {run} was undone") };
         self.restore_snapshot(held, last.ok_or_else(nothing), HistoryDirection::Redo).await
     }
 
@@ -132,7 +134,7 @@ impl Forge {
         let (spec, run, history) = (&held.plan.sandbox, held.state.run, &held.state.history);
         let views = &self.parts().workspaces;
         let files = views.compare(spec, run, history.current, Some(to)).await?;
-        // A branch stays as it was published; `forge apply` publishes again.
+        // A branch stays as published; `forge apply` publishes again.
         let along = match spec.mode {
             WorkspaceMode::Inplace => Some(history.current),
             WorkspaceMode::Transaction => history.applied.map(Some),
@@ -149,10 +151,11 @@ impl Forge {
         Ok(UndoOutcome { step: state.history.current_step(), files, repository: along.is_some() })
     }
 
-    /// Brings a run's result into its repository, or the state after one of its steps.
+    /// Applies a run's result, or the state after one of its steps, to its repository.
     ///
     /// # Errors
-    /// If somebody works on the run or there is no such step. What others changed is no error but an outcome.
+    /// If a process works on the run or there is no such step. Conflicts with changes by others are an outcome,
+    /// not an error.
     pub async fn apply(
         &self,
         run: RunId,
@@ -198,11 +201,10 @@ impl Forge {
         Ok(outcome)
     }
 
-    /// Removes the snapshots of runs that ended: those that are too old, then the oldest until the rest fits. Runs
-    /// whose result was not applied yet go last.
+    /// Removes the snapshots of ended runs: those that are too old, then the oldest until the rest fits.
     ///
     /// # Errors
-    /// If the data folder can't be read.
+    /// If the data directory can't be read.
     pub async fn gc(&self, limits: GcLimits, dry_run: bool) -> Result<Vec<ReclaimedRun>, Error> {
         let mut kept = self.parts().workspaces.usage().await?;
         let now = forge_ports::Clock::now(self.parts().clock.as_ref());
@@ -215,7 +217,7 @@ impl Forge {
                 continue;
             }
             if !dry_run {
-                // Held, so that nobody takes the run up meanwhile.
+                // Claimed, so that no other process resumes the run meanwhile.
                 let Ok(lease) = self.parts().queue.claim(usage.run).await else { continue };
                 let removed = self.parts().workspaces.remove_snapshots(usage.run).await;
                 self.parts().queue.finish(lease, ItemStatus::Completed).await?;
@@ -227,25 +229,25 @@ impl Forge {
         Ok(freed)
     }
 
-    /// Whether the snapshots of a run can be done without: it has ended, or its journal is gone.
+    /// Returns whether the snapshots of a run are dispensable: it has ended, or its journal is gone.
     async fn is_collectable(&self, run: RunId) -> Result<bool, Error> {
         match load_run_state(self.parts().journal.as_ref(), run).await {
             Ok((_, projector)) => Ok(projector.state().status.is_terminal()),
             Err(Error::NoSuchRun { .. }) => Ok(true),
-            // What can't be read is not thrown away either.
+            // The snapshots of a damaged run are kept.
             Err(Error::Damaged { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Takes a run whose workspace is to be changed.
+    /// Claims a run to change its workspace.
     async fn claim_idle_run(&self, run: RunId) -> Result<ClaimedRun, Error> {
         let lease = match self.parts().queue.claim(run).await {
             Ok(lease) => lease,
             Err(ClaimError::Held { run, holder }) => {
                 let status = RunStatus::Running;
                 let why = format!(
-                    "{holder} works on it, and its workspace is its own meanwhile. Wait for its end, or end it with \
+                    "it is active in {holder}. Wait for it to finish, or stop it with \
                      `forge cancel {run}`"
                 );
                 return Err(Error::WrongState { run, status, why });
@@ -265,7 +267,7 @@ impl Forge {
             return Ok(held);
         }
         let why =
-            "its process died in the middle of it. Go on with `forge resume`, or end it with `forge cancel`";
+            "its process died. Continue it with `forge resume`, or end it with `forge cancel`";
         let error = Error::WrongState { run, status: held.state.status, why: why.to_owned() };
         self.release_claim(held, Err(error)).await
     }
@@ -279,7 +281,7 @@ impl Forge {
         Ok(value)
     }
 
-    /// Appends one event and gives the state that it leads to.
+    /// Appends one event and returns the resulting state.
     async fn append_event(&self, held: &ClaimedRun, mut kind: EventKind) -> Result<RunState, Error> {
         self.parts().redactor.redact_event(&mut kind);
         let mut state = held.state.clone();
@@ -308,7 +310,7 @@ fn snapshot_at(run: RunId, step: u32, history: &WorkspaceHistory) -> Result<Snap
 
 fn no_such_step(run: RunId, step: u32, history: &WorkspaceHistory) -> Error {
     let what = match history.steps.len() {
-        0 => format!("run {run} has no steps that may have written"),
+        0 => format!("run {run} has no steps that could have changed files"),
         most => {
             format!("run {run} has no step {step}: its steps are 1 to {most} (`forge diff {run} --steps`)")
         }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 pub enum Error {
     /// The content does not decrypt. The format does not distinguish a wrong passphrase from a damaged file.
     #[error(
-        "the passphrase does not open {path}, or the file was damaged. Try again with the passphrase that it was \
-         made with (FORGE_PASSPHRASE, or typed); if that is lost, move the file away and set the secrets anew"
+        "can't decrypt {path}: the passphrase is wrong, or the file is damaged. Try again with the passphrase of the \
+         file (FORGE_PASSPHRASE, or typed); if it is lost, move the file away and set the secrets again"
     )]
     Unopened {
         /// Path of the file.
@@ -17,8 +17,8 @@ pub enum Error {
     },
     /// The file is shorter than any store.
     #[error(
-        "{path} is cut off: it has {bytes} bytes, and a store has at least {least}. Put a copy of it in its place, or \
-         remove it and set the secrets anew"
+        "{path} is truncated: it has {bytes} bytes, but a store has at least {least}. Restore it from a backup, or \
+         remove it and set the secrets again"
     )]
     Truncated {
         /// Path of the file.
@@ -29,7 +29,7 @@ pub enum Error {
         least: u64,
     },
     /// The file is not a store.
-    #[error("{path} is no store of secrets: {why}. Move it away; Forge writes nothing over it")]
+    #[error("{path} is not a secret store: {why}. Move it away; Forge does not overwrite it")]
     Foreign {
         /// Path of the file.
         path: PathBuf,
@@ -38,8 +38,8 @@ pub enum Error {
     },
     /// Other users can read the file.
     #[error(
-        "{path} can be read by others (mode {mode:03o}). Close it with `chmod 600 {path}`, and think about new keys if \
-         others use this machine"
+        "{path} is readable by other users (mode {mode:03o}). Run `chmod 600 {path}`, and consider new keys if others \
+         use this machine"
     )]
     TooOpen {
         /// Path of the file.
@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// The file or its directory is a link.
     #[error(
-        "{path} is a link, which a repository could point anywhere. Replace it by a plain file or folder"
+        "{path} is a symbolic link, which a repository could point anywhere. Replace it with a regular file or directory"
     )]
     Link {
         /// Path of the link.
@@ -66,7 +66,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The machine can't derive a key or provide random numbers.
-    #[error("secrets can't be encrypted here: {why}")]
+    #[error("secrets can't be encrypted on this machine: {why}")]
     Machine {
         /// Reason, in words.
         why: String,

@@ -21,12 +21,12 @@ pub(crate) const MIN_STORE_BYTES: usize = SALT_BYTES + NONCE_BYTES + TAG_BYTES +
 pub(crate) fn seal(passphrase: &SecretString, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let mut head = [0; SALT_BYTES + NONCE_BYTES];
     getrandom::fill(&mut head)
-        .map_err(|error| Error::Machine { why: format!("there are no random numbers: {error}") })?;
+        .map_err(|error| Error::Machine { why: format!("no random numbers are available: {error}") })?;
     let cipher = derive_cipher(passphrase, &head[..SALT_BYTES])?;
     let nonce = read_nonce(&head);
     let sealed = cipher
         .encrypt(&nonce, plain)
-        .map_err(|_| Error::Machine { why: "the contents are too long".to_owned() })?;
+        .map_err(|_| Error::Machine { why: "the content is too long".to_owned() })?;
     Ok([&head[..], &sealed].concat())
 }
 

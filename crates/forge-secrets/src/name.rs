@@ -31,7 +31,7 @@ pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
     let plain = near.len() < 40 && !near.contains(|c: char| c.is_ascii_digit());
     let hint = if good(&near) && plain { format!(", such as {near}") } else { String::new() };
     Err(InvalidSecretEntry(format!(
-        "a secret's name has capital letters, digits and underscores, like the variable that it stands for{hint}"
+        "the name of a secret consists of capital letters, digits and underscores, like that of a variable{hint}"
     )))
 }
 
@@ -42,12 +42,12 @@ pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
 pub fn check_value(value: &str) -> Result<(), InvalidSecretEntry> {
     if value.is_empty() {
         Err(InvalidSecretEntry(
-            "the value is empty; to remove a secret say `forge secret delete NAME`".to_owned(),
+            "the value is empty; remove a secret with `forge secret delete NAME`".to_owned(),
         ))
     } else if value.len() > MAX_VALUE_BYTES {
         Err(InvalidSecretEntry(format!("the value is longer than {} kB", MAX_VALUE_BYTES >> 10)))
     } else if value.contains('\0') {
-        Err(InvalidSecretEntry("the value holds a NUL byte, which no variable can hold".to_owned()))
+        Err(InvalidSecretEntry("the value contains a NUL byte, which variables do not support".to_owned()))
     } else {
         Ok(())
     }

@@ -79,8 +79,8 @@ impl SecretStore {
         let path = self.path.clone();
         move |error| match error {
             forge_files::Error::Link { path } => Error::Link { path },
-            forge_files::Error::NotRegular { .. } => Error::Foreign { path, why: "it is no plain file" },
-            forge_files::Error::TooLarge { .. } => Error::Foreign { path, why: "it is far too large" },
+            forge_files::Error::NotRegular { .. } => Error::Foreign { path, why: "it is not a regular file" },
+            forge_files::Error::TooLarge { .. } => Error::Foreign { path, why: "it is too large" },
             error => Error::Io { what, path, source: error.into_io_error() },
         }
     }
@@ -132,7 +132,7 @@ impl SecretStore {
         };
         let values: BTreeMap<String, String> = serde_json::from_slice(&plain).map_err(|_| {
             self.foreign_file_error(
-                "it decrypts, but to something else than names and values; another program wrote it",
+                "its content is not names and values; another program wrote it",
             )
         })?;
         Ok(values.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect())
@@ -204,7 +204,7 @@ fn encode_values(values: &SecretValues) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut plain = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *plain, &exposed).map_err(|error| {
         plain.zeroize();
-        Error::Machine { why: format!("the contents can't be written: {error}") }
+        Error::Machine { why: format!("the content can't be encoded: {error}") }
     })?;
     Ok(plain)
 }

@@ -16,7 +16,8 @@ mod objects;
 mod tracker;
 
 pub use forge_tree::{
-    DeltaEntry, Error, FileStamp, NodeKind, RelPath, StopFlag, TreeDelta, TreeNode, WorkBounds, WorkspaceCeiling,
+    DeltaEntry, Error, FileStamp, NodeKind, RelPath, StopFlag, TreeDelta, TreeNode, WorkBounds,
+    WorkspaceCeiling,
 };
 use forge_tree::{bounds, copy, error, host, node, walk};
 

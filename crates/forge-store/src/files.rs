@@ -1,4 +1,4 @@
-//! Large payloads: files named by their content, whole and on disk before an event refers to them.
+//! Large payloads: files named by their content hash, complete and on disk before an event refers to them.
 
 use crate::fault;
 use forge_ports::journal::{Blob, Error};
@@ -8,13 +8,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The folder of large payloads: `ab/cdef…` for the content hash `abcdef…`.
+/// The directory of large payloads: `ab/cdef…` for the content hash `abcdef…`.
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadFiles {
     dir: PathBuf,
 }
 
-/// The most bytes of a payload that are read back: more than any that is written.
+/// The largest payload that is read back, in bytes: more than is ever written.
 const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
 impl PayloadFiles {
@@ -22,23 +22,23 @@ impl PayloadFiles {
         Self { dir: data_dir.join("blobs") }
     }
 
-    /// Where the content with this hash stands.
+    /// Returns the path of the content with this hash.
     pub(crate) fn path(&self, digest: Digest) -> PathBuf {
         let name = digest.to_string();
         self.dir.join(&name[..2]).join(&name[2..])
     }
 
-    /// Writes a payload, unless it is there and whole; returns when it survives a power cut.
+    /// Writes a payload unless an intact copy exists; returns once it survives a power cut.
     pub(crate) fn write(&self, blob: &Blob) -> Result<(), Error> {
         let path = self.path(blob.digest);
         if forge_files::read(&path, blob.bytes.len() as u64).is_ok_and(|found| found == blob.bytes) {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(&self.dir);
-        // A name of its own, so that two writers of one content do not meet in one file.
+        // A unique name, so that two writers of the same content don't share a file.
         let draft = folder.join(format!(".{}", CommandId::generate()));
         self.write_to(folder, &draft, &path, &blob.bytes).map_err(|error| {
-            // What is left of the draft is worth nothing, and on a full disk its space is.
+            // A partial draft is useless, and on a full disk its space is needed.
             let _ = fs::remove_file(&draft);
             fault::io_error(&path, "writing a payload", &error)
         })
@@ -63,7 +63,7 @@ impl PayloadFiles {
         Ok(())
     }
 
-    /// The content with this hash, not yet checked; `None` if there is no such file.
+    /// Reads the content with this hash, unverified; `None` if there is no such file.
     pub(crate) fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path(digest);
         match forge_files::read(&path, MAX_PAYLOAD_BYTES) {

@@ -1,12 +1,12 @@
-//! The journal, the ledger and the queue's table on SQLite, for several processes on one data folder.
+//! The journal, the ledger and the queue's table on SQLite, for several processes that share a data directory.
 //!
-//! One thread per store writes ([`Store::open`] starts it); what waits for it at a moment is committed together
-//! and is on disk when it answers. Reading happens on a few connections beside it. Payloads up to 256 kB stand
-//! in the database, larger ones in files named by their content. Processes tell each other of changes through
-//! sockets in the data folder.
+//! Each store has one writer thread ([`SqliteStore::open`] starts it). Pending changes are committed together
+//! and are on disk when their callers get an answer. Reads use a few separate connections. Payloads up to 256
+//! kB are stored in the database, larger ones in files named by their content hash. Processes notify each other
+//! of changes through sockets in the data directory.
 //!
-//! What is absent: this crate understands no event beyond its JSON form, holds no run's state, and decides
-//! nothing but what the ports promise (order, ceilings, one taker per command).
+//! Not in this crate: it understands no event beyond its JSON form, holds no run's state, and decides nothing
+//! but what the ports promise (order, ceilings, each command is taken once).
 
 mod fault;
 mod files;
@@ -41,17 +41,18 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Payloads above this many bytes become files.
 const MAX_INLINE_PAYLOAD_BYTES: usize = 256 * 1024;
-/// Connections that read at the same time; each may hold 1 MiB of pages.
+/// Connections that read concurrently; each may cache 1 MiB of pages.
 const MAX_READERS: usize = 4;
 
-/// Where a store lies.
+/// The location of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The data folder; made for its owner only if there is none. The database is `forge.db` in it.
+    /// The data directory, created with access for its owner only if it does not exist. The database is
+    /// `forge.db` in it.
     pub data_dir: PathBuf,
 }
 
-/// A store on SQLite. Clones share it; it closes with the last of them.
+/// A store on SQLite. Clones share it; it closes when the last of them is dropped.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     inner: Arc<StoreInner>,
@@ -64,18 +65,19 @@ struct StoreInner {
     notifier: Arc<ChangeNotifier>,
     readers: Mutex<Vec<Connection>>,
     reader_permits: Arc<Semaphore>,
-    /// `None` only while it closes.
+    /// `None` only while the store closes.
     jobs: Option<Sender<WriteJob>>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl SqliteStore {
-    /// Opens the store in a data folder, and makes or migrates it where that is needed. Blocks for a
-    /// millisecond, and longer only where there is something to make.
+    /// Opens the store in a data directory, creating or migrating it if necessary. Blocks for about a
+    /// millisecond, longer only when the database is created or migrated.
     ///
     /// # Errors
-    /// [`Error::TooNew`] if a newer version wrote it (nothing is changed then), [`Error::Damaged`] if the file
-    /// is no database, [`Error::DiskFull`], else [`Error::Unavailable`] with what the system says.
+    /// [`Error::TooNew`] if a newer version wrote the store (nothing is changed then), [`Error::Damaged`] if
+    /// the file is no database, [`Error::DiskFull`], otherwise [`Error::Unavailable`] with the reason that the
+    /// system gives.
     pub fn open(options: &Options) -> Result<Self, Error> {
         let dir = &options.data_dir;
         schema::create_data_dir(dir)?;
@@ -92,7 +94,7 @@ impl SqliteStore {
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&queue))
-            .map_err(|error| fault::io_error(&path, "starting the thread that writes", &error))?;
+            .map_err(|error| fault::io_error(&path, "starting the writer thread", &error))?;
         let inner = StoreInner {
             files: PayloadFiles::new(dir),
             notifier: wake,
@@ -105,23 +107,23 @@ impl SqliteStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The database file, for messages.
+    /// Returns the path of the database file, for messages.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// Hands a change to the thread that writes and waits until it is on disk.
+    /// Sends a change to the writer thread and waits until it is on disk.
     async fn submit_write(&self, write: WriteOp) -> Result<u32, Error> {
         let (reply, answer) = oneshot::channel();
         let sent = self.inner.jobs.as_ref().is_some_and(|jobs| jobs.send(WriteJob { write, reply }).is_ok());
         let answer = if sent { answer.await.ok() } else { None };
         answer.unwrap_or_else(|| {
             let path = self.inner.path.display().to_string();
-            Err(Error::Unavailable { path, why: "the thread that writes has ended".to_owned() })
+            Err(Error::Unavailable { path, why: "the writer thread has ended".to_owned() })
         })
     }
 
-    /// Runs `question` on a connection of its own, beside the async threads.
+    /// Runs `question` on a connection of its own, on a blocking thread.
     async fn with_reader<T: Send + 'static>(
         &self,
         question: impl FnOnce(&StoreInner, &Connection) -> Result<T, Error> + Send + 'static,
@@ -137,11 +139,11 @@ impl SqliteStore {
         });
         asked.await.unwrap_or_else(|error| {
             let path = self.inner.path.display().to_string();
-            Err(Error::Unavailable { path, why: format!("reading was broken off: {error}") })
+            Err(Error::Unavailable { path, why: format!("the read was aborted: {error}") })
         })
     }
 
-    /// [`Self::ask`] for what only SQLite can refuse.
+    /// Runs a query that only SQLite can fail; otherwise as [`Self::with_reader`].
     async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -152,7 +154,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Writes the large payloads of a batch as files and keeps the others in it.
+    /// Writes the large payloads of a batch as files and returns the others.
     async fn write_large_blobs(&self, blobs: Vec<Blob>) -> Result<Vec<Blob>, Error> {
         let (large, small): (Vec<_>, Vec<_>) =
             blobs.into_iter().partition(|blob| blob.bytes.len() > MAX_INLINE_PAYLOAD_BYTES);
@@ -164,7 +166,7 @@ impl SqliteStore {
             tokio::task::spawn_blocking(move || large.iter().try_for_each(|blob| files.write(blob)));
         written.await.unwrap_or_else(|error| {
             let path = self.inner.path.display().to_string();
-            Err(Error::Unavailable { path, why: format!("writing a payload was broken off: {error}") })
+            Err(Error::Unavailable { path, why: format!("writing a payload was aborted: {error}") })
         })?;
         Ok(small)
     }
@@ -178,7 +180,7 @@ impl StoreInner {
 }
 
 impl Drop for StoreInner {
-    /// Waits until what was sent is written and others have been told.
+    /// Waits until everything sent is written and other processes are notified.
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(writer) = self.writer.take() {
@@ -232,7 +234,7 @@ impl Journal for SqliteStore {
             Err((rows, error)) if rows.is_empty() => Err(fault::sqlite_error(&inner.path, &error)),
             Err((rows, error)) => {
                 let error = fault::sqlite_error(&inner.path, &error);
-                tracing::warn!(%error, "the list of runs is not complete");
+                tracing::warn!(%error, "the list of runs is incomplete");
                 Ok(rows)
             }
         })

@@ -1,9 +1,9 @@
-//! How processes on one data folder tell each other that something changed.
+//! Change notifications between processes that share a data directory.
 //!
-//! Each store that somebody watches binds a datagram socket in `<data dir>/wake`; whoever commits sends one
-//! byte to every socket there. A socket whose process has died refuses, and its file is removed, at the latest when
-//! the next store closes. Nothing is lost if a byte is: while somebody watches, the database's change counter is looked
-//! at once a second.
+//! Each store that is watched binds a datagram socket in `<data dir>/wake`; every commit sends one byte to all
+//! sockets there. The socket of a dead process refuses the byte, and its file is removed, at the latest when
+//! the next store closes. A lost byte does no harm: while a store is watched, it polls the database's change
+//! counter once a second.
 
 use crate::schema::{self, ConnectionPurpose};
 use forge_ports::journal::WatchScope;
@@ -21,26 +21,27 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// How often the change counter is looked at while somebody watches.
+/// The interval at which the change counter is polled while the store is watched.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest path that a socket can have: `sun_path` of `sockaddr_un` without its closing zero.
+/// The longest path of a socket: `sun_path` of `sockaddr_un` without its terminating zero.
 const MAX_SUN_PATH_BYTES: usize = 107;
 
-/// The counter of changes, and who else is to be told.
+/// The counter of changes, and the processes to notify.
 #[derive(Debug)]
 pub(crate) struct ChangeNotifier {
     database: PathBuf,
     socket_dir: PathBuf,
     counter: watch::Sender<u64>,
-    /// Moves with commands sent here, and with whatever others tell of: they do not say what it was.
+    /// Counts commands sent here, and every notification from other processes, which don't name the kind of
+    /// change.
     commands: watch::Sender<u64>,
     peers: Mutex<PeerSockets>,
     stop: AtomicBool,
     listener: Mutex<Option<SocketListener>>,
 }
 
-/// The sockets in the folder, listed again only when the folder has changed. One that comes within the resolution
-/// of the folder's time stamp is found with the next change, and its process looks for itself until then.
+/// The sockets in the directory, listed again only when the directory has changed. A socket added within the
+/// resolution of the directory's time stamp is found with the next change; until then its process polls.
 #[derive(Debug, Default)]
 struct PeerSockets {
     changed: Option<SystemTime>,
@@ -61,10 +62,10 @@ impl PeerSockets {
 
 #[derive(Debug)]
 struct SocketListener {
-    /// Ends the listener's waiting.
+    /// Wakes the listener.
     poke: UnixDatagram,
     thread: Option<JoinHandle<()>>,
-    /// The socket's file, if it could be bound.
+    /// The socket's file, if binding succeeded.
     file: Option<PathBuf>,
 }
 
@@ -81,7 +82,7 @@ impl ChangeNotifier {
         }
     }
 
-    /// The counter, which moves from now on with every change of this kind.
+    /// Returns the counter that is incremented with every change of this kind.
     pub(crate) fn watch(self: &Arc<Self>, news: WatchScope) -> watch::Receiver<u64> {
         let receiver = match news {
             WatchScope::All => self.counter.subscribe(),
@@ -89,7 +90,7 @@ impl ChangeNotifier {
         };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {
-            // It may be waiting without an end, because nobody watched so far.
+            // The listener may be waiting without a timeout, because nothing was watched so far.
             Some(listener) => drop(listener.poke.send(&[0])),
             None => match SocketListener::start(self) {
                 Ok(started) => *listener = Some(started),
@@ -101,7 +102,7 @@ impl ChangeNotifier {
         receiver
     }
 
-    /// Something changed; `Commands` if commands are, or may be, among it.
+    /// Counts a change; `Commands` if it includes, or may include, commands.
     pub(crate) fn bump(&self, news: WatchScope) {
         self.counter.send_modify(|count| *count = count.wrapping_add(1));
         if news == WatchScope::Commands {
@@ -113,7 +114,7 @@ impl ChangeNotifier {
         self.counter.receiver_count() + self.commands.receiver_count() > 0
     }
 
-    /// Tells the other processes.
+    /// Notifies the other processes.
     pub(crate) fn notify_processes(&self, own: &UnixDatagram) {
         let mut others = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         others.refresh(&self.socket_dir);
@@ -126,7 +127,8 @@ impl ChangeNotifier {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     let _ = fs::remove_file(path);
                 }
-                // A full queue is as good as one more byte in it; what is gone needs no news.
+                // A full queue serves as well as one more byte in it; a socket that is gone needs no
+                // notification.
                 _ => {}
             }
         }
@@ -137,7 +139,7 @@ impl ChangeNotifier {
         listener.as_ref().and_then(|listener| listener.file.clone())
     }
 
-    /// Removes the sockets of processes that died. Those of the living notice nothing.
+    /// Removes the sockets of dead processes. Live ones do not notice the check.
     fn remove_stale_sockets(&self) {
         let Ok(caller) = UnixDatagram::unbound() else { return };
         for path in fs::read_dir(&self.socket_dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
@@ -148,7 +150,7 @@ impl ChangeNotifier {
         }
     }
 
-    /// Ends the listener and waits for it.
+    /// Stops the listener and waits until it has ended.
     pub(crate) fn close(&self) {
         self.stop.store(true, Ordering::Release);
         self.remove_stale_sockets();
@@ -169,8 +171,8 @@ impl SocketListener {
         let (socket, poke, file) = match bind(&wake.socket_dir) {
             Ok((socket, poke, file)) => (socket, poke, Some(file)),
             Err(error) => {
-                // Some file systems hold no sockets. Then the change counter alone has to do.
-                tracing::debug!(%error, folder = %wake.socket_dir.display(), "no socket for changes could be bound");
+                // Some file systems don't support sockets. Polling the change counter must then suffice.
+                tracing::debug!(%error, folder = %wake.socket_dir.display(), "can't bind a socket for change notifications");
                 let (socket, poke) = UnixDatagram::pair()?;
                 (socket, poke, None)
             }
@@ -184,12 +186,12 @@ impl SocketListener {
     }
 }
 
-/// A socket with a file of its own, and one that is connected to it.
+/// Binds a socket to a file of its own, and connects a second one to it.
 fn bind(folder: &Path) -> std::io::Result<(UnixDatagram, UnixDatagram, PathBuf)> {
     if !folder.is_dir() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    // A part of the name is random: process ids come again, and containers have their own.
+    // A part of the name is random: process ids are reused, and containers have their own.
     let random = CommandId::generate().to_string();
     let tail = random.rsplit('-').next().unwrap_or(&random).to_owned();
     let file = folder.join(format!("{}-{tail}.sock", std::process::id()));
@@ -199,7 +201,7 @@ fn bind(folder: &Path) -> std::io::Result<(UnixDatagram, UnixDatagram, PathBuf)>
     Ok((socket, poke, file))
 }
 
-/// Calls `act` with a path of `file` in `folder` that fits into a socket address.
+/// Calls `act` with a path to `file` that fits into a socket address.
 fn with_short_path<T>(
     folder: &Path,
     file: &Path,
@@ -208,7 +210,7 @@ fn with_short_path<T>(
     if file.as_os_str().len() <= MAX_SUN_PATH_BYTES {
         return act(file);
     }
-    // Linux resolves a path through an open folder, however long the folder's own path is.
+    // Linux resolves a path through an open directory, however long the directory's own path is.
     let open = File::open(folder)?;
     let name = file.file_name().unwrap_or_default();
     act(&Path::new("/proc/self/fd").join(open.as_raw_fd().to_string()).join(name))
@@ -240,14 +242,14 @@ fn listen(wake: &ChangeNotifier, socket: &UnixDatagram) {
     }
 }
 
-/// The database's own change counter, as one connection sees it.
+/// The database's own change counter, as seen by one connection.
 struct DataVersion {
     connection: Option<Connection>,
     last: Option<i64>,
 }
 
 impl DataVersion {
-    /// Whether anything was committed since the last look. The first look can't tell, so it says yes.
+    /// Returns whether anything was committed since the last call. The first call can't tell and returns true.
     fn has_changed(&mut self, database: &Path) -> bool {
         if self.connection.is_none() {
             self.connection = schema::connect(database, ConnectionPurpose::Read).ok();

@@ -1,4 +1,4 @@
-//! Reading: journals, checkpoints, inboxes, the ledger and the queue.
+//! Queries on journals, checkpoints, inboxes, the ledger and the queue.
 
 use crate::runs::{self, to_sqlite_int};
 use forge_ports::journal::{Checkpoint, EventPage};
@@ -7,18 +7,18 @@ use forge_ports::queue::{ItemStatus, QueueItem};
 use forge_types::{CommandId, Digest, EffectId, Event, EventKind, Money, RunCommand, RunId, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-/// Bits of an event's id that hold its position; the run's number stands above them.
+/// Low bits of an event's id that hold its position; the run's number is above them.
 pub(crate) const SEQ_BITS: u32 = 32;
 
-/// The id of the event at `seq` in the journal of run number `no`.
+/// Returns the id of the event at `seq` in the journal of run number `no`.
 pub(crate) const fn event_id(no: i64, seq: u64) -> i64 {
     (no << SEQ_BITS) | (seq as i64 & 0xffff_ffff)
 }
 
-/// The events of a run after `after`, as far as they can be read.
+/// Reads the events of a run after `after`, as far as they are readable.
 ///
-/// An event that can't be understood, or a hole, ends the reading: what follows would be folded into a wrong
-/// state.
+/// Reading ends at an event that can't be parsed and at a gap: folding the events after it would produce a
+/// wrong state.
 pub(crate) fn read_events(
     connection: &Connection,
     run: RunId,
@@ -80,7 +80,7 @@ fn parse_event(row: &Row<'_>, run: RunId, no: i64, expected: Seq) -> Result<Even
     Ok(Event { run, seq: expected, at: Timestamp::from_micros(at), kind })
 }
 
-/// The newest checkpoint of a run.
+/// Returns the newest checkpoint of a run.
 pub(crate) fn latest_checkpoint(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Checkpoint>> {
     let sql =
         "SELECT seq, version, state FROM checkpoints JOIN runs ON runs.no = checkpoints.run WHERE id = ?1";
@@ -96,7 +96,7 @@ pub(crate) fn latest_checkpoint(connection: &Connection, run: RunId) -> rusqlite
         .optional()
 }
 
-/// The bytes stored under a digest in the table; larger ones are files.
+/// Returns the bytes stored under a digest in the table; larger payloads are files.
 pub(crate) fn read_blob(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .prepare_cached("SELECT bytes FROM blobs WHERE digest = ?1")?
@@ -104,7 +104,7 @@ pub(crate) fn read_blob(connection: &Connection, digest: Digest) -> rusqlite::Re
         .optional()
 }
 
-/// The commands that nobody took yet. One that can't be understood is left where it is.
+/// Returns the commands that no process has taken yet. One that can't be parsed stays in the inbox.
 pub(crate) fn inbox(connection: &Connection, run: RunId) -> rusqlite::Result<Vec<(CommandId, RunCommand)>> {
     let Some(head) = runs::journal_head(connection, run)? else { return Ok(Vec::new()) };
     let mut statement = connection
@@ -122,7 +122,7 @@ pub(crate) fn inbox(connection: &Connection, run: RunId) -> rusqlite::Result<Vec
     Ok(commands)
 }
 
-/// Where an account stands.
+/// Returns the balance of an account.
 pub(crate) fn balance(connection: &Connection, account: &str) -> rusqlite::Result<Balance> {
     let found = connection
         .prepare_cached("SELECT spent, reserved FROM accounts WHERE name = ?1")?
@@ -131,7 +131,7 @@ pub(crate) fn balance(connection: &Connection, account: &str) -> rusqlite::Resul
     Ok(found.unwrap_or_default())
 }
 
-/// The reservations that a run still holds, in the order of its effects.
+/// Returns the reservations that a run still holds, in the order of its effects.
 pub(crate) fn reservations(
     connection: &Connection,
     run: RunId,
@@ -147,7 +147,7 @@ pub(crate) fn reservations(
     rows.collect()
 }
 
-/// The runs that hold reservations on an account.
+/// Returns the runs that hold reservations on an account.
 pub(crate) fn holders(connection: &Connection, account: &str) -> rusqlite::Result<Vec<(RunId, Money)>> {
     let mut statement = connection.prepare_cached(
         "SELECT runs.id, sum(amount) FROM reservations JOIN runs ON runs.no = reservations.run \
@@ -159,7 +159,7 @@ pub(crate) fn holders(connection: &Connection, account: &str) -> rusqlite::Resul
     rows.filter_map(|row| row.map(|(run, held)| Some((run?, held))).transpose()).collect()
 }
 
-/// Accounts whose name begins so.
+/// Returns the accounts with this name prefix.
 pub(crate) fn accounts(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, Balance)>> {
     let mut statement = connection.prepare_cached(
         "SELECT name, spent, reserved FROM accounts WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name",
@@ -170,7 +170,7 @@ pub(crate) fn accounts(connection: &Connection, prefix: &str) -> rusqlite::Resul
     rows.collect()
 }
 
-/// The name of a queue item's status in the table.
+/// Returns the name of a queue item's status in the table.
 pub(crate) const fn item_status_name(status: ItemStatus) -> &'static str {
     match status {
         ItemStatus::Queued => "queued",
@@ -180,7 +180,7 @@ pub(crate) const fn item_status_name(status: ItemStatus) -> &'static str {
     }
 }
 
-/// Queued or processing items, highest priority first, oldest first within.
+/// Returns the queued and processing items, highest priority first and, within a priority, oldest first.
 pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<QueueItem>> {
     let mut statement = connection.prepare_cached(
         "SELECT run, priority, created_at, status, attempts FROM queue_items \
@@ -191,7 +191,7 @@ pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<QueueI
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
         let Ok(run) = name.parse() else {
-            tracing::warn!(name, "an item of the queue names no run");
+            tracing::warn!(name, "a queue item does not name a run");
             continue;
         };
         let status = match row.get_ref(3)?.as_str() {

@@ -1,14 +1,14 @@
-//! A little disk that is kept back, so that the end of a run can be written on a full disk.
+//! Reserved disk space, so that the end of a run can be written on a full disk.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Enough for the last batches of many runs, in bytes.
+/// The size of the reserve in bytes: enough for the last batches of many runs.
 const RESERVE_BYTES: usize = 1024 * 1024;
 
-/// The file that keeps the space.
+/// The file that occupies the reserved space.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskReserve {
     path: PathBuf,
@@ -19,13 +19,13 @@ impl DiskReserve {
         Self { path: dir.join("reserve") }
     }
 
-    /// Makes the file if there is none. A disk that is too full for it is left as it is.
+    /// Creates the file if it does not exist. A disk that is too full for it is not an error.
     pub(crate) fn ensure(&self) {
         if self.path.exists() {
             return;
         }
         if let Err(error) = self.fill() {
-            tracing::debug!(%error, path = %self.path.display(), "no disk space could be reserved");
+            tracing::debug!(%error, path = %self.path.display(), "can't reserve disk space");
             self.release();
         }
     }
@@ -36,13 +36,13 @@ impl DiskReserve {
         file.sync_all()
     }
 
-    /// Gives the space back; whether there was any.
+    /// Frees the space; returns whether there was any.
     pub(crate) fn release(&self) -> bool {
         fs::remove_file(&self.path).is_ok()
     }
 }
 
-/// Bytes that a file system which compresses can't make smaller (xorshift64, Marsaglia 2003).
+/// Returns bytes that a compressing file system can't shrink (xorshift64, Marsaglia 2003).
 fn incompressible_bytes() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(RESERVE_BYTES);

@@ -1,4 +1,4 @@
-//! What runs share about the choice of models: cooldowns, what was seen of providers, weights.
+//! Routing state shared by all runs: cooldowns, provider health and weights.
 
 use crate::runs::to_sqlite_int;
 use crate::write::WriteOp;
@@ -9,7 +9,7 @@ use forge_ports::routing::{CooldownStore, ProviderHealth, WeightStore};
 use forge_types::{Cooldown, ErrorKind, TaskKind, Tier, Timestamp, WeightRow};
 use rusqlite::{Connection, Row, params};
 
-/// The tables, from version 1 to version 2.
+/// The tables; the migration from version 1 to version 2.
 pub(crate) const TABLES_SQL: &str = r"
 CREATE TABLE cooldowns (
   provider TEXT PRIMARY KEY,
@@ -41,7 +41,7 @@ CREATE TABLE routing_weights (
 ) WITHOUT ROWID;
 ";
 
-/// One change of them.
+/// A change to one of these tables.
 #[derive(Debug)]
 pub(crate) enum RoutingWrite {
     SetCooldown(Cooldown),
@@ -52,7 +52,7 @@ pub(crate) enum RoutingWrite {
 }
 
 impl RoutingWrite {
-    /// Does it; how many rows changed.
+    /// Applies the change; returns the number of rows changed.
     pub(crate) fn apply(&self, connection: &Connection) -> rusqlite::Result<u32> {
         let changed = match self {
             Self::SetCooldown(cooldown) => connection
@@ -102,7 +102,7 @@ impl RoutingWrite {
     }
 }
 
-/// All rows of a question; a row that can't be understood is left out, for it is advice.
+/// Reads all rows of a query. A row that can't be parsed is skipped, as these tables are only advice.
 fn read_rows<T>(
     connection: &Connection,
     sql: &str,
@@ -114,9 +114,9 @@ fn read_rows<T>(
     while let Some(row) = rows.next()? {
         match read(row) {
             Ok(Some(one)) => all.push(one),
-            Ok(None) => tracing::warn!(sql, "a row can't be understood and is passed over"),
+            Ok(None) => tracing::warn!(sql, "skipping a row that can't be parsed"),
             Err(error) if fault::is_corrupt(&error) => return Err(error),
-            Err(error) => tracing::warn!(%error, sql, "a row can't be read and is passed over"),
+            Err(error) => tracing::warn!(%error, sql, "skipping a row that can't be read"),
         }
     }
     Ok(all)

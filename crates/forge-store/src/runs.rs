@@ -1,20 +1,20 @@
-//! The table of runs: what lists show, and where each journal ends.
+//! The table of runs: the columns that lists show, and the end of each journal.
 
 use forge_ports::journal::{RunQuery, RunRow};
 use forge_types::{LimitKind, Money, RunId, RunStatus, Seq, Timestamp, WaitingFor};
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
 use std::str::FromStr;
 
-/// A run as the other tables name it, with the last event of its journal.
+/// A run's number, which the other tables use, and the last event of its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalHead {
-    /// Its number.
+    /// The run's number.
     pub(crate) no: i64,
-    /// Its last event.
+    /// The position of the run's last event.
     pub(crate) last: Seq,
 }
 
-/// An integer as SQLite stores it. What does not fit is far above anything that is counted here.
+/// Converts an integer to SQLite's type. Values that do not fit are far above anything counted here.
 pub(crate) fn to_sqlite_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -23,7 +23,7 @@ fn read_count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 
-/// The number and the end of a run's journal, if there is such a run.
+/// Returns the number and the end of a run's journal, if the run exists.
 pub(crate) fn journal_head(connection: &Connection, run: RunId) -> rusqlite::Result<Option<JournalHead>> {
     connection
         .prepare_cached("SELECT no, last_seq FROM runs WHERE id = ?1")?
@@ -33,7 +33,7 @@ pub(crate) fn journal_head(connection: &Connection, run: RunId) -> rusqlite::Res
         .optional()
 }
 
-/// Writes what lists show of a run and where its journal ends; returns its number.
+/// Writes the columns that lists show and the end of the run's journal; returns the run's number.
 pub(crate) fn upsert_run(
     connection: &Connection,
     head: Option<JournalHead>,
@@ -79,7 +79,7 @@ fn insert(connection: &Connection, last: Seq, row: &RunRow) -> rusqlite::Result<
         ])
 }
 
-/// Leaves `created_at` alone, so that no index but that of the status is touched.
+/// Does not touch `created_at`, so that only the index on the status is updated.
 fn update(connection: &Connection, no: i64, last: Seq, row: &RunRow) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
@@ -113,10 +113,10 @@ fn update(connection: &Connection, no: i64, last: Seq, row: &RunRow) -> rusqlite
     Ok(no)
 }
 
-/// The rows that a query asks for, newest first.
+/// Lists the rows that match a query, newest first.
 ///
-/// A row of which only a part can be read is shown with what is left, as failed, and says so; the error comes
-/// with the rows before it where the file itself is broken.
+/// A row that is only partly readable is shown as failed, with its readable columns and an error message. If
+/// the file itself is corrupt, the error comes with the rows read before it.
 pub(crate) fn list(
     connection: &Connection,
     query: &RunQuery,
@@ -132,7 +132,7 @@ pub(crate) fn list(
         values.push(repo.clone().into());
     }
     if let Some(prefix) = query.prefix.as_ref().map(|prefix| prefix.to_ascii_lowercase()) {
-        // `~` sorts after everything that an id is made of.
+        // `~` sorts after every character of an id.
         sql += " AND id >= ? AND id < ?";
         values.push(prefix.clone().into());
         values.push(format!("{prefix}~").into());
@@ -157,7 +157,7 @@ pub(crate) fn list(
     }
 }
 
-/// The row, or what is left of it; `None` if not even the run can be told.
+/// Reads the row, or its readable columns; `None` if not even the run's id is readable.
 fn read_row(row: &Row<'_>) -> Option<RunRow> {
     let run = row.get::<_, String>("id").ok()?.parse().ok()?;
     Some(parse_row(row, run).unwrap_or_else(|fault| damaged_row(row, run, &fault)))
@@ -221,7 +221,7 @@ fn damaged_row(row: &Row<'_>, run: RunId, fault: &str) -> RunRow {
         limit: None,
         error_kind: Some("damaged".to_owned()),
         error_message: Some(format!(
-            "the entry of this run in the list is damaged ({fault}); `forge logs {run}` shows its journal"
+            "this run's entry in the list is damaged ({fault}); `forge logs {run}` shows its journal"
         )),
         created_at: time("created_at"),
         updated_at: time("updated_at"),

@@ -1,7 +1,7 @@
-//! The database file: its tables, their versions, and how it is opened.
+//! The database file: its tables, their versions, and opening it.
 //!
-//! `PRAGMA user_version` names the version. Each migration leads from one version to the next, in one
-//! transaction; a file of this version is opened without any of that. A file of a newer version is left alone.
+//! `PRAGMA user_version` holds the version. Each migration leads from one version to the next, all within one
+//! transaction; a file of the current version needs none. A file of a newer version is not changed.
 
 use crate::fault;
 use forge_ports::journal::Error;
@@ -13,20 +13,20 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-/// The version that this code writes: one more than the index of its last migration.
+/// The version that this code writes: the number of migrations.
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
-/// How long a connection waits for the lock of another process before it says so.
+/// The time a connection waits for another process's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The mode with a write-ahead log, as SQLite names it.
+/// SQLite's name of the journal mode with a write-ahead log.
 const WAL_MODE: &str = "wal";
 
-/// What leads from version n to version n + 1.
+/// The migrations from version n to version n + 1.
 ///
-/// `events.id` is the run's number and the event's position in one integer (`run << 32 | seq`), so that one
-/// tree holds them in the order in which they are read and an event costs no second index entry. The view
-/// `journal` shows them with the run's name for whoever looks with the `sqlite3` shell.
+/// `events.id` holds the run's number and the event's position in one integer (`run << 32 | seq`), so that one
+/// tree keeps the events in the order in which they are read and an event needs no second index entry. The view
+/// `journal` shows them with the run's id for users of the `sqlite3` shell.
 const MIGRATIONS: [&str; 2] = [
     r"
 CREATE TABLE runs (
@@ -107,18 +107,18 @@ CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status 
     crate::routing_state::TABLES_SQL,
 ];
 
-/// What a connection is for: it decides how much memory it may use.
+/// The purpose of a connection, which determines how much memory it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionPurpose {
-    /// The one that writes.
+    /// The writer's connection.
     Write,
-    /// One of those that read.
+    /// A reader's connection.
     Read,
 }
 
-/// Makes the data folder, for its owner only.
+/// Creates the data directory, with access for its owner only.
 pub(crate) fn create_data_dir(dir: &Path) -> Result<(), Error> {
-    let fault = |error| fault::io_error(dir, "making the data folder", &error);
+    let fault = |error| fault::io_error(dir, "creating the data directory", &error);
     forge_files::check_data_directory(dir).map_err(|error| fault(std::io::Error::other(error)))?;
     if dir.is_dir() {
         return Ok(());
@@ -132,7 +132,7 @@ pub(crate) fn create_data_dir(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Opens the database for writing; makes it or brings it to this version if need be.
+/// Opens the database for writing; creates or migrates it if necessary.
 pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
     let say = |error: rusqlite::Error| fault::sqlite_error(path, &error);
     if !path.exists() {
@@ -141,7 +141,7 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
             create_database(dir, path)?;
         }
     }
-    // SQLite takes an empty file for a new database and throws the log beside it away, which may hold a lot.
+    // SQLite takes an empty file for a new database and deletes the log next to it, which may hold many events.
     if is_empty(path) == Some(true) && is_empty(&path.with_extension("db-wal")) == Some(false) {
         return Err(Error::Damaged {
             what: fault::corrupt_message(path, &"the file is empty and its log is not"),
@@ -149,7 +149,7 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
     }
     let mut connection = connect(path, ConnectionPurpose::Write)?;
     match schema_version(&connection).map_err(say)? {
-        // A database that was saved with `.recover` or `.dump` and read in again has lost its mode.
+        // A database restored from `.recover` or `.dump` has lost its journal mode.
         SCHEMA_VERSION if journal_mode(&connection, "PRAGMA journal_mode").map_err(say)? == WAL_MODE => {}
         found if found > SCHEMA_VERSION => return Err(too_new_error(path, found)),
         _ => {
@@ -160,31 +160,31 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Whether there is nothing in the file; `None` if there is no file.
+/// Returns whether the file is empty; `None` if there is no file.
 fn is_empty(path: &Path) -> Option<bool> {
     fs::metadata(path).ok().map(|file| file.len() == 0)
 }
 
-/// Makes an empty database beside its place and moves it there when it is whole and on disk, so that a power cut
-/// leaves either none or one that works. Two syncs do, where SQLite's own way of making one takes six.
+/// Creates an empty database under a draft name and renames it once it is complete and on disk, so that a power
+/// cut leaves either none or a working one. This takes two syncs; SQLite's own way takes six.
 fn create_database(dir: &Path, path: &Path) -> Result<(), Error> {
     let draft = dir.join(format!(".forge.db-{}", CommandId::generate()));
     let made = (|| {
         let mut connection = Connection::open(&draft).map_err(|error| fault::sqlite_error(path, &error))?;
-        // Before anything is written: the log and its index take over the mode of the database later.
+        // Before anything is written: the log and its index later inherit the mode of the database.
         fs::set_permissions(&draft, Permissions::from_mode(0o600))
-            .map_err(|error| fault::io_error(path, "making it private", &error))?;
+            .map_err(|error| fault::io_error(path, "restricting its permissions", &error))?;
         let setup = "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF";
         connection.execute_batch(setup).map_err(|error| fault::sqlite_error(path, &error))?;
         migrate(&mut connection, path)?;
         connection.close().map_err(|(_, error)| fault::sqlite_error(path, &error))?;
-        // Nobody else knows the draft: closing this descriptor frees no lock of a connection.
+        // No other process knows the draft, so closing this descriptor frees no lock of a connection.
         let synced = forge_files::open(&draft)
             .map_err(forge_files::Error::into_io_error)
             .and_then(|file| file.sync_all());
         let moved = synced.and_then(|()| fs::rename(&draft, path));
         let known = moved.and_then(|()| forge_files::sync_directory(dir));
-        known.map_err(|error| fault::io_error(path, "making it", &error))
+        known.map_err(|error| fault::io_error(path, "creating it", &error))
     })();
     if made.is_err() {
         let _ = fs::remove_file(&draft);
@@ -192,18 +192,18 @@ fn create_database(dir: &Path, path: &Path) -> Result<(), Error> {
     made
 }
 
-/// One more connection to a database that [`open`] has opened.
+/// Opens another connection to a database that [`open`] has opened.
 ///
-/// Nothing here may open the database file by other means: closing any descriptor of it would drop the POSIX
+/// No code may open the database file by other means: closing any descriptor of it would release the POSIX
 /// locks that all connections of this process rely on.
 pub(crate) fn connect(path: &Path, purpose: ConnectionPurpose) -> Result<Connection, Error> {
     let say = |error: rusqlite::Error| fault::sqlite_error(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(say)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(say)?;
-    // The log stays where it is at the end of a process: copying it into the database then would cost several
-    // syncs at each exit, and the next process would have to begin a new one. The writer copies it when it has
-    // grown and nothing else is to be done.
+    // The log is kept when a process ends: copying it into the database then would cost several syncs at each
+    // exit, and the next process would have to start a new one. The writer copies it once it has grown and the
+    // writer is idle.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(say)?;
     let setup = match purpose {
         ConnectionPurpose::Write => {
@@ -229,7 +229,7 @@ fn too_new_error(path: &Path, found: u32) -> Error {
     Error::TooNew { path: path.display().to_string(), found, known: SCHEMA_VERSION }
 }
 
-/// Waits until no other process makes or migrates this database. The lock ends with the file.
+/// Waits until no other process creates or migrates this database. The lock is held until the file is closed.
 fn lock_migrations(dir: &Path) -> Result<File, Error> {
     let path = dir.join("migrate.lock");
     let fault = |error| fault::io_error(&path, "locking it", &error);
@@ -238,7 +238,7 @@ fn lock_migrations(dir: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Applies the migrations that are missing; under the lock of [`alone`].
+/// Applies the missing migrations; requires the lock of [`lock_migrations`].
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let say = |error: rusqlite::Error| fault::sqlite_error(path, &error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(say)?;
@@ -265,8 +265,8 @@ fn wal_unsupported_error(path: &Path, mode: &str) -> Error {
     Error::Unavailable {
         path: path.display().to_string(),
         why: format!(
-            "its file system does not support a write-ahead log (SQLite stays in mode `{mode}`). Use a data \
-             folder on a local disk with XDG_DATA_HOME"
+            "its file system does not support a write-ahead log (SQLite stays in mode `{mode}`). Set \
+             XDG_DATA_HOME to a directory on a local disk"
         ),
     }
 }

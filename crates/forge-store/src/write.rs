@@ -1,4 +1,4 @@
-//! What is written, and the statements that write it.
+//! The changes that can be written, and the statements that write them.
 
 use crate::read::{SEQ_BITS, event_id, item_status_name};
 use crate::routing_state::RoutingWrite;
@@ -10,26 +10,26 @@ use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::Path;
 
-/// One change; it happens as a whole or not at all.
+/// An atomic change.
 #[derive(Debug)]
 pub(crate) enum WriteOp {
-    /// A batch of the journal.
+    /// Appends a batch to the journal.
     Append(Box<PreparedBatch>),
-    /// A command into an inbox, as JSON.
+    /// Adds a command, as JSON, to an inbox.
     Send { run: RunId, id: CommandId, command: String },
-    /// An item into the queue.
+    /// Adds an item to the queue.
     Enqueue { run: RunId, priority: i32, at: Timestamp },
-    /// An item is being worked on.
+    /// Marks an item as being worked on.
     MarkProcessing { run: RunId, at: Timestamp },
-    /// An item's status.
+    /// Sets an item's status.
     SetStatus { run: RunId, status: ItemStatus },
-    /// What runs share about the choice of models.
+    /// Updates the routing state that runs share.
     UpdateRouting(Box<RoutingWrite>),
-    /// The reservations of a run that nobody works on.
+    /// Releases the reservations of a run that no process works on.
     ReleaseRun { run: RunId },
 }
 
-/// A batch whose events are already text, so that the thread that writes does not spend its time on that.
+/// A batch with its events already encoded, so that the writer thread does not spend its time on that.
 #[derive(Debug)]
 pub(crate) struct PreparedBatch {
     run: RunId,
@@ -42,7 +42,7 @@ pub(crate) struct PreparedBatch {
     row: RunRow,
     checkpoint: Option<Checkpoint>,
     after: Vec<FlushHandle>,
-    /// Whether it holds the end of the run, for which some disk is reserved.
+    /// Whether the batch ends the run; disk space is reserved for that.
     ending: bool,
 }
 
@@ -52,10 +52,10 @@ struct EncodedEvent {
     data: String,
 }
 
-/// Why a change did not happen.
+/// The reason that a change did not happen.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// It must not happen; the others of its group are not concerned.
+    /// The change is not allowed; others in its group are not affected.
     Refused(Error),
     /// The database failed.
     Sqlite(rusqlite::Error),
@@ -68,12 +68,12 @@ impl From<rusqlite::Error> for WriteError {
 }
 
 impl WriteOp {
-    /// Whether it is so important that the reserved disk space is there for it.
+    /// Returns whether the reserved disk space may be used for this change.
     pub(crate) fn is_ending(&self) -> bool {
         matches!(self, Self::Append(batch) if batch.ending)
     }
 
-    /// About how many bytes it adds to the log.
+    /// Estimates how many bytes the change adds to the log.
     pub(crate) fn log_bytes(&self) -> usize {
         match self {
             Self::Append(batch) => {
@@ -90,8 +90,8 @@ impl WriteOp {
         }
     }
 
-    /// Does it, within the transaction that `connection` is in. The number is that of attempts, where one is
-    /// counted.
+    /// Applies the change within the current transaction of `connection`. Returns the number of attempts or of
+    /// rows where the change counts them, otherwise 0.
     pub(crate) fn apply(&self, connection: &Connection) -> Result<u32, WriteError> {
         match self {
             Self::Append(batch) => batch.apply(connection).map(|()| 0),
@@ -106,7 +106,7 @@ impl WriteOp {
 }
 
 impl PreparedBatch {
-    /// Checks a batch and turns its events into text. `path` is only for what errors say.
+    /// Checks a batch and encodes its events. `path` is used only in errors.
     pub(crate) fn new(batch: Batch, path: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::Unavailable { path: path.display().to_string(), why };
         let mut last = batch.expected;
@@ -116,7 +116,7 @@ impl PreparedBatch {
             if event.run != batch.run || event.seq != last.next() || event.seq.0 >> SEQ_BITS != 0 {
                 let (run, found, wanted) = (batch.run, event.seq, last.next());
                 return Err(wrong(format!(
-                    "event {found} of run {} stands in a batch for run {run} where event {wanted} was to come: this is a fault of forge",
+                    "event {found} of run {} is in a batch for run {run} that expects event {wanted}; this is a bug in forge",
                     event.run
                 )));
             }
@@ -159,7 +159,7 @@ impl PreparedBatch {
             apply_posting(connection, no, posting)?;
         }
         self.insert_rows(connection, no)?;
-        // Last, so that it had all this time to get there.
+        // Waited for last, to give the flush as much time as possible.
         for durable in &self.after {
             let lost = |why| Error::Unavailable { path: format!("the snapshots of run {}", self.run), why };
             durable.wait().map_err(|why| WriteError::Refused(lost(why)))?;
@@ -181,7 +181,7 @@ impl PreparedBatch {
             ])?;
         }
         if !self.blobs.is_empty() {
-            // What has changed since it was written is made whole: else one damaged plan would be in the way of
+            // A blob that has changed since it was written is repaired; otherwise one damaged plan would break
             // every later run with the same settings.
             let mut insert = connection.prepare_cached(
                 "INSERT INTO blobs (digest, bytes) VALUES (?1, ?2)
@@ -204,13 +204,13 @@ impl PreparedBatch {
     }
 }
 
-/// The kind's name: serde writes the tag of an internally tagged enum first.
+/// Returns the name of the kind: serde writes the tag of an internally tagged enum first.
 fn event_kind(data: &str) -> &str {
     data.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.split('"').next()).unwrap_or("unknown")
 }
 
-/// Takes a command out of the inbox. Its row stays without its text, so that the same command sent again does
-/// not come in a second time.
+/// Takes a command out of the inbox. Its row stays, without the text, so that the same command sent again is
+/// not accepted twice.
 fn consume_command(connection: &Connection, no: i64, id: CommandId) -> rusqlite::Result<bool> {
     let sql = "UPDATE inbox SET taken = 1, command = NULL WHERE id = ?1 AND run = ?2 AND taken = 0";
     connection.prepare_cached(sql)?.execute(params![id.to_string(), no]).map(|changed| changed == 1)
@@ -233,7 +233,7 @@ fn reserve_money(
     amount: Money,
     ceiling: Option<Money>,
 ) -> Result<(), WriteError> {
-    // The same reservation made again replaces the first.
+    // Repeating a reservation replaces the earlier one.
     release_reservations(connection, run, effect, Some(account), None)?;
     let used = crate::read::balance(connection, account)?;
     let used = used.spent.plus(used.reserved);
@@ -263,7 +263,7 @@ fn settle_effect(
     Ok(())
 }
 
-/// Drops the reservations of an effect, on one account or on all, and books on each what was spent.
+/// Drops the reservations of an effect, on one account or on all, and books the amount spent on each.
 fn release_reservations(
     connection: &Connection,
     run: i64,
@@ -288,7 +288,7 @@ fn release_reservations(
     Ok(())
 }
 
-/// Drops all that a run has reserved.
+/// Drops all reservations of a run.
 fn release_run(connection: &Connection, run: RunId) -> Result<(), WriteError> {
     let Some(head) = runs::journal_head(connection, run)? else { return Ok(()) };
     let effects: Vec<i64> = connection

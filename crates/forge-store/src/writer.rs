@@ -1,5 +1,5 @@
-//! The one thread that writes. What waits for it at a moment goes into one transaction: a sync of the disk
-//! costs the same for one run as for sixty-four.
+//! The single writer thread. All pending changes go into one transaction: a disk sync costs the same for one
+//! run as for sixty-four.
 
 use crate::fault;
 use crate::notify::ChangeNotifier;
@@ -14,35 +14,34 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
-/// Changes in one transaction at most.
+/// The most changes in one transaction.
 const MAX_GROUP_WRITES: usize = 256;
-/// Pages of the log from which it is copied into the database once nothing else is to be done.
+/// The size of the log, in pages, at which it is copied into the database when the writer is idle.
 const IDLE_CHECKPOINT_PAGES: usize = 1_000;
-/// Pages of the log from which it is copied even while others wait.
+/// The size of the log, in pages, at which it is copied even while changes are pending.
 const MAX_LOG_PAGES: usize = 6_000;
-/// So many zeros are written behind the log at once, in bytes: a sync then writes what is new alone, and not each time how
-/// large the file has become and which of its blocks are in use. SQLite takes what is behind the last whole entry for
-/// nothing.
+/// Bytes of zeros that are appended to the log at a time. A sync then writes only the new data, not also the
+/// file's new size and its newly allocated blocks. SQLite ignores everything after the last complete entry.
 const PREALLOCATION_BYTES: u64 = 1 << 20;
-/// Zeros.
+/// A block of zeros to write.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-/// Bytes of a page of the log with its header.
+/// The size of a log page with its header, in bytes.
 const LOG_PAGE_BYTES: usize = 4_096 + 24;
-/// Pages that a change touches, about: run, its indices, events, ledger.
+/// The approximate number of pages that a change touches: run, its indices, events, ledger.
 const PAGES_PER_WRITE: usize = 6;
-/// How often the lock of the database is waited for in full before giving up.
+/// The number of full waits for the database's lock before the writer gives up.
 const MAX_BUSY_RETRIES: u32 = 3;
 
-/// Room in the log's file, in bytes.
+/// Preallocated space in the log's file.
 #[derive(Debug, Default)]
 struct WalPreallocation {
-    /// How much this process has written since the log began anew, about.
+    /// The approximate number of bytes that this process has written since the log was last copied.
     used_bytes: usize,
-    /// How large the file is.
+    /// The size of the file.
     allocated_bytes: usize,
 }
 
-/// A change and who waits for it.
+/// A change and the channel for its outcome.
 #[derive(Debug)]
 pub(crate) struct WriteJob {
     pub(crate) write: WriteOp,
@@ -51,7 +50,7 @@ pub(crate) struct WriteJob {
 
 type WriteOutcome = Result<u32, Error>;
 
-/// What the thread holds.
+/// The state of the writer thread.
 #[derive(Debug)]
 pub(crate) struct StoreWriter {
     pub(crate) connection: Connection,
@@ -61,7 +60,7 @@ pub(crate) struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Works until nobody can send any more.
+    /// Processes changes until every sender is dropped.
     pub(crate) fn run(self, jobs: &Receiver<WriteJob>) {
         let teller = UnixDatagram::unbound().and_then(|socket| {
             socket.set_nonblocking(true)?;
@@ -100,9 +99,9 @@ impl StoreWriter {
         }
     }
 
-    /// Takes room for the log. The disk may be full: whoever writes is told.
+    /// Preallocates space for the log. Errors are ignored: if the disk is full, the next write reports it.
     fn preallocate(&self, room: &mut WalPreallocation) {
-        // Behind its end only, and only while no process writes to it.
+        // Appends only, and only while no process writes to the log.
         if self.begin_immediate().is_err() {
             return;
         }
@@ -111,11 +110,12 @@ impl StoreWriter {
         room.allocated_bytes = taken.map_or(usize::MAX, |taken| usize::try_from(taken).unwrap_or(usize::MAX));
     }
 
-    /// Writes zeros behind the log, if it is short or there is to be `more`; its length then.
+    /// Appends zeros to the log if it is short or `more` is set; returns its new length.
     fn extend_log(&self, more: bool) -> std::io::Result<u64> {
         let log = std::fs::OpenOptions::new().write(true).open(self.log_path())?;
         let size = log.metadata()?.len();
-        // What earlier processes left may be used or not; when this one has filled as much, more is needed.
+        // The space that earlier processes preallocated may be used or not; once this one has filled as much,
+        // more is needed.
         let wanted = if more { size + PREALLOCATION_BYTES } else { PREALLOCATION_BYTES };
         let mut at = size;
         while at < wanted {
@@ -132,7 +132,7 @@ impl StoreWriter {
         name
     }
 
-    /// Pages in the log that earlier processes left. The file may be larger than what it holds.
+    /// Estimates the number of pages in the log from its size, which may exceed its content.
     fn count_log_pages(&self) -> usize {
         let bytes = std::fs::metadata(self.log_path()).map_or(0, |file| file.len());
         usize::try_from(bytes).unwrap_or(usize::MAX) / LOG_PAGE_BYTES
@@ -141,11 +141,11 @@ impl StoreWriter {
     fn checkpoint_log(&self) {
         let copied = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = copied {
-            tracing::debug!(%error, "the log could not be copied into the database; it will be tried again");
+            tracing::debug!(%error, "the log can't be copied into the database yet; will retry");
         }
     }
 
-    /// Does a group of changes and answers.
+    /// Commits a group of changes and replies to their callers.
     fn process_group(&self, group: Vec<WriteJob>) {
         let writes: Vec<&WriteOp> = group.iter().map(|job| &job.write).collect();
         let outcomes = match self.commit(&writes) {
@@ -154,7 +154,7 @@ impl StoreWriter {
             Err(error) if fault::is_busy(&error) => {
                 writes.iter().map(|_| Err(fault::sqlite_error(&self.path, &error))).collect()
             }
-            // One of them may be the cause: each gets a transaction of its own.
+            // One of them may be the cause: each gets its own transaction.
             Err(_) if writes.len() > 1 => writes.iter().map(|write| self.commit_single(write)).collect(),
             Err(error) => vec![self.retry_with_reserve(writes[0], error)],
         };
@@ -163,7 +163,7 @@ impl StoreWriter {
             self.notifier.bump(if commands { WatchScope::Commands } else { WatchScope::All });
         }
         for (job, outcome) in group.into_iter().zip(outcomes) {
-            // Whoever no longer waits has been cancelled; the change stands all the same.
+            // A caller that no longer waits has been cancelled; the change is committed all the same.
             let _ = job.reply.send(outcome);
         }
     }
@@ -175,7 +175,7 @@ impl StoreWriter {
         }
     }
 
-    /// The end of a run may use the disk that was kept back for it.
+    /// Retries the end of a run with the reserved disk space.
     fn retry_with_reserve(&self, write: &WriteOp, error: rusqlite::Error) -> WriteOutcome {
         let error = fault::sqlite_error(&self.path, &error);
         let full = matches!(error, Error::DiskFull { .. });
@@ -188,7 +188,7 @@ impl StoreWriter {
         }
     }
 
-    /// One transaction. A change that is refused leaves no trace in it; an error means that nothing of the
+    /// Commits one transaction. A refused change leaves no trace in it; an error means that nothing of the
     /// whole group was written.
     fn commit(&self, writes: &[&WriteOp]) -> rusqlite::Result<Vec<WriteOutcome>> {
         self.begin_immediate()?;
@@ -208,7 +208,7 @@ impl StoreWriter {
         outcome
     }
 
-    /// A single change needs no savepoint: if it is refused, the transaction goes with it.
+    /// Applies a single change without a savepoint: if it is refused, the transaction is rolled back.
     fn apply_single(&self, write: &WriteOp) -> rusqlite::Result<Vec<WriteOutcome>> {
         match write.apply(&self.connection) {
             Ok(count) => Ok(vec![Ok(count)]),

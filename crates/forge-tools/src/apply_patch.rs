@@ -123,7 +123,7 @@ impl PatchPlan<'_> {
                 let left = applied.text.lines().count();
                 let name = visible_path(&path);
                 let text = format!(
-                    "the patch removes `{name}` but not all it holds: {left} lines would be left. Nothing was \
+                    "the patch removes `{name}` but not all its lines: {left} would remain. Nothing was \
                      applied. Remove all lines, or use `*** Delete File: {name}`"
                 );
                 return Err(tool_failure(ErrorKind::Execution, text));
@@ -265,7 +265,7 @@ impl PatchPlan<'_> {
             let state = if left.is_empty() {
                 "Nothing was applied".to_owned()
             } else {
-                format!("These could not be put back and stand changed: {}", left.join(", "))
+                format!("These could not be restored and remain changed: {}", left.join(", "))
             };
             output.content = format!("{why}. {state}").into();
             return Err(ToolError::Answer(output));
@@ -332,7 +332,7 @@ impl PatchPlan<'_> {
 fn already_exists(path: &str) -> ToolError {
     let name = visible_path(path);
     let text = format!(
-        "`{name}` exists already, so the patch can't make it. Nothing was applied. Change it instead"
+        "`{name}` already exists, so the patch can't create it. Nothing was applied. Change it instead"
     );
     tool_failure(ErrorKind::Execution, text)
 }
@@ -357,7 +357,7 @@ fn format_remarks(applied: &PatchedText, hunks: &[Hunk]) -> String {
         parts.push("line counts of @@ were off".to_owned());
     }
     if applied.tolerant > 0 {
-        parts.push("white space differed and was kept as the file has it".to_owned());
+        parts.push("white space differed; the file's was kept".to_owned());
     }
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
@@ -376,33 +376,34 @@ fn report_no_match(path: &str, hunks: &[Hunk], miss: &NoMatch) -> ToolError {
             let shown: Vec<String> = lines.iter().take(MAX_LISTED_PLACES).map(ToString::to_string).collect();
             let more = if lines.len() > MAX_LISTED_PLACES { " …" } else { "" };
             format!(
-                "{head} fits at {} places: lines {}{more}. Nothing was applied. Add lines around it to make it unique",
+                "{head} applies at {} places: lines {}{more}. Nothing was applied. Add lines around it to make it \
+                unique",
                 lines.len(),
                 shown.join(", ")
             )
         }
         LocateError::Already(line) => format!(
-            "{head} does not fit: its new lines stand at line {line} already. Nothing was applied. Leave it out if \
+            "{head} does not apply: its new lines are already at line {line}. Nothing was applied. Leave it out if \
              the change is made"
         ),
         LocateError::NoAnchor(anchor) => format!(
-            "{head}: the line behind @@ (`{}`) does not stand in the file. Nothing was applied",
+            "{head}: the line after @@ (`{}`) is not in the file. Nothing was applied",
             visible_path(&anchor.chars().take(80).collect::<String>())
         ),
         LocateError::BehindEnd(lines) => {
-            format!("{head} begins behind the end of the file, which has {lines} lines. Nothing was applied")
+            format!("{head} begins after the end of the file, which has {lines} lines. Nothing was applied")
         }
         LocateError::Repetitive => {
             format!(
-                "{head}: the file repeats itself too much to find its place. Nothing was applied. Use edit_file"
+                "{head}: the file is too repetitive to find its place. Nothing was applied. Use edit_file"
             )
         }
         LocateError::Nowhere(None) => format!(
-            "{head}{first} does not fit, nor does anything like it stand there. Nothing was applied. Look at the file \
-             with read_file first"
+            "{head}{first} does not apply, and the file contains nothing similar. Nothing was applied. Look at the \
+             file with read_file first"
         ),
         LocateError::Nowhere(Some(near)) => format!(
-            "{head}{first} does not fit: its old lines do not stand in the file as they are in the patch. Nothing was \
+            "{head}{first} does not apply: the file does not contain its old lines as written. Nothing was \
              applied. Nearest are lines {}-{}:\n{}",
             near.first,
             near.last,

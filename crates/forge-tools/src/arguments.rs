@@ -26,7 +26,7 @@ pub(crate) fn optional_positive(arguments: &Arguments, name: &str) -> Result<Opt
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64() {
             Some(number) if number > 0 => Ok(Some(number)),
-            _ => Err(bad_arguments(format!("`{name}` must be a whole number from 1 on, not {value}"))),
+            _ => Err(bad_arguments(format!("`{name}` must be a whole number of at least 1, not {value}"))),
         },
     }
 }

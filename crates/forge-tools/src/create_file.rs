@@ -48,7 +48,7 @@ impl Tool for CreateFile {
             ToolAccess::Write,
             "Hand the user a file that is no part of the project",
             &[
-                ("filename", ParamType::String, "without folders, such as report.md"),
+                ("filename", ParamType::String, "without directories, such as report.md"),
                 ("content", ParamType::String, ""),
             ],
         )

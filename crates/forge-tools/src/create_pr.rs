@@ -92,8 +92,8 @@ impl CreatePullRequest {
                 failure.unclear |= failure.why.contains("already exists");
                 if answer.status.as_u16() == 422 && failure.why.contains("head") && !failure.unclear {
                     failure.why.push_str(&format!(
-                        ". Is the branch `{}` on GitHub? It must be pushed before, which the sandbox can't do without \
-                         network",
+                        ". Is the branch `{}` on GitHub? It must be pushed first, which the sandbox can't do \
+                        without network",
                         visible_path(&wanted.head)
                     ));
                 }
@@ -131,7 +131,7 @@ impl CreatePullRequest {
         match there {
             Some(pull) => {
                 let text = format!(
-                    "There is one already for these branches: {}. It was left as it is",
+                    "One already exists for these branches: {}. It was left unchanged",
                     describe_pull(&pull)
                 );
                 Ok(ToolOutput::ok(text))
@@ -140,7 +140,7 @@ impl CreatePullRequest {
             None => Err(tool_failure(
                 failure.kind,
                 format!(
-                    "{}. Whether the pull request was opened is not known: look at the repository before trying again",
+                    "{}. It is unknown whether the pull request was opened: check the repository before trying again",
                     failure.why
                 ),
             )),
@@ -222,8 +222,7 @@ impl CreatePullRequest {
 }
 
 /// A hint how to permit more repositories, worded for the model and the user.
-const PERMISSION_HINT: &str =
-    "Other repositories are permitted by the user alone, in tools.create_pr.repositories";
+const PERMISSION_HINT: &str = "Only the user can permit other repositories, in tools.create_pr.repositories";
 
 /// Repositories that pull requests of a run may go to and come from; a model can't extend them.
 struct PermittedRepos {

@@ -30,7 +30,7 @@ impl Tool for EditFile {
         builtin_spec(
             ("edit_file", &["file_edit"]),
             ToolAccess::Write,
-            "Replace text in a file. old_text must stand there exactly once; add lines around it to make it unique",
+            "Replace text in a file. old_text must occur exactly once; add lines around it to make it unique",
             &[
                 ("path", ParamType::String, ""),
                 ("old_text", ParamType::String, "copied from read_file"),
@@ -127,7 +127,7 @@ fn report_no_match(path: &str, old: &str, miss: ReplaceError) -> ToolError {
             let how = if tolerant { " (apart from white space)" } else { "" };
             let all = if tolerant { "" } else { ", or set replace_all" };
             format!(
-                "old_text stands {} times in `{name}`{how}: {}. Add lines around it to make it unique{all}",
+                "old_text occurs {} times in `{name}`{how}: {}. Add lines around it to make it unique{all}",
                 lines.len(),
                 format_lines(&lines, "line")
             )
@@ -136,9 +136,9 @@ fn report_no_match(path: &str, old: &str, miss: ReplaceError) -> ToolError {
             format!("`{name}` would become larger than {}", format_size(MAX_RESULT_BYTES as u64))
         }
         ReplaceError::Nowhere { nearest } => {
-            let mut text = format!("old_text does not stand in `{name}`");
+            let mut text = format!("old_text was not found in `{name}`");
             if has_line_numbers(old) {
-                text.push_str(". It seems to hold line numbers: leave them out");
+                text.push_str(". It seems to contain line numbers: leave them out");
             }
             match nearest {
                 Some(near) => text.push_str(&format!(
@@ -147,7 +147,7 @@ fn report_no_match(path: &str, old: &str, miss: ReplaceError) -> ToolError {
                     near.last,
                     display_decoded(&near.text)
                 )),
-                None => text.push_str(", nor anything like it. Look at the file with read_file first"),
+                None => text.push_str(", nor anything similar. Look at the file with read_file first"),
             }
             text
         }

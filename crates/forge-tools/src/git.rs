@@ -90,11 +90,11 @@ pub(crate) async fn run_git_with(
         Err(error) => return Err(from_workspace_error(env.workspace.as_ref(), "", error).await),
     };
     if result.timed_out {
-        let text = format!("git did not end within {} s and was ended", most.as_secs());
+        let text = format!("git did not finish within {} s and was killed", most.as_secs());
         return Err(tool_failure(ErrorKind::Timeout, text));
     }
     if result.exit_code == 127 {
-        return Err(tool_failure(ErrorKind::NotFound, "there is no git in the sandbox"));
+        return Err(tool_failure(ErrorKind::NotFound, "git is not installed in the sandbox"));
     }
     Ok(result)
 }
@@ -109,8 +109,8 @@ pub(crate) async fn query_git(env: &ToolEnv, arguments: &[&str]) -> Result<Strin
 pub(crate) fn git_failure(result: &ExecResult) -> ToolError {
     let said = combined_output(result);
     if said.to_lowercase().contains("not a git repository") {
-        let text = "/workspace is not a git repository. `git init` in run_shell makes one; a repository in a folder \
-                    of it is reached by `git -C folder …` in run_shell";
+        let text = "/workspace is not a git repository. Create one with `git init` in run_shell, or reach one in a \
+        subdirectory with `git -C DIRECTORY …` in run_shell";
         return tool_failure(ErrorKind::Execution, text);
     }
     tool_failure(ErrorKind::Execution, format!("git failed with exit code {}: {said}", result.exit_code))
@@ -172,11 +172,13 @@ pub(crate) fn invalid_branch_reason(name: &str) -> Option<&'static str> {
     let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
     match name {
         "" => Some("it is empty"),
-        "@" | "HEAD" => Some("it means something else in git"),
+        "@" | "HEAD" => Some("it has a special meaning in git"),
         _ if name.starts_with('-') => Some("it begins with `-`"),
         _ if name.contains("..") => Some("it holds `..`"),
         _ if name.contains("@{") => Some("it holds `@{`"),
-        _ if name.chars().any(forbidden) => Some("it holds a space, a control character or one of ~^:?*[\\"),
+        _ if name.chars().any(forbidden) => {
+            Some("it contains a space, a control character or one of ~^:?*[\\")
+        }
         _ if name.ends_with('.') => Some("it ends with `.`"),
         _ if name.split('/').any(str::is_empty) => Some("a part of it between slashes is empty"),
         _ if name.split('/').any(|part| part.starts_with('.')) => Some("a part of it begins with `.`"),

@@ -36,7 +36,7 @@ async fn commit_changes(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutp
         return Err(bad_arguments("the message is empty"));
     }
     if message.contains('\0') || message.len() > MAX_MESSAGE_BYTES {
-        return Err(bad_arguments("the message holds a NUL character or is longer than 64 kB"));
+        return Err(bad_arguments("the message contains a NUL character or is longer than 64 kB"));
     }
     let staged =
         run_git(env, GitCommandKind::Reading, &["diff", "--cached", "--quiet", "--no-ext-diff", "--"])
@@ -51,7 +51,7 @@ async fn commit_changes(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutp
     let result = run_git_with(env, GitCommandKind::Writing, author_identity(env).await?, &line).await?;
     if result.exit_code != 0 {
         let text = format!(
-            "Nothing was committed: git, or a hook of the repository, ended with exit code {}:\n{}",
+            "Nothing was committed: git, or a hook of the repository, failed with exit code {}:\n{}",
             result.exit_code,
             combined_output(&result)
         );

@@ -56,8 +56,8 @@ impl GitHubApi {
     /// Returns the token and the API's address, if both are usable.
     fn token_and_url(&self) -> Result<(&GitHubToken, Url), GitHubFailure> {
         let token = self.options.token.as_ref().filter(|token| !token.reveal().is_empty()).ok_or_else(|| {
-            let why = "there is no GitHub token. The user sets GITHUB_TOKEN where Forge runs; it can't be given from \
-                       inside the sandbox";
+            let why = "there is no GitHub token. The user must set GITHUB_TOKEN where Forge runs; it can't be set \
+            from inside the sandbox";
             GitHubFailure::new(ErrorKind::Auth, why)
         })?;
         let bad = |why: String| GitHubFailure::new(ErrorKind::ConfigInvalid, why);
@@ -72,7 +72,7 @@ impl GitHubApi {
         }
         let local = matches!(host.as_str(), "127.0.0.1" | "localhost" | "[::1]");
         if url.scheme() != "https" && !(url.scheme() == "http" && local) {
-            return Err(bad(format!("a token is sent to `{api}` by https only")));
+            return Err(bad(format!("the token for `{api}` is sent over https only")));
         }
         Ok((token, url))
     }
@@ -115,7 +115,7 @@ impl GitHubApi {
         body: Option<&Value>,
         token: &GitHubToken,
     ) -> Result<GitHubResponse, GitHubFailure> {
-        let bad = |_| GitHubFailure::new(ErrorKind::BadArguments, "the address of the request can't be made");
+        let bad = |_| GitHubFailure::new(ErrorKind::BadArguments, "the request's URL is invalid");
         let mut url = Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))).map_err(bad)?;
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.send_single(method.clone(), url.clone(), body, token).await?;
@@ -126,7 +126,7 @@ impl GitHubApi {
             let to = to.and_then(|to| url.join(to).ok());
             url = to.filter(|to| to.origin() == base.origin()).ok_or_else(|| {
                 let why = "GitHub redirects to another host, where the token is not sent. Give the repository's \
-                           present name";
+                current name";
                 GitHubFailure::new(ErrorKind::Denied, why)
             })?;
         }
@@ -211,21 +211,24 @@ impl GitHubResponse {
             };
             return GitHubFailure::new(
                 ErrorKind::RateLimit,
-                format!("GitHub's rate limit is reached. {when} ({said})"),
+                format!("GitHub: rate limited. {when} ({said})"),
             );
         }
         match self.status.as_u16() {
-            401 => {
-                GitHubFailure::new(ErrorKind::Auth, format!("GitHub does not accept the token (401: {said})"))
-            }
-            403 => GitHubFailure::new(ErrorKind::Denied, format!("the token may not do this (403: {said})")),
+            401 => GitHubFailure::new(ErrorKind::Auth, format!("GitHub rejected the token (401: {said})")),
+            403 => GitHubFailure::new(
+                ErrorKind::Denied,
+                format!("the token lacks permission for this (403: {said})"),
+            ),
             404 => GitHubFailure::new(
                 ErrorKind::NotFound,
-                format!("GitHub has no {what}, or the token may not see it (404: {said})"),
+                format!("GitHub has no {what}, or the token can't access it (404: {said})"),
             ),
-            400 | 422 => GitHubFailure::new(ErrorKind::Execution, format!("GitHub refuses it: {said}")),
+            400 | 422 => {
+                GitHubFailure::new(ErrorKind::Execution, format!("GitHub refused the request: {said}"))
+            }
             status @ 500.. => {
-                let why = format!("GitHub has trouble ({status}: {said})");
+                let why = format!("GitHub reports a server error ({status}: {said})");
                 GitHubFailure { kind: ErrorKind::Unavailable, why, unclear: true }
             }
             status => {
@@ -245,7 +248,7 @@ fn rule_covers(rule: &str, host: &str) -> bool {
 }
 
 fn build_client(options: &GitHubOptions) -> Result<Client, String> {
-    let none = |why: String| format!("no HTTP client can be had: {why}");
+    let none = |why: String| format!("the HTTP client could not be created: {why}");
     let mut builder = Client::builder()
         .user_agent(concat!("forge/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -257,7 +260,7 @@ fn build_client(options: &GitHubOptions) -> Result<Client, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         if let Some(proxy) = &options.proxy {
             let proxy = reqwest::Proxy::all(proxy.as_str());
-            builder = builder.proxy(proxy.map_err(|_| none("the proxy's URL can't be used".to_owned()))?);
+            builder = builder.proxy(proxy.map_err(|_| none("the proxy's URL is invalid".to_owned()))?);
         }
     } else {
         // Plain HTTP needs no certificates, so none are loaded.

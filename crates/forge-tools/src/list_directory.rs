@@ -68,7 +68,7 @@ async fn list_tree(arguments: &Arguments, workspace: &dyn Workspace) -> Result<T
     tree.write_entries(entries, depth).await?;
     if tree.more {
         let _ =
-            write!(tree.text, "[more than {MAX_ENTRIES} entries: list a folder of it, or use find_files]");
+            write!(tree.text, "[more than {MAX_ENTRIES} entries: list a subdirectory, or use find_files]");
     }
     let mut output = ToolOutput::ok(tree.text);
     output.truncated = tree.more;

@@ -60,6 +60,6 @@ impl GitHubToken {
 
 impl fmt::Debug for GitHubToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(hidden)")
+        f.write_str("Token(redacted)")
     }
 }

@@ -12,7 +12,7 @@ const WORKSPACE_ROOT: &str = "/workspace";
 /// Returns the path relative to the workspace, without `.`, `..` and doubled slashes; empty for the workspace itself.
 pub(crate) fn relative_path(path: &str) -> Result<String, ToolError> {
     if path.contains('\0') {
-        return Err(bad_arguments("the path holds a NUL character, which no file name has"));
+        return Err(bad_arguments("the path contains a NUL character"));
     }
     let inside = match path.strip_prefix(WORKSPACE_ROOT) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,

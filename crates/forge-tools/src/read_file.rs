@@ -31,7 +31,7 @@ impl Tool for ReadFile {
         builtin_spec(
             ("read_file", &["file_read"]),
             ToolAccess::Read,
-            "Read a text file, as it stands (no line numbers); at most 10000 lines or 100 KB",
+            "Read a text file verbatim (no line numbers); at most 10000 lines or 100 KB",
             &[
                 ("path", ParamType::String, ""),
                 ("offset?", ParamType::Integer, "first line, from 1"),
@@ -69,7 +69,7 @@ async fn read_lines(arguments: &Arguments, workspace: &dyn Workspace) -> Result<
         if offset > MAX_SCAN_BYTES && !window.full {
             let text = format!(
                 "line {first} does not begin in the first {} of `{}` ({} in all). Use run_shell with `tail`, `sed -n` \
-                 or `grep -n` for what lies behind",
+                 or `grep -n` for what follows",
                 crate::bytes::format_size(MAX_SCAN_BYTES),
                 visible_path(&path),
                 crate::bytes::format_size(size)
@@ -174,11 +174,8 @@ impl LineWindow {
             return Ok(ToolOutput::ok(format!("[`{}` is empty]", visible_path(path))));
         }
         if let Some(total) = total.filter(|&total| self.first > total) {
-            let text = format!(
-                "`{}` has {total} lines; offset {} lies behind its end",
-                visible_path(path),
-                self.first
-            );
+            let text =
+                format!("`{}` has {total} lines; offset {} is after its end", visible_path(path), self.first);
             return Err(tool_failure(ErrorKind::BadArguments, text));
         }
         let more = match total {
@@ -196,7 +193,7 @@ impl LineWindow {
             notes.push(format!("lines {}-{last} of {of}", self.first));
         }
         if more {
-            notes.push(format!("go on with offset={}", self.next));
+            notes.push(format!("continue with offset={}", self.next));
         }
         if !notes.is_empty() {
             if !text.ends_with('\n') {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
     /// Another tool already has one of the names.
-    #[error("the tool `{tool}` was not registered: the name `{name}` belongs to `{holder}` already")]
+    #[error("the tool `{tool}` was not registered: the name `{name}` already belongs to `{holder}`")]
     Duplicate {
         /// The new tool.
         tool: String,

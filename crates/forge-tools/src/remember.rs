@@ -45,10 +45,7 @@ async fn remember_fact(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutpu
         )));
     }
     let Some(memory) = &env.memory else {
-        return Err(tool_failure(
-            ErrorKind::NotEnabled,
-            "nothing is remembered here: memory.enabled is false",
-        ));
+        return Err(tool_failure(ErrorKind::NotEnabled, "the memory is disabled: memory.enabled is false"));
     };
     let fact = MemoryFact { key: key.to_owned(), value: value.to_owned() };
     match memory.add_fact(fact).await {

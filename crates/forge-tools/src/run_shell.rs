@@ -20,7 +20,7 @@ const MIN_STDERR_BYTES: usize = 10 * 1024;
 /// Maximum time limit of a call.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Passes a line to bash; without bash nothing of it is run, since other shells would read it differently.
-const BASH_WRAPPER: &str = "command -v bash >/dev/null || { echo 'bash is not there: write the command for \
+const BASH_WRAPPER: &str = "command -v bash >/dev/null || { echo 'bash is not installed: write the command for \
      POSIX sh' >&2; exit 127; }; exec bash -c \"$1\"";
 
 /// The wording of shells and the C library for a refusal.
@@ -62,7 +62,7 @@ async fn run_command(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput,
         return Err(bad_arguments("the command is empty"));
     }
     if command.contains('\0') {
-        return Err(bad_arguments("the command holds a NUL character, which no command line can"));
+        return Err(bad_arguments("the command contains a NUL character"));
     }
     let cwd = relative_path(optional_text(arguments, "working_dir")?.unwrap_or_default())?;
     let most = env.max_timeout.min(MAX_TIMEOUT);
@@ -207,12 +207,12 @@ fn describe_ending(result: &ExecResult, timeout: Duration, most: Duration) -> St
             "That is the longest time allowed: do less at once".to_owned()
         };
         return format!(
-            "[timed out after {} s: the command and all it started were ended; exit code {code}. {hint}]",
+            "[timed out after {} s: the command and everything it started were killed; exit code {code}. {hint}]",
             timeout.as_secs_f32()
         );
     }
     if result.out_of_memory {
-        return format!("[ended by the sandbox's memory limit; exit code {code}. Use less memory at once]");
+        return format!("[killed by the sandbox's memory limit; exit code {code}. Use less memory at once]");
     }
     let meaning = match code {
         126 => " (not executable)",

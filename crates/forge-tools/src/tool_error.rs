@@ -69,7 +69,7 @@ async fn from_path_fault(
     let masked = workspace.report().masked;
     if masked.iter().any(|hidden| path == hidden || path.starts_with(&format!("{hidden}/"))) {
         let text = format!(
-            "`{name}` looks like it holds credentials and is hidden from tools. Do without it, or ask the user to \
+            "`{name}` looks like it contains credentials and is masked. Do without it, or ask the user to \
              name it in `workspace.reveal`"
         );
         return tool_failure(ErrorKind::Denied, text);
@@ -84,7 +84,7 @@ async fn from_path_fault(
         ),
         PathErrorKind::IsDirectory => (
             ErrorKind::Execution,
-            format!("`{name}` is a directory, not a file. list_directory shows what it holds"),
+            format!("`{name}` is a directory, not a file. list_directory shows its contents"),
         ),
         PathErrorKind::NotDirectory => (
             ErrorKind::Execution,
@@ -98,7 +98,9 @@ async fn from_path_fault(
         ),
         PathErrorKind::NoSpace => (
             ErrorKind::Execution,
-            format!("`{name}` was not written: no space is left. It is as it was. Remove what is not needed"),
+            format!(
+                "`{name}` was not written: no space is left. It is unchanged. Remove files that are not needed"
+            ),
         ),
         PathErrorKind::Denied => (ErrorKind::Denied, format!("`{name}`: {why}")),
         PathErrorKind::Exists | PathErrorKind::Other => (ErrorKind::Execution, format!("`{name}`: {why}")),
@@ -146,6 +148,6 @@ async fn not_found(workspace: &dyn Workspace, path: &str) -> String {
     if place == parent {
         format!("{missing}. {hint}")
     } else {
-        format!("{missing}: there is no folder `{}`. {hint}", visible_path(parent))
+        format!("{missing}: there is no directory `{}`. {hint}", visible_path(parent))
     }
 }

@@ -22,7 +22,7 @@ impl Tool for WriteFile {
         builtin_spec(
             ("write_file", &["file_write"]),
             ToolAccess::Write,
-            "Create or replace a file (at most 100 KB), with its folders",
+            "Create or replace a file (at most 100 KB), with its directories",
             &[("path", ParamType::String, ""), ("content", ParamType::String, "the whole file")],
         )
     }

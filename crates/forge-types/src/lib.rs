@@ -17,7 +17,6 @@ mod message;
 mod model;
 mod money;
 mod plan;
-pub mod record;
 mod routing;
 mod sandbox;
 mod state;
@@ -25,7 +24,6 @@ mod status;
 mod time;
 mod tool;
 mod usage;
-pub mod wire;
 
 pub use command::RunCommand;
 pub use compact::{

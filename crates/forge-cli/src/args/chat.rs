@@ -1,4 +1,4 @@
-//! What can be typed about conversations and executors.
+//! Arguments for conversations and executors.
 
 use super::{LimitFlags, ModelFlags, SandboxFlags};
 use clap::{Args, ValueEnum};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// `forge chat`
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// The repository to talk about and work on, the current folder if it is left out
+    /// Repository to talk about and work on (default: current directory)
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Option<PathBuf>,
     #[command(flatten)]
@@ -18,18 +18,18 @@ pub(crate) struct ChatArgs {
     pub(crate) limits: LimitFlags,
     #[command(flatten)]
     pub(crate) sandbox: SandboxFlags,
-    /// Fill variables that are not set from this file
+    /// Read environment variables that are not set from this file
     #[arg(long, value_name = "PATH")]
     pub(crate) env: Option<PathBuf>,
 }
 
-/// Who does the work.
+/// Flags that select the executor.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ExecutorFlags {
-    /// Who does the work: a model with tools, a router, your own program, canned replies
+    /// Executor: a model with tools, a router, your own program, or canned replies
     #[arg(long, value_enum, value_name = "NAME")]
     pub(crate) executor: Option<ExecutorArg>,
-    /// Only pretend to run tools: each call is answered with what it was given
+    /// Do not run tools; answer each call with its own arguments
     #[arg(long)]
     pub(crate) mock_tools: bool,
 }
@@ -37,18 +37,18 @@ pub(crate) struct ExecutorFlags {
 /// Executors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExecutorArg {
-    /// A model that calls tools until it is done
+    /// Model that calls tools until it is done
     React,
-    /// A model that names one tool per step
+    /// Model that names one tool per step
     Router,
-    /// The program of `entrypoint`, in the sandbox
+    /// Program set by `entrypoint`, run in the sandbox
     Subprocess,
-    /// The replies of `agent.stub_replies`
+    /// Replies from `agent.stub_replies`
     Stub,
 }
 
 impl ExecutorArg {
-    /// The name as it stands in configuration.
+    /// Returns the name used in the configuration.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::React => "react",

@@ -1,4 +1,4 @@
-//! What can be typed about models: `models`, `route`, `routing`, `prices`.
+//! Arguments of `models`, `route`, `routing`, `prices` and `budget`.
 
 use super::ModelFlags;
 use clap::{Args, Subcommand};
@@ -17,17 +17,17 @@ fn tier_names() -> clap::builder::PossibleValuesParser {
 pub(crate) struct ModelsArgs {
     #[command(subcommand)]
     pub(crate) action: Option<ModelsAction>,
-    /// Ask everybody anew instead of showing answers of the last five minutes
+    /// Query all providers again, ignoring answers of the last five minutes
     #[arg(long)]
     pub(crate) refresh: bool,
 }
 
-/// What to do with them.
+/// Actions of `forge models`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsAction {
-    /// Test the connection to a provider; one that answers is no longer left alone
+    /// Test the connection to a provider; success ends its cooldown
     Test {
-        /// A provider, or `provider/model`
+        /// Provider, or `provider/model`
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -40,31 +40,31 @@ pub(crate) struct RouteArgs {
     pub(crate) action: RouteAction,
 }
 
-/// What to do about the choice of a model.
+/// Actions of `forge route`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RouteAction {
-    /// Say which model a task would be given to, and what each stage of the choice says; asks nobody
+    /// Show which model a task would use and why, stage by stage, without calling a model
     Explain(RouteExplainArgs),
 }
 
 /// `forge route explain`
 #[derive(Debug, Args)]
 pub(crate) struct RouteExplainArgs {
-    /// The task, in your words
+    /// Task, in plain language
     #[arg(value_name = "TASK")]
     pub(crate) task: String,
-    /// The repository whose configuration counts, the current folder if it is left out
+    /// Repository with the configuration to use (default: current directory)
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelFlags,
-    /// What kind of work it is
+    /// Type of work
     #[arg(long, value_name = "TYPE", default_value = "code", value_parser = task_types())]
     pub(crate) task_type: String,
-    /// Which repair it is for, counted from 1; the second one and later ask a stronger model
+    /// Repair attempt, counted from 1; from the second on, a stronger model is used
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) repair_attempt: u32,
-    /// What chance is drawn from; the same number gives the same choice
+    /// Random seed; the same seed gives the same choice
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 }
@@ -76,20 +76,20 @@ pub(crate) struct RoutingArgs {
     pub(crate) action: Option<RoutingAction>,
 }
 
-/// What to do with the weights.
+/// Actions of `forge routing`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RoutingAction {
     /// Show all weights
     #[command(alias = "show")]
     List,
-    /// Set a weight by hand
+    /// Set a weight
     Set {
         #[command(flatten)]
         row: WeightRowArgs,
-        /// From 0.1 to 1; a model without a weight counts as 0.5
+        /// Weight from 0.1 to 1; models without one count as 0.5
         #[arg(value_name = "WEIGHT")]
         weight: f64,
-        /// How many outcomes count as recorded; from 5 of its task type on, weights choose
+        /// Number of outcomes to count as recorded; weights apply from 5 outcomes of a task type on
         #[arg(long, value_name = "N")]
         outcomes: Option<u64>,
     },
@@ -100,16 +100,16 @@ pub(crate) enum RoutingAction {
     },
 }
 
-/// A row of the weights.
+/// Key of a weight.
 #[derive(Debug, Args)]
 pub(crate) struct WeightRowArgs {
-    /// What kind of work
+    /// Type of work
     #[arg(value_name = "TASK_TYPE", value_parser = task_types())]
     pub(crate) task_type: String,
-    /// How hard
+    /// Difficulty
     #[arg(value_name = "TIER", value_parser = tier_names())]
     pub(crate) tier: String,
-    /// Which model
+    /// Model
     #[arg(value_name = "PROVIDER/MODEL")]
     pub(crate) model: String,
 }
@@ -124,45 +124,45 @@ pub(crate) struct PricesArgs {
 /// `forge budget`
 #[derive(Debug, Args)]
 pub(crate) struct BudgetArgs {
-    /// So many days are shown
+    /// Number of days to show
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(crate) days: usize,
     #[command(subcommand)]
     pub(crate) action: Option<BudgetAction>,
 }
 
-/// What to do about money.
+/// Actions of `forge budget`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BudgetAction {
-    /// Raise what a run may spend, and go on with it if it waits for that
+    /// Raise a run's budget, and resume the run if it is waiting for that
     Raise {
-        /// The run's id, or the beginning of it
+        /// Run id or unique prefix; `last` is the newest run
         #[arg(value_name = "ID")]
         id: String,
-        /// The whole ceiling in dollars, what is spent already included
+        /// New total limit in dollars, including the amount already spent
         #[arg(value_name = "USD")]
         usd: f64,
-        /// Raise the ceiling of the day, for this run, and not its own
+        /// Raise the daily limit for this run instead of the run's own limit
         #[arg(long)]
         day: bool,
-        /// Raise it only: `forge resume` goes on
+        /// Do not resume the run
         #[arg(long)]
         no_resume: bool,
     },
 }
 
-/// What to do with the price table.
+/// Actions of `forge prices`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PricesAction {
-    /// Show the table that is used
+    /// Show the price table in use
     Show {
-        /// Only models whose name holds this
+        /// Only models with this text in their name
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
-    /// Use another table, from a file or an address; the old one stays if anything in it is wrong
+    /// Replace the price table from a file or URL; an invalid one is rejected
     Update {
-        /// A file, or an http:// or https:// address
+        /// File, or an http:// or https:// URL
         #[arg(value_name = "FILE|URL")]
         from: String,
     },

@@ -1,4 +1,4 @@
-//! What can be typed about secrets and logins.
+//! Arguments for secrets and logins.
 
 use clap::{Args, Subcommand};
 
@@ -9,42 +9,42 @@ pub(crate) struct SecretArgs {
     pub(crate) action: SecretAction,
 }
 
-/// What to do with secrets.
+/// Actions of `forge secret`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretAction {
-    /// Keep a secret; its value is asked for, or read from stdin
+    /// Store a secret; the value is prompted for, or read from stdin
     Set {
-        /// Its name, such as OPENAI_API_KEY
+        /// Name, such as OPENAI_API_KEY
         name: String,
-        /// Its value. Better left out: other programs of this machine can see arguments
+        /// Value. Better omitted: other programs on this machine can see arguments
         #[arg(hide = true, allow_hyphen_values = true)]
         value: Option<String>,
-        /// In this project's store instead of your own
+        /// Use this project's store instead of your own
         #[arg(long)]
         local: bool,
     },
-    /// Print a secret's value and nothing else
+    /// Print the value of a secret
     Get {
-        /// Its name
+        /// Name
         name: String,
-        /// Only from this project's store
+        /// Look only in this project's store
         #[arg(long)]
         local: bool,
-        /// Show only the first three and the last four characters
+        /// Show only the first three and last four characters
         #[arg(long)]
         masked: bool,
     },
-    /// Names of secrets and where they are kept; values are masked
+    /// List secrets and their stores; values are redacted
     List {
-        /// Only this project's store
+        /// List only this project's store
         #[arg(long)]
         local: bool,
     },
-    /// Remove a secret
+    /// Delete a secret
     Delete {
-        /// Its name
+        /// Name
         name: String,
-        /// From this project's store instead of your own
+        /// Use this project's store instead of your own
         #[arg(long)]
         local: bool,
     },
@@ -53,10 +53,10 @@ pub(crate) enum SecretAction {
 /// `forge login`
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
-    /// The provider, such as openai; `status` shows the logins there are
+    /// Provider, such as openai, or `status` to list logins
     #[arg(value_name = "PROVIDER|status")]
     pub(crate) what: String,
-    /// Only print the address, open no browser
+    /// Print the address without opening a browser
     #[arg(long)]
     pub(crate) no_browser: bool,
 }
@@ -64,7 +64,7 @@ pub(crate) struct LoginArgs {
 /// `forge logout`
 #[derive(Debug, Args)]
 pub(crate) struct LogoutArgs {
-    /// The provider
+    /// Provider
     #[arg(value_name = "PROVIDER")]
     pub(crate) provider: String,
 }

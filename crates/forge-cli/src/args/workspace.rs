@@ -1,4 +1,4 @@
-//! What can be typed about the workspaces of runs and the boxes they work in.
+//! Arguments for workspaces and sandboxes of runs.
 
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 /// `forge diff`
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The run's id, or the beginning of it; `last` is the newest
+    /// Run id or unique prefix; `last` is the newest run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Only what this step changed
+    /// Only the changes of this step
     #[arg(long, value_name = "N")]
     pub(crate) step: Option<u32>,
-    /// List the steps instead
+    /// List the steps
     #[arg(long, conflicts_with_all = ["step", "stat"])]
     pub(crate) steps: bool,
-    /// Only the paths, with lines added and removed
+    /// Only the paths, with numbers of added and removed lines
     #[arg(long)]
     pub(crate) stat: bool,
 }
@@ -23,10 +23,10 @@ pub(crate) struct DiffArgs {
 /// `forge undo`
 #[derive(Debug, Args)]
 pub(crate) struct UndoArgs {
-    /// The run's id, or the beginning of it; `last` is the newest
+    /// Run id or unique prefix; `last` is the newest run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// The step after which the workspace stood; 0: the beginning of the run
+    /// Step to return to; 0 is the beginning of the run
     #[arg(long, value_name = "N")]
     pub(crate) to: u32,
 }
@@ -34,13 +34,13 @@ pub(crate) struct UndoArgs {
 /// `forge apply`
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
-    /// The run's id, or the beginning of it; `last` is the newest
+    /// Run id or unique prefix; `last` is the newest run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// The state after this step instead of the last one
+    /// Apply the state after this step instead of the last one
     #[arg(long, value_name = "N")]
     pub(crate) step: Option<u32>,
-    /// Merge texts that others changed as well, if all of them merge without a conflict
+    /// Merge text files that also changed in the repository, if none of them conflicts
     #[arg(long)]
     pub(crate) merge: bool,
 }
@@ -48,13 +48,13 @@ pub(crate) struct ApplyArgs {
 /// `forge gc`
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
-    /// What all snapshots together may keep, such as `2g`
+    /// Maximum total size of all snapshots, such as `2g`
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_size: Option<String>,
-    /// Snapshots older than this go, such as `7d`
+    /// Remove snapshots older than this, such as `7d`
     #[arg(long, value_name = "TIME")]
     pub(crate) older_than: Option<String>,
-    /// Only say what would be removed
+    /// Only show what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -62,21 +62,21 @@ pub(crate) struct GcArgs {
 /// `forge sandbox`
 #[derive(Debug, Args)]
 pub(crate) struct SandboxArgs {
-    /// What to do
+    /// Action of `forge sandbox`
     #[command(subcommand)]
     pub(crate) action: SandboxAction,
 }
 
-/// What `forge sandbox` does.
+/// Actions of `forge sandbox`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SandboxAction {
-    /// Run a command in exactly the box that a run would get
+    /// Run a command in the same sandbox as a run
     Exec(SandboxExecArgs),
-    /// Try to break out of a box, and say whether everything held
+    /// Try to escape from the sandbox, and report the result
     Verify(SandboxVerifyArgs),
-    /// Build an image: a root folder for native boxes, and the same for a container engine that runs
+    /// Build an image for native sandboxes, and for a running container engine
     Build(SandboxBuildArgs),
-    /// Remove what boxes left behind whose process died
+    /// Remove stale resources of sandboxes with a dead process
     Prune,
 }
 
@@ -86,24 +86,24 @@ pub(crate) struct SandboxExecArgs {
     /// Sandbox backend: auto, native, docker, podman, process
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
-    /// The repository to work on; may be given several times
+    /// Repository to work on (default: current directory); repeatable
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) network: NetworkFlags,
-    /// How the command works on the repository; what it changes in a private view is thrown away at the end
+    /// Workspace mode; changes in a private workspace are discarded at the end
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) workspace: Option<WorkspaceModeArg>,
-    /// Image that gives the root folder
+    /// Image that provides the root file system
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
-    /// Seconds that the command may take
+    /// Timeout of the command in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
-    /// Execute this program instead, in a fresh box of its own: main.py or main.js at /code, no repository
+    /// Run this program instead, as /code/main.py or main.js in a fresh sandbox without a repository
     #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "repo", "workspace"])]
     pub(crate) code: Option<PathBuf>,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(value_name = "COMMAND", last = true, required_unless_present = "code")]
     pub(crate) command: Vec<String>,
 }
@@ -114,7 +114,7 @@ pub(crate) struct SandboxVerifyArgs {
     /// Sandbox backend: auto, native, docker, podman
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
-    /// Only the probes without which no run starts
+    /// Only the probes that a run requires to start
     #[arg(long)]
     pub(crate) required: bool,
 }
@@ -122,58 +122,57 @@ pub(crate) struct SandboxVerifyArgs {
 /// `forge sandbox build`
 #[derive(Debug, Args)]
 pub(crate) struct SandboxBuildArgs {
-    /// What it holds
+    /// Contents of the image
     #[arg(value_enum, value_name = "KIND", default_value_t = ImageKind::Python)]
     pub(crate) kind: ImageKind,
-    /// Take an image of a container engine instead of building one
+    /// Import an image from a container engine instead of building one
     #[arg(long, value_name = "IMAGE")]
     pub(crate) from: Option<String>,
-    /// The image's name; that of KIND if it is left out
+    /// Name of the image (default: name of KIND)
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
-/// What an image holds.
+/// Contents of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ImageKind {
     /// Python with its usual tools
     Python,
     /// Node with npm
     Node,
-    /// Both
+    /// Python and Node
     Full,
 }
 
-/// What a box reaches.
+/// Network access of a sandbox.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NetworkFlags {
-    /// Let commands reach the network: `host` (also without a value), or `none`
+    /// Network access of commands: `host` (also without a value) or `none`
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "host",
           overrides_with = "no_network", value_parser = ["host", "none"])]
     pub(crate) network: Option<String>,
-    /// No network for commands, whatever the configuration says
+    /// No network for commands, whatever is configured
     #[arg(long, overrides_with = "network")]
     pub(crate) no_network: bool,
-    /// Let commands reach this host, through a proxy and nothing else: a name, `*.suffix`, or an address; may be
-    /// given several times
+    /// Let commands reach only this host, through a proxy: a name, `*.suffix`, or an address; repeatable
     #[arg(long, value_name = "HOST")]
     pub(crate) allow_host: Vec<String>,
 }
 
-/// How a repository is worked on.
+/// Workspace modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WorkspaceModeArg {
-    /// In a private view; the result is applied
+    /// Private workspace; the result is applied to the repository
     Transaction,
-    /// In a private view; the result becomes a branch
+    /// Private workspace; the result becomes a branch
     #[value(alias = "worktree")]
     Branch,
-    /// Directly
+    /// Directly in the repository
     Inplace,
 }
 
 impl WorkspaceModeArg {
-    /// The name in the configuration.
+    /// Returns the name used in the configuration.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Transaction => "transaction",
@@ -183,19 +182,19 @@ impl WorkspaceModeArg {
     }
 }
 
-/// When a result is applied.
+/// Policies for applying a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ApplyPolicyArg {
-    /// When the run completes, unless others changed the same
+    /// When the run completes, unless the same paths changed in the repository
     Auto,
-    /// After a question
+    /// After confirmation
     Ask,
     /// Only by `forge apply`
     Never,
 }
 
 impl ApplyPolicyArg {
-    /// The name in the configuration.
+    /// Returns the name used in the configuration.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",

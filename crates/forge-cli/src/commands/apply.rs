@@ -1,4 +1,4 @@
-//! `forge apply`: a run's result goes into its repository.
+//! `forge apply`: applies a run's result to its repository.
 
 use super::diff::diffstat_lines;
 use super::stop_on_signal::stop_on_signal;
@@ -12,7 +12,7 @@ use forge_runtime::{Forge, MergePolicy};
 use forge_types::{ApplyConflict, ApplyOutcome, RunId};
 use serde_json::json;
 
-/// Applies, and says what came of it.
+/// Applies a result and prints the outcome.
 pub(crate) async fn apply(session: &Session, args: ApplyArgs) -> Result<CliExit, CliError> {
     let forge = Forge::open(&session.load_read_only()?)?;
     let run = forge.find_run(&args.id).await?;
@@ -39,7 +39,7 @@ fn print_outcome(
     match outcome {
         ApplyOutcome::Done { changed, merged, notes } => {
             if changed.is_empty() {
-                ui.print_note("the repository holds it already");
+                ui.print_note("Nothing to apply: already in the repository");
             } else {
                 ui.print_lines(&diffstat_lines(changed));
             }
@@ -64,9 +64,9 @@ fn print_outcome(
     }
 }
 
-/// What is in the way, and the ways out.
+/// Returns hints that name the conflicts and the ways to resolve them.
 pub(crate) fn conflict_hints(run: RunId, conflicts: &[ApplyConflict], merge: MergePolicy) -> Vec<String> {
-    /// Paths named before the rest is counted.
+    /// Maximum number of paths named.
     const MAX_LISTED_CONFLICTS: usize = 20;
     let mut hints: Vec<String> = conflicts
         .iter()
@@ -81,10 +81,10 @@ pub(crate) fn conflict_hints(run: RunId, conflicts: &[ApplyConflict], merge: Mer
     }
     let mergeable = conflicts.iter().filter(|conflict| conflict.merges).count();
     if mergeable == conflicts.len() && merge == MergePolicy::No {
-        hints.push(format!("all of them merge: forge apply {run} --merge"));
+        hints.push(format!("all of them can be merged: forge apply {run} --merge"));
     } else {
         hints.push(format!(
-            "put those paths back and apply again, or take the changes by hand: forge diff {run} | git apply --3way"
+            "restore those paths and apply again, or apply the changes by hand: forge diff {run} | git apply --3way"
         ));
     }
     hints

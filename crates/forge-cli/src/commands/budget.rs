@@ -1,4 +1,4 @@
-//! `forge budget`: what days and runs spend, and raising what a run may.
+//! `forge budget`: shows spending per day and per run, and raises a run's budget.
 
 use super::resume;
 use crate::args::{BudgetAction, BudgetArgs, LimitFlags, ResumeArgs};
@@ -12,7 +12,7 @@ use forge_types::{Money, RunId};
 use serde_json::json;
 use std::path::Path;
 
-/// Shows where the money is, or raises a ceiling.
+/// Shows spending, or raises a limit.
 pub(crate) async fn budget(session: &Session, args: BudgetArgs) -> Result<CliExit, CliError> {
     let Some(BudgetAction::Raise { id, usd, day, no_resume }) = args.action else {
         return show_spending(session, args.days).await;
@@ -46,9 +46,9 @@ fn print_delivery(
 ) -> Result<(), CliError> {
     let ui = &session.ui;
     let then = match delivery {
-        Delivery::Sent { holder } => format!("{holder}, which works on it, goes by that from now on"),
-        _ if stays => format!("`forge resume {run}` goes on with it"),
-        _ => "going on with it".to_owned(),
+        Delivery::Sent { holder } => format!("{holder}, where the run is active, uses the new limit from now on"),
+        _ if stays => format!("resume it with `forge resume {run}`"),
+        _ => "resuming".to_owned(),
     };
     if ui.format == StdoutFormat::Json && (stays || matches!(delivery, Delivery::Sent { .. })) {
         ui.print_json(&json!({ "run_id": run.to_string(), "ceiling_usd": amount.as_usd() }));
@@ -60,7 +60,7 @@ fn print_delivery(
 
 fn parse_dollars(usd: f64) -> Result<Money, CliError> {
     if !usd.is_finite() || usd <= 0.0 {
-        return Err(CliError::usage(format!("{usd} is no ceiling: name an amount of dollars above 0")));
+        return Err(CliError::usage(format!("invalid limit {usd}: expected an amount in dollars above 0")));
     }
     Ok(Money::from_usd(usd))
 }
@@ -98,11 +98,11 @@ async fn show_spending(session: &Session, days: usize) -> Result<CliExit, CliErr
 
 fn print_run_budget(ui: &Ui, budget: &forge_runtime::BudgetReport, ceiling: Option<Money>) {
     let limit = ceiling.map_or_else(
-        || "no ceiling for a day is set (cost.max_per_day_usd)".to_owned(),
-        |ceiling| format!("all runs of a day may spend {ceiling} together"),
+        || "no daily limit is set (cost.max_per_day_usd)".to_owned(),
+        |ceiling| format!("daily limit of all runs: {ceiling}"),
     );
     if budget.days.is_empty() {
-        ui.print_line(&format!("nothing was spent yet; {limit}"));
+        ui.print_line(&format!("nothing spent yet; {limit}"));
     } else {
         let head = [fixed_column("DAY (UTC)"), fixed_column("SPENT"), fixed_column("RESERVED")];
         let cells = |day: &forge_runtime::DayBudget| {
@@ -120,7 +120,7 @@ fn print_run_budget(ui: &Ui, budget: &forge_runtime::BudgetReport, ceiling: Opti
     }
     let head = [fixed_column("RUN"), fixed_column("STATUS"), fixed_column("SPENT"), fixed_column("RESERVED")];
     let cells = |run: &forge_runtime::RunBudget| {
-        let status = if run.waits { "waits for a budget".to_owned() } else { run.status.name().to_owned() };
+        let status = if run.waits { "waiting for budget".to_owned() } else { run.status.name().to_owned() };
         vec![run.run.to_string(), status, run.balance.spent.to_string(), run.balance.reserved.to_string()]
     };
     ui.print_line("");
@@ -130,6 +130,6 @@ fn print_run_budget(ui: &Ui, budget: &forge_runtime::BudgetReport, ceiling: Opti
         ui.out_width(),
     ));
     if let Some(run) = budget.runs.iter().find(|run| run.waits) {
-        ui.print_line(&format!("forge budget raise {} USD goes on", run.run));
+        ui.print_line(&format!("continue: forge budget raise {} USD", run.run));
     }
 }

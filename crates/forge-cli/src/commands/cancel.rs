@@ -1,4 +1,4 @@
-//! `forge cancel`: ends a run, whichever process works on it.
+//! `forge cancel`: cancels a run in any process.
 
 use crate::args::RunIdArg;
 use crate::error::CliError;
@@ -9,10 +9,10 @@ use forge_runtime::{Delivery, Forge};
 use forge_types::RunCommand;
 use std::time::Duration;
 
-/// How long the end of the run is waited for.
+/// Maximum time to wait for the end of the run.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Tells the run to end, and waits until it has.
+/// Asks the run to end, and waits until it has ended.
 pub(crate) async fn cancel(session: &Session, args: RunIdArg) -> Result<CliExit, CliError> {
     let loaded = session.load_read_only()?;
     let forge = Forge::open(&loaded)?;
@@ -21,7 +21,7 @@ pub(crate) async fn cancel(session: &Session, args: RunIdArg) -> Result<CliExit,
     if let Delivery::Sent { .. } = &delivery {
         let mut follow = forge.follow(run, 0);
         let end = async { while let Ok(Some(_)) = follow.next().await {} };
-        // Whether it ended in time is told by its status.
+        // The status shows whether the run ended in time.
         let _ = tokio::time::timeout(CANCEL_TIMEOUT, end).await;
     }
     let status = forge.run_details(run).await?.state.status;
@@ -31,11 +31,11 @@ pub(crate) async fn cancel(session: &Session, args: RunIdArg) -> Result<CliExit,
             session.ui.print_line(&format!("run {run} is {status}"))
         }
         StdoutFormat::Text => {
-            let whom = match delivery {
-                Delivery::Sent { holder } => format!("process {holder}"),
-                Delivery::Kept | Delivery::Applied { .. } => "the next process that takes it".to_owned(),
+            let then = match delivery {
+                Delivery::Sent { holder } => format!("process {holder} has been asked to cancel it"),
+                Delivery::Kept | Delivery::Applied { .. } => "it will be cancelled when resumed".to_owned(),
             };
-            session.ui.print_line(&format!("run {run} is {status}; {whom} was told to end it"));
+            session.ui.print_line(&format!("run {run} is {status}; {then}"));
         }
     }
     Ok(if status.is_terminal() { CliExit::Done } else { CliExit::Failed })

@@ -1,4 +1,4 @@
-//! `forge completions`: a script that completes what is typed, made from the same definition that reads it.
+//! `forge completions`: prints a shell completion script, generated from the definition of the arguments.
 
 use crate::args::{Cli, CompletionShell, CompletionsArgs};
 use crate::error::CliError;

@@ -1,4 +1,4 @@
-//! `forge config`: what is in force and where it came from; one value; a change; the files' places.
+//! `forge config`: shows values with their origin, changes one, checks them, and lists the files.
 
 use super::validate;
 use crate::args::{ConfigAction, ConfigArgs};
@@ -16,7 +16,7 @@ use std::path::Path;
 
 const CURRENT_DIR: &str = ".";
 
-/// Does what was asked; `show` if nothing was.
+/// Runs the action; the default is `show`.
 pub(crate) fn config(session: &Session, args: ConfigArgs) -> Result<CliExit, CliError> {
     match args.action.unwrap_or(ConfigAction::Show) {
         ConfigAction::Show => show_values(session),
@@ -48,7 +48,7 @@ fn show_values(session: &Session) -> Result<CliExit, CliError> {
     Ok(CliExit::Done)
 }
 
-/// The keys that runs would use, masked, and stores that nobody has opened.
+/// Returns the keys that runs would use, redacted, and the stores that are not open.
 fn key_rows(loaded: &ResolvedConfig) -> Vec<(String, String, String)> {
     let found = loaded.secrets.found_keys();
     let mut keys: Vec<_> = found
@@ -112,7 +112,7 @@ fn show_paths(session: &Session) -> Result<CliExit, CliError> {
         return Ok(CliExit::Done);
     }
     for place in places {
-        let absent = if place.exists { "" } else { "  (not there)" };
+        let absent = if place.exists { "" } else { "  (not found)" };
         session.ui.print_line(&format!("{:8}  {}{absent}", place.layer, place.path.display()));
     }
     Ok(CliExit::Done)

@@ -1,4 +1,4 @@
-//! `forge diff`: what a run changed.
+//! `forge diff`: shows the changes of a run.
 
 use crate::args::DiffArgs;
 use crate::error::CliError;
@@ -13,7 +13,7 @@ use forge_types::{ChangeKind, WorkspaceChange, WorkspaceHistory};
 use serde_json::json;
 use std::io::Write as _;
 
-/// Shows a diff, the paths of it, or the steps that there are.
+/// Prints a diff, its paths, or the list of steps.
 pub(crate) async fn diff(session: &Session, args: DiffArgs) -> Result<CliExit, CliError> {
     let forge = Forge::open(&session.load_read_only()?)?;
     let run = forge.find_run(&args.id).await?;
@@ -28,10 +28,10 @@ pub(crate) async fn diff(session: &Session, args: DiffArgs) -> Result<CliExit, C
         (StdoutFormat::Json, _) => ui.print_json(&json!({
             "run_id": run, "step": args.step, "files": changes.files, "diff": changes.diff
         })),
-        (StdoutFormat::Text, _) if changes.files.is_empty() => ui.print_note("nothing changed"),
+        (StdoutFormat::Text, _) if changes.files.is_empty() => ui.print_note("No changes"),
         (StdoutFormat::Text, true) => ui.print_lines(&diffstat_lines(&changes.files)),
         (StdoutFormat::Text, false) if ui.out_is_terminal => ui.print_lines(&colored_diff(&changes, ui.out)),
-        // A file or a program gets exactly what `git apply` takes.
+        // A file or a pipe gets the exact input for `git apply`.
         (StdoutFormat::Text, false) => std::io::stdout().lock().write_all(changes.diff.as_bytes())?,
     }
     Ok(CliExit::Done)
@@ -55,7 +55,7 @@ fn print_steps(session: &Session, history: &WorkspaceHistory) {
         return;
     }
     if history.steps.is_empty() {
-        ui.print_note("no step of this run may have written");
+        ui.print_note("No step of this run could write");
         return;
     }
     let here = history.current_step();
@@ -75,7 +75,7 @@ fn print_steps(session: &Session, history: &WorkspaceHistory) {
     ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
 }
 
-/// Whether a step left the workspace otherwise than it found it.
+/// Returns whether a step changed the workspace.
 fn step_changed(history: &WorkspaceHistory, index: usize) -> bool {
     let before = match index.checked_sub(1) {
         Some(before) => history.steps.get(before).map(|step| step.snapshot),
@@ -84,7 +84,7 @@ fn step_changed(history: &WorkspaceHistory, index: usize) -> bool {
     before != history.steps.get(index).map(|step| step.snapshot)
 }
 
-/// One line per path, and a sum.
+/// Formats one line per path, and a total.
 pub(crate) fn diffstat_lines(files: &[WorkspaceChange]) -> Vec<String> {
     let mut lines: Vec<_> = files.iter().map(diffstat_line).collect();
     let sum = |count: fn(&WorkspaceChange) -> Option<u64>| files.iter().filter_map(count).sum::<u64>();

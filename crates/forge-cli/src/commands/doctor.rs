@@ -1,4 +1,4 @@
-//! `forge doctor`: what runs need here, what is missing, and how to get it.
+//! `forge doctor`: checks the requirements of runs and suggests fixes.
 
 use crate::error::CliError;
 use crate::exit::CliExit;
@@ -8,11 +8,11 @@ use crate::ui::{StdoutFormat, Ui};
 use forge_runtime::{CheckState, DoctorCheck};
 use std::path::Path;
 
-/// Looks at everything and says what it found. Exits with 1 if a run can't start here.
+/// Runs all checks and prints the results. Exits with 1 if a run can't start here.
 pub(crate) async fn doctor(session: &Session) -> Result<CliExit, CliError> {
-    // A configuration with faults is the first finding, and there is no going on without one.
+    // An invalid configuration is the first finding, and no other check works without a valid one.
     let mut loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
-    // Stores are opened if nobody has to be asked; what is wrong with one is among the findings.
+    // Open the stores that need no prompt; their problems are among the findings.
     let _ = forge_runtime::secret_stores::unlock_silently(&mut loaded);
     let checks = forge_runtime::run_doctor(&loaded).await;
     let ready = checks.iter().all(|check| check.state != CheckState::Fail);
@@ -21,8 +21,10 @@ pub(crate) async fn doctor(session: &Session) -> Result<CliExit, CliError> {
         ui.print_json(&serde_json::json!({"ready": ready, "checks": checks}));
     } else {
         checks.iter().for_each(|check| print_check(ui, check));
-        let end = if ready { "A run can start here." } else { "A run can't start here yet." };
-        ui.print_line(&ui.out.bold(end));
+        let failed = checks.iter().filter(|check| check.state == CheckState::Fail);
+        let failed: Vec<_> = failed.map(|check| check.name.to_string()).collect();
+        let end = if ready { "Ready.".to_owned() } else { format!("Not ready: {}", failed.join(", ")) };
+        ui.print_line(&ui.out.bold(&end));
     }
     Ok(if ready { CliExit::Done } else { CliExit::Failed })
 }
@@ -39,7 +41,7 @@ fn print_check(ui: &Ui, check: &DoctorCheck) {
         let head = if n == 0 { mark.as_str() } else { "    " };
         ui.print_line(&format!("{head}  {line}"));
     }
-    // In one piece, so that a command in it can be copied.
+    // Not wrapped, so that a command in it can be copied.
     if let Some(remedy) = &check.remedy {
         ui.print_line(&format!("      -> {}", sanitize_text(remedy)));
     }

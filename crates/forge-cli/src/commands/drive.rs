@@ -1,4 +1,4 @@
-//! Driving a run from this process: what is shown meanwhile, signals, and what is said at the end.
+//! Driving a run from this process: live display, signals, and the final output.
 
 use super::stop_on_signal::stop_on_signal;
 use crate::args::OutputFormat;
@@ -10,16 +10,16 @@ use crate::session::Session;
 use crate::ui::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
 use crate::ui::{Ui, Verbosity, report, terminal_width, text};
 use forge_runtime::{Error, Forge, LiveSink, MergePolicy, RunDetails};
-use forge_types::record::RunSummary;
-use forge_types::wire::{LiveFrame, WireEvent};
 use forge_types::{ApplyPolicy, RunCommand, RunId, RunLimits, RunStatus};
+use forge_wire::record::RunSummary;
+use forge_wire::{LiveFrame, WireEvent};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Passes what the runtime shows on to the terminal.
+/// Forwards events and live frames to the display.
 struct RunSink(Arc<LiveDisplay>);
 
 impl LiveSink for RunSink {
@@ -32,16 +32,16 @@ impl LiveSink for RunSink {
     }
 }
 
-/// How a run is taken up.
+/// Ways to start work on a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StartMode {
-    /// For the first time.
+    /// First start.
     New,
-    /// Again, perhaps with other limits.
+    /// Resumption, perhaps with other limits.
     Again(Option<RunLimits>),
 }
 
-/// Works on a run until it ends or is parked, and says what came of it.
+/// Drives a run until it ends or is parked, and prints the result.
 pub(crate) async fn drive_run(
     session: &Session,
     forge: &Forge,
@@ -75,8 +75,8 @@ pub(crate) async fn drive_run(
     Ok(CliExit::from_run_status(shown.state.status, told.load(Ordering::Relaxed)))
 }
 
-/// Asks before a result goes into the repository, if the run's policy wants that and somebody is there to answer.
-/// Says whether something was applied.
+/// Asks whether to apply a result, if the run's policy requires it and the user can answer. Returns whether the result
+/// was applied.
 pub(super) async fn ask_to_apply(
     session: &Session,
     forge: &Forge,
@@ -90,18 +90,18 @@ pub(super) async fn ask_to_apply(
     let run = shown.state.run;
     let changes = stop_on_signal(forge, run, ui, forge.changes(run, None)).await?;
     ui.print_note(&super::diff::diffstat_lines(&changes.files).join("\n"));
-    if !ui.confirm("Apply this to the repository?") {
+    if !ui.confirm("Apply these changes to the repository?") {
         return Ok(false);
     }
     stop_on_signal(forge, run, ui, forge.apply(run, None, MergePolicy::No)).await?;
     Ok(true)
 }
 
-/// A picture where a person sees it, lines where a file gets them or log lines stand between.
+/// Chooses an animated display on a terminal, and lines in a file or between log lines.
 fn display_mode(ui: &Ui, output: &RunOutput) -> Showing {
     match (ui.volume, output.format, output.log) {
         (Verbosity::Quiet, ..) => Showing::Nothing,
-        // Events on the same terminal would tear the picture apart.
+        // Events on the same terminal would disrupt the display.
         (_, OutputFormat::Jsonl, _) if ui.out_is_terminal => Showing::Nothing,
         (_, _, LogTarget::Elsewhere) if ui.err_is_terminal => Showing::Picture,
         _ => Showing::Lines,
@@ -115,15 +115,15 @@ const fn stdout_events(format: OutputFormat) -> StdoutEvents {
     }
 }
 
-/// The first signal cancels the run, which then ends in order; the second one ends this process.
+/// Cancels the run cleanly on the first signal, and ends this process on the second.
 async fn watch_signals(forge: Forge, run: RunId, live: Arc<LiveDisplay>, told: Arc<AtomicBool>) {
-    // A hang-up is left alone: `nohup` stays what it is, and a run that dies with its terminal can be resumed.
+    // SIGHUP is not handled: `nohup` keeps working, and a run that dies with its terminal can be resumed.
     let mut signals = Vec::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         match signal(kind) {
             Ok(signal) => signals.push(signal),
-            // Without a handler the system's own end of the process stays.
-            Err(error) => live.send_note(format!("signals can't be handled: {error}")),
+            // Without a handler, the signal keeps its default action.
+            Err(error) => live.send_note(format!("cannot handle signals: {error}")),
         }
     }
     let [interrupt, terminate] = signals.as_mut_slice() else { return };
@@ -136,22 +136,22 @@ async fn watch_signals(forge: Forge, run: RunId, live: Arc<LiveDisplay>, told: A
             live.finish();
             std::process::exit(CliExit::Signal.code().into());
         }
-        live.send_note("cancelling… (once more: exit at once)");
+        live.send_note("cancelling… (Ctrl-C again to exit at once)");
         if let Err(error) = forge.send_command(run, RunCommand::Cancel { by: "signal".to_owned() }).await {
             live.send_note(format!(
-                "the run can't be cancelled: {}",
+                "cannot cancel the run: {}",
                 text::sanitize_text(&error.to_string())
             ));
         }
     }
 }
 
-/// A summary as it stands on stdout and in report files.
+/// A summary, as printed on stdout and written to report files.
 #[derive(Debug, Serialize)]
 struct RunReport<'a> {
     #[serde(flatten)]
     summary: &'a RunSummary,
-    /// The run directory.
+    /// Directory of the run.
     journal: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     damage: Option<&'a str>,
@@ -166,7 +166,7 @@ fn print_result(ui: &Ui, shown: &RunDetails, output: &RunOutput) -> Result<(), C
         OutputFormat::Text => print_text_result(ui, shown),
     }
     if shown.state.status == RunStatus::Waiting {
-        ui.print_note(&format!("go on with: forge resume {}", shown.state.run));
+        ui.print_note(&format!("continue: forge resume {}", shown.state.run));
     }
     match &output.report {
         Some(path) => write_report(path, &report),
@@ -176,7 +176,7 @@ fn print_result(ui: &Ui, shown: &RunDetails, output: &RunOutput) -> Result<(), C
 
 fn print_text_result(ui: &Ui, shown: &RunDetails) {
     let answer = text::sanitize_text(shown.summary.answer.trim());
-    // On a terminal it has just been streamed.
+    // On a terminal, the answer was just streamed.
     let streamed = ui.err_is_terminal && ui.out_is_terminal && ui.volume > Verbosity::Quiet;
     if !answer.is_empty() && !streamed {
         ui.print_line(&answer);
@@ -194,27 +194,27 @@ fn print_text_result(ui: &Ui, shown: &RunDetails) {
     ui.print_lines(&report::summary_frame(&shown.summary, limits.as_ref(), &journal, width, ui.out));
 }
 
-/// Writes the report so that nobody ever reads half of it.
+/// Writes the report atomically, so that no reader sees a partial file.
 fn write_report(path: &PathBuf, report: &RunReport<'_>) -> Result<(), CliError> {
     let text = crate::ui::json::to_pretty_json(report)
-        .map_err(|error| CliError::failed(format!("the report can't be made: {error}")))?;
+        .map_err(|error| CliError::failed(format!("cannot create the report: {error}")))?;
     let bytes = format!("{}\n", forge_runtime::redact_keys(&text)).into_bytes();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
     let written = std::fs::write(&beside, &bytes).and_then(|()| std::fs::rename(&beside, path));
     written.map_err(|error| {
-        // Nothing is left over of a report that could not be put in place.
+        // Remove the temporary file of a report that could not be put in place.
         let _ = std::fs::remove_file(&beside);
-        CliError::file_error("the report can't be written to", path, &error)
+        CliError::file_error("cannot write the report to", path, &error)
             .with_hint("the run itself is not affected")
     })
 }
 
 impl CliError {
-    /// Names the run, so that it can be found again.
+    /// Adds a hint that names the run, unless the message names it.
     fn with_run_hint(self, run: RunId) -> Self {
         let named = self.message.contains(&run.to_string());
-        if named { self } else { self.with_hint(format!("the run is {run}: forge status {run}")) }
+        if named { self } else { self.with_hint(format!("see the run: forge status {run}")) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `forge gc`: old snapshots go.
+//! `forge gc`: removes old snapshots.
 
 use crate::args::GcArgs;
 use crate::error::CliError;
@@ -11,7 +11,7 @@ use forge_runtime::{Forge, GcLimits};
 use serde_json::json;
 use std::path::Path;
 
-/// Removes what the limits allow to be removed.
+/// Removes the snapshots beyond the limits.
 pub(crate) async fn gc(session: &Session, args: GcArgs) -> Result<CliExit, CliError> {
     let mut overlay = ConfigOverrides::default();
     let mut flag = |key: &str, name: &str, value: Option<String>| {
@@ -58,7 +58,7 @@ pub(crate) async fn gc(session: &Session, args: GcArgs) -> Result<CliExit, CliEr
     Ok(CliExit::Done)
 }
 
-/// Bytes as people say them.
+/// Formats a number of bytes with a fitting unit.
 pub(crate) fn format_size(bytes: u64) -> String {
     const SIZE_UNIT_NAMES: [&str; 4] = ["kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;

@@ -1,4 +1,4 @@
-//! `forge init`: a configuration for a project. Nothing is overwritten.
+//! `forge init`: creates a configuration for a project. Existing files are not overwritten.
 
 use crate::args::{FileFormat, InitArgs, LanguageArg};
 use crate::error::CliError;
@@ -10,7 +10,7 @@ use forge_config::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
 use forge_types::ErrorClass;
 use std::path::Path;
 
-/// Writes what a project needs into the current folder.
+/// Creates the files of a project in the current directory.
 pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliError> {
     let dirs = session.user_dirs()?;
     let provider = match args.provider {
@@ -41,20 +41,18 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliErro
         let fate = match file.fate {
             InitOutcome::Created => "created",
             InitOutcome::Extended => "extended",
-            InitOutcome::Kept => "kept",
+            InitOutcome::Kept => "exists, unchanged",
         };
-        session.ui.print_line(&format!("{fate:8}  {}", file.path.display()));
+        session.ui.print_line(&format!("{fate:17}  {}", file.path.display()));
     }
     if providers_with_keys(session).is_empty() {
-        session.ui.print_note(
-            "No key of a provider is set. Set one, such as OPENAI_API_KEY, or start a local server.",
-        );
+        session.ui.print_note("No API key found. Set one, such as OPENAI_API_KEY, or start Ollama or llama.cpp.");
     }
-    session.ui.print_note("Next: forge doctor, then forge run \"what is to be done\"");
+    session.ui.print_note("Next: forge doctor, then forge run \"Fix the failing test\"");
     Ok(CliExit::Done)
 }
 
-/// Providers whose keys are set.
+/// Returns the providers with a key.
 fn providers_with_keys(session: &Session) -> Vec<&'static str> {
     let loaded = session.load_silently(Path::new("."), &ConfigOverrides::default());
     KEYED_PROVIDERS
@@ -63,7 +61,7 @@ fn providers_with_keys(session: &Session) -> Vec<&'static str> {
         .collect()
 }
 
-/// Asks for a provider where somebody can answer; no answer leaves the choice to the keys that are set.
+/// Asks for a provider on a terminal; without an answer, the keys that are set decide.
 fn ask_provider(session: &Session) -> Option<String> {
     if !session.ui.is_interactive() {
         return None;

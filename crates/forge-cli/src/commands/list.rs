@@ -1,4 +1,4 @@
-//! `forge list`: runs, newest first.
+//! `forge list`: lists runs, newest first.
 
 use crate::args::ListArgs;
 use crate::error::CliError;
@@ -80,14 +80,14 @@ pub(crate) async fn list(session: &Session, args: ListArgs) -> Result<CliExit, C
         return Ok(CliExit::Done);
     }
     if rows.is_empty() {
-        ui.print_note("There are no runs. Make one: forge run \"what is to be done\"");
+        ui.print_note("There are no runs yet. Start one: forge run \"Fix the failing test\"");
         return Ok(CliExit::Done);
     }
     ui.print_lines(&run_table(&rows, ui.out_width()));
     Ok(CliExit::Done)
 }
 
-/// Rows as lines of at most `width` columns.
+/// Formats rows as lines of at most `width` columns.
 pub(crate) fn run_table(rows: &[RunRow], width: usize) -> Vec<String> {
     let head = [
         fixed_column("RUN"),
@@ -119,7 +119,7 @@ fn run_cells(row: &RunRow) -> Vec<String> {
     ]
 }
 
-/// The beginning of the id that tells runs apart: its time to the millisecond and a little of chance.
+/// Returns the prefix of the id that tells runs apart: its time in milliseconds and a few random digits.
 fn short_run_id(row: &RunRow) -> String {
     row.run.to_string().chars().take(18).collect()
 }

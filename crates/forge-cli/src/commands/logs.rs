@@ -1,4 +1,4 @@
-//! `forge logs`: what happened in a run; with `-f` also what happens, whichever process works on it.
+//! `forge logs`: prints the events of a run; with `-f`, follows the run in any process.
 
 use crate::args::LogsArgs;
 use crate::error::CliError;
@@ -8,7 +8,7 @@ use crate::ui::StdoutFormat;
 use crate::ui::events::EventFormatter;
 use forge_runtime::{FollowEnd, Forge};
 use forge_types::RunId;
-use forge_types::wire::WireEvent;
+use forge_wire::WireEvent;
 
 /// Prints a run's events.
 pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, CliError> {
@@ -28,7 +28,7 @@ pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, C
         };
         match next? {
             Some(event) if printer.print_event(&event) => {}
-            // Whoever read our stdout has gone.
+            // Stdout is closed.
             Some(_) => return Ok(CliExit::Done),
             None => break,
         }
@@ -40,13 +40,13 @@ pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, C
 fn print_follow_end(session: &Session, run: RunId, end: Option<&FollowEnd>, following: bool) {
     match end {
         Some(FollowEnd::Damaged(what)) => {
-            session.ui.print_warning(&format!("the journal of run {run} can't be read further: {what}"));
+            session.ui.print_warning(&format!("cannot read the rest of the journal of run {run}: {what}"));
         }
         Some(FollowEnd::Abandoned) if following => session.ui.print_note(&format!(
-            "nobody works on run {run}: its process ended. Go on with it: forge resume {run}"
+            "run {run} is not active: its process ended. Continue: forge resume {run}"
         )),
         Some(FollowEnd::Parked) if following => {
-            session.ui.print_note(&format!("run {run} waits. Go on with it: forge resume {run}"));
+            session.ui.print_note(&format!("run {run} is waiting. Continue: forge resume {run}"));
         }
         _ => {}
     }
@@ -58,7 +58,7 @@ struct EventPrinter<'a> {
 }
 
 impl EventPrinter<'_> {
-    /// Prints an event; says whether somebody still reads.
+    /// Prints an event; returns whether stdout is still open.
     fn print_event(&mut self, event: &WireEvent) -> bool {
         let ui = &self.session.ui;
         if ui.format == StdoutFormat::Json {

@@ -1,4 +1,4 @@
-//! `forge man`: the manual page, made from the same definition that reads the arguments.
+//! `forge man`: prints the manual page, generated from the definition of the arguments.
 
 use crate::args::Cli;
 use crate::error::CliError;
@@ -6,7 +6,7 @@ use crate::exit::CliExit;
 use crate::session::Session;
 use clap::{Command, CommandFactory as _};
 
-/// Prints the page, with a section for every command, as troff.
+/// Prints the page as troff, with a section for each command.
 pub(crate) fn man(session: &Session) -> Result<CliExit, CliError> {
     super::reject_json(session, "the manual page")?;
     let mut command = Cli::command();
@@ -18,7 +18,7 @@ pub(crate) fn man(session: &Session) -> Result<CliExit, CliError> {
     Ok(CliExit::Done)
 }
 
-/// A section for each command below `command`, and for those below it.
+/// Writes a section for each subcommand of `command`, recursively.
 fn write_command_section(command: &Command, above: &str, page: &mut Vec<u8>) -> Result<(), CliError> {
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = format!("{above} {}", sub.get_name());

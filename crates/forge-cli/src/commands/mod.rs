@@ -1,4 +1,4 @@
-//! One file per command.
+//! Commands, one module each.
 
 mod apply;
 mod budget;
@@ -37,7 +37,7 @@ use crate::session::Session;
 use crate::ui::StdoutFormat;
 use std::future::Future;
 
-/// Does what was typed.
+/// Runs a command and prints its error, if any.
 pub(crate) fn run_cli(cli: Cli) -> CliExit {
     let session = match Session::new(&cli.global) {
         Ok(session) => session,
@@ -95,21 +95,21 @@ fn run_command(session: &Session, command: CliCommand) -> Result<CliExit, CliErr
     }
 }
 
-/// Refuses `--json` where stdout can't be JSON.
+/// Rejects `--json` for output that can't be JSON.
 fn reject_json(session: &Session, what: &str) -> Result<(), CliError> {
     match session.ui.format {
         StdoutFormat::Text => Ok(()),
         StdoutFormat::Json => {
-            Err(CliError::usage(format!("{what} has no JSON form")).with_hint("leave --json out"))
+            Err(CliError::usage(format!("{what} has no JSON form")).with_hint("remove --json"))
         }
     }
 }
 
-/// Runs what waits for other things, on this thread: handing work between threads costs more than the work.
+/// Runs a future on this thread: passing work between threads costs more than the work.
 fn block_on_command(work: impl Future<Output = Result<CliExit, CliError>>) -> Result<CliExit, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| CliError::failed(format!("no threads can be started: {error}")))?
+        .map_err(|error| CliError::failed(format!("cannot start the async runtime: {error}")))?
         .block_on(work)
 }

@@ -1,4 +1,4 @@
-//! `forge models`: all providers at a glance, and whether one of them answers.
+//! `forge models`: lists all providers, or tests one.
 
 use crate::args::{ModelsAction, ModelsArgs};
 use crate::error::CliError;
@@ -10,7 +10,7 @@ use crate::ui::text::{format_count, format_duration, one_line, sanitize_text};
 use forge_runtime::{Forge, Freshness, PerMillion, ProviderRow};
 use std::path::Path;
 
-/// Shows the providers, or tests one.
+/// Lists the providers, or tests one.
 pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_with_keys(Path::new("."), &ConfigOverrides::default())?;
     let forge = Forge::open(&loaded)?;
@@ -39,7 +39,7 @@ pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExi
         fixed_column("WINDOW"),
         fixed_column("$/M IN"),
         fixed_column("$/M OUT"),
-        fixed_column("LEFT ALONE"),
+        fixed_column("COOLDOWN"),
     ];
     let rows: Vec<_> = glance.providers.iter().map(provider_cells).collect();
     ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
@@ -51,7 +51,7 @@ pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExi
     for row in &glance.providers {
         if let Some(rest) = &row.cooldown {
             ui.print_line(&format!(
-                "{} is left alone until {} ({}; `forge models test {}` ends that if it answers): {}",
+                "{} is in cooldown until {} ({}; a successful `forge models test {}` ends it): {}",
                 row.provider,
                 rest.until,
                 rest.reason,
@@ -62,13 +62,13 @@ pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExi
     }
     match (&glance.first, &glance.fault) {
         (Some(first), _) => {
-            ui.print_line(&format!("A run here asks {first}."));
+            ui.print_line(&format!("Default model here: {first}"));
             if !glance.then.is_empty() {
-                ui.print_line(&format!("If it can't be had: {}.", glance.then.join(", then ")));
+                ui.print_line(&format!("Fallbacks: {}", glance.then.join(", then ")));
             }
         }
         (None, fault) => {
-            ui.print_line(&sanitize_text(fault.as_deref().unwrap_or("Nobody can be asked here.")))
+            ui.print_line(&sanitize_text(fault.as_deref().unwrap_or("No model is available here.")))
         }
     }
     ui.print_line(&format!("Prices as of {}.", glance.prices_as_of));
@@ -85,7 +85,7 @@ fn provider_cells(row: &ProviderRow) -> Vec<String> {
         (Some(true), Some(ms)) => format!("yes, {ms} ms"),
         (Some(true), None) => "yes".to_owned(),
         (Some(false), _) => "no".to_owned(),
-        (None, _) => "not asked".to_owned(),
+        (None, _) => "-".to_owned(),
     };
     let price = |pick: fn(&PerMillion) -> f64| {
         row.price.as_ref().map_or_else(|| "unknown".to_owned(), |p| format_price(pick(p)))
@@ -104,7 +104,7 @@ fn provider_cells(row: &ProviderRow) -> Vec<String> {
     ]
 }
 
-/// Dollars per million tokens, without zeros that say nothing.
+/// Formats dollars per million tokens, without trailing zeros.
 pub(super) fn format_price(dollars: f64) -> String {
     if dollars == 0.0 { "free".to_owned() } else { format!("{dollars}") }
 }

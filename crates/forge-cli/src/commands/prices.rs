@@ -1,4 +1,4 @@
-//! `forge prices`: what models cost, as far as that is known here.
+//! `forge prices`: shows and updates the known prices of models.
 
 use super::models::format_price;
 use crate::args::{PricesAction, PricesArgs};
@@ -11,10 +11,10 @@ use crate::ui::{StdoutFormat, Ui};
 use forge_runtime::{PriceRow, PriceTable, PriceUpdate};
 use std::path::Path;
 
-/// Rows of a list of changes that are shown.
+/// Maximum number of changes listed.
 const MAX_LISTED_CHANGES: usize = 20;
 
-/// Shows the table, or puts another one in its place.
+/// Shows the price table, or replaces it.
 pub(crate) async fn prices(session: &Session, args: PricesArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     let ui = &session.ui;
@@ -40,7 +40,7 @@ pub(crate) async fn prices(session: &Session, args: PricesArgs) -> Result<CliExi
 
 fn print_prices(ui: &Ui, table: &PriceTable) {
     if let Some(fault) = &table.fault {
-        ui.print_warning(&format!("the fetched table is not used: {}", sanitize_text(fault)));
+        ui.print_warning(&format!("ignoring the fetched price table: {}", sanitize_text(fault)));
     }
     let head = [
         flexible_column("MODEL"),
@@ -67,7 +67,7 @@ fn print_prices(ui: &Ui, table: &PriceTable) {
     ));
     let place = table.file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
     ui.print_line(&format!("As of {} ({place}). Source: {}", table.as_of, sanitize_text(&table.source)));
-    ui.print_line("A model that is not here, and no longer name of one that is, has an unknown price.");
+    ui.print_line("Prices of models not listed are unknown.");
 }
 
 fn model_name(row: &PriceRow) -> String {
@@ -76,7 +76,7 @@ fn model_name(row: &PriceRow) -> String {
 
 fn print_price_changes(ui: &Ui, update: &PriceUpdate) {
     ui.print_line(&format!(
-        "Prices of {} are used now, in place of those of {}.",
+        "Now using prices of {} instead of those of {}.",
         update.as_of, update.before
     ));
     for change in update.changed.iter().take(MAX_LISTED_CHANGES) {
@@ -90,7 +90,7 @@ fn print_price_changes(ui: &Ui, update: &PriceUpdate) {
             format_price(after.output)
         ));
     }
-    for (names, what) in [(&update.added, "new"), (&update.removed, "gone")] {
+    for (names, what) in [(&update.added, "new"), (&update.removed, "removed")] {
         if !names.is_empty() {
             let some: Vec<_> = names.iter().take(MAX_LISTED_CHANGES).map(String::as_str).collect();
             let more = if names.len() > MAX_LISTED_CHANGES { ", …" } else { "" };
@@ -105,7 +105,7 @@ fn print_price_changes(ui: &Ui, update: &PriceUpdate) {
         ui.print_line("  No price changed.");
     }
     ui.print_line(&format!(
-        "Kept in {}. Runs that exist keep the prices they began with.",
+        "Stored in {}. Existing runs keep their prices.",
         update.file.display()
     ));
 }

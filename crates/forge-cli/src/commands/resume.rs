@@ -1,4 +1,4 @@
-//! `forge resume`: goes on with a run.
+//! `forge resume`: resumes a run.
 
 use super::drive::{StartMode, drive_run};
 use crate::args::ResumeArgs;
@@ -10,19 +10,19 @@ use forge_config::FlagSetting;
 use forge_runtime::Forge;
 use forge_types::{Plan, RunId};
 
-/// Takes a run up where it was.
+/// Resumes a run where it stopped.
 pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExit, CliError> {
     let forge = Forge::open(&session.load_read_only()?)?;
     let run = forge.find_run(&args.id).await?;
     let shown = forge.run_details(run).await?;
     let (Some(plan), Some(created)) = (&shown.plan, &shown.state.created) else {
-        let damage = shown.damage.unwrap_or_else(|| "its plan is missing".to_owned());
-        return Err(CliError::failed(format!("run {run} can't be resumed: {damage}"))
-            .with_hint(format!("forge status {run} shows what is left")));
+        let damage = shown.damage.unwrap_or_else(|| "the plan is missing".to_owned());
+        return Err(CliError::failed(format!("cannot resume run {run}: {damage}"))
+            .with_hint(format!("see what remains: forge status {run}")));
     };
     let limits = override_limits(&args.limits, shown.state.limits.unwrap_or(plan.limits))?;
     let output = RunOutput::new(session, args.output_format, args.report_file)?;
-    // Keys and addresses are those of the run's own repository, whatever folder this is.
+    // Use the keys and addresses of the run's repository, not of the current directory.
     let overlay = ConfigOverrides { flags: plan_flags(plan, run), env_file: args.env };
     let loaded = session.load_with_keys(&created.repo, &overlay)?;
     let output = output.with_log(crate::logging::init_logging(&loaded, session.verbose));
@@ -32,10 +32,10 @@ pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExi
     drive_run(session, &forge, run, StartMode::Again(limits), &output).await
 }
 
-/// Settings that a run was started with by flags, and that its plan does not hold in another form.
+/// Settings from flags of the run's start that its plan does not hold in another form.
 const RESUMED_FLAGS: [&str; 1] = ["model.base_url"];
 
-/// The flags that the run was started with, as far as asking its model needs them again.
+/// Returns the flags of the run's start that are needed to call its model again.
 fn plan_flags(plan: &Plan, run: RunId) -> Vec<FlagSetting> {
     let name = format!("run {run}");
     let flag = |key: &str, value: &str| FlagSetting {

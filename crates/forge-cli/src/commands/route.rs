@@ -1,4 +1,4 @@
-//! `forge route explain` and `forge routing`: which model a task is given to, and why.
+//! `forge route explain` and `forge routing`: the choice of a model for a task.
 
 use crate::args::{RouteAction, RouteArgs, RouteExplainArgs, RoutingAction, RoutingArgs, WeightRowArgs};
 use crate::error::CliError;
@@ -13,7 +13,7 @@ use forge_types::{TaskKind, Tier, WeightRow};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Says what each stage of the choice says.
+/// Explains the choice of a model, stage by stage.
 pub(crate) async fn route(session: &Session, args: RouteArgs) -> Result<CliExit, CliError> {
     let RouteAction::Explain(args) = args.action;
     let RouteExplainArgs { task, repo, model, task_type, repair_attempt, seed } = args;
@@ -25,7 +25,7 @@ pub(crate) async fn route(session: &Session, args: RouteArgs) -> Result<CliExit,
     let ui = &session.ui;
     let choice = Forge::open(&loaded)?.explain_route(&loaded, &job).await.inspect_err(|_| {
         let (tier, why) = Forge::classify_by_text(&loaded, &job.task);
-        ui.print_note(&format!("by its text the task is {tier} ({why}); whom to ask can't be said:"));
+        ui.print_note(&format!("by its text, the task is {tier} ({why}); no model can be chosen:"));
     })?;
     if ui.format == StdoutFormat::Json {
         let names = choice.targets.iter().map(|target| target.route.to_string());
@@ -67,18 +67,18 @@ fn print_choice(ui: &Ui, choice: &Choice) {
         }
     }
     if !routing.rejected.is_empty() {
-        ui.print_line("Not taken:");
+        ui.print_line("Rejected:");
         for one in &routing.rejected {
             ui.print_line(&format!("   {}/{}: {}", one.provider, one.model, sanitize_text(&one.reason)));
         }
     }
     let then: Vec<_> = choice.targets.iter().skip(1).map(|target| target.route.to_string()).collect();
     if !then.is_empty() {
-        ui.print_line(&format!("If it can't be had: {}", then.join(", then ")));
+        ui.print_line(&format!("Fallbacks: {}", then.join(", then ")));
     }
 }
 
-/// Shows and changes the weights.
+/// Shows or changes the weights.
 pub(crate) async fn routing(session: &Session, args: RoutingArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_with_keys(Path::new("."), &ConfigOverrides::default())?;
     let forge = Forge::open(&loaded)?;
@@ -98,7 +98,7 @@ pub(crate) async fn routing(session: &Session, args: RoutingArgs) -> Result<CliE
             let (task_type, tier, model) = parse_weight_row(&row)?;
             if !forge.delete_weight(task_type, tier, model).await? {
                 return Err(CliError::failed(format!("{model} has no weight for {tier} {task_type}"))
-                    .with_hint("`forge routing list` shows those there are"));
+                    .with_hint("list the weights with `forge routing list`"));
             }
             if ui.format == StdoutFormat::Json {
                 ui.print_json(&json!({"deleted": true}));
@@ -115,7 +115,7 @@ fn print_weights(ui: &Ui, rows: &[WeightRow]) {
     }
     if rows.is_empty() {
         ui.print_note(
-            "There are no weights. Set one: forge routing set code hard openai/gpt-4o 0.9 --outcomes 5",
+            "There are no weights yet. Set one: forge routing set code hard openai/gpt-4o 0.9 --outcomes 5",
         );
         return;
     }
@@ -146,7 +146,7 @@ fn parse_weight_row(row: &WeightRowArgs) -> Result<(TaskKind, Tier, &str), CliEr
     Ok((parse_word(&row.task_type)?, parse_word(&row.tier)?, row.model.as_str()))
 }
 
-/// A word that the parser of arguments has let through.
+/// Parses a word that the argument parser has already accepted.
 fn parse_word<T: std::str::FromStr<Err = forge_types::IdError>>(text: &str) -> Result<T, CliError> {
     text.parse().map_err(|error: forge_types::IdError| CliError::usage(error.to_string()))
 }

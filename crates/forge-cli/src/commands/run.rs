@@ -1,4 +1,4 @@
-//! `forge run`: one task, one run.
+//! `forge run`: runs one task as one run.
 
 use super::drive::{StartMode, drive_run};
 use crate::args::RunArgs;
@@ -9,7 +9,7 @@ use crate::session::Session;
 use forge_runtime::{Forge, NewRun, RoutingJob, check_repo};
 use forge_types::RunSource;
 
-/// Creates a run and works on it.
+/// Creates a run and drives it.
 pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, CliError> {
     let request = RunRequest::new(session, args)?;
     let mut repos =
@@ -25,9 +25,9 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, Cli
     let asked = plan.routing.as_ref().map_or(&plan.route, |routing| &routing.chosen);
     session.ui.print_note(&format!("run {run} · {asked}"));
     let ended = drive_run(session, &forge, run, StartMode::New, &output).await;
-    // Afterwards, when nobody waits for a first answer any more.
+    // Clean up last, so that it does not delay the first answer.
     if let Err(error) = forge.run_cleanup(&loaded).await {
-        tracing::warn!(%error, "old snapshots are not cleared away; `forge gc` does it as well");
+        tracing::warn!(%error, "cannot remove old snapshots; try `forge gc`");
     }
     ended
 }

@@ -1,4 +1,4 @@
-//! `forge secret`: keys in an encrypted file instead of the environment.
+//! `forge secret`: manages keys in an encrypted file instead of the environment.
 
 use crate::args::{SecretAction, SecretArgs as Args};
 use crate::error::CliError;
@@ -16,14 +16,14 @@ use serde_json::json;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
-/// Bytes of a value that are read; no secret is longer.
+/// Maximum number of bytes read of a value; no secret is longer.
 const MAX_VALUE_BYTES: u64 = 128 << 10;
-/// Shorter values are not taken out of logs and journals.
+/// Minimum length of values that are redacted in logs and journals.
 const MIN_REDACTED_LEN: usize = 8;
-/// A passphrase that was typed may be wrong so many times.
+/// Maximum number of attempts to type a passphrase.
 const MAX_PASSPHRASE_TRIES: u32 = 3;
 
-/// Does what was asked.
+/// Runs the action.
 pub(crate) fn secret(session: &Session, args: Args) -> Result<CliExit, CliError> {
     let vault = SecretStores::new(session.user_dirs()?, session.cwd.clone());
     match args.action {
@@ -51,8 +51,8 @@ fn set_secret(
     let value = match value {
         Some(value) => {
             session.ui.print_warning(
-                "a value given as an argument is seen by other programs of this machine and kept by your shell's \
-                 history: better leave it out, or pipe it in",
+                "a value given as an argument is visible to other programs and kept in your shell's history: omit it \
+                 to be prompted, or pipe it in",
             );
             value
         }
@@ -63,7 +63,7 @@ fn set_secret(
     })?;
     if value.len() < MIN_REDACTED_LEN {
         session.ui.print_warning(&format!(
-            "a value with fewer than {MIN_REDACTED_LEN} characters is not taken out of logs and journals"
+            "a value with fewer than {MIN_REDACTED_LEN} characters is not redacted in logs and journals"
         ));
     }
     let passphrase = if vault.exists(place) {
@@ -86,7 +86,7 @@ fn set_secret(
     Ok(CliExit::Done)
 }
 
-/// The value from stdin, or typed unseen.
+/// Reads the value from stdin, or asks for it without echo.
 fn read_value(session: &Session, name: &str) -> Result<String, CliError> {
     if std::io::stdin().is_terminal() {
         return session.ui.ask_hidden(&format!("Value of {name}: ")).ok_or_else(|| {
@@ -96,10 +96,10 @@ fn read_value(session: &Session, name: &str) -> Result<String, CliError> {
     }
     let mut value = String::new();
     std::io::stdin().lock().take(MAX_VALUE_BYTES).read_to_string(&mut value).map_err(|error| {
-        CliError::usage(format!("the value of {name} can't be read from stdin: {error}"))
-            .with_hint("secrets are text; encode anything else, with base64 for example")
+        CliError::usage(format!("cannot read the value of {name} from stdin: {error}"))
+            .with_hint("secrets must be text; encode other data, for example with base64")
     })?;
-    // The line end that `echo` and editors add; any other white space may belong to it.
+    // Remove the newline that `echo` and editors add; other white space may belong to the value.
     let line = value.strip_suffix('\n').map_or(value.len(), |line| line.trim_end_matches('\r').len());
     value.truncate(line);
     Ok(value)
@@ -117,8 +117,8 @@ fn show_secret(
     let Some((value, origin)) = found else {
         let place = if local { "the project store" } else { "the stores or the environment" };
         return Err(CliError::failed(format!("{name} is not in {place}"))
-            .with_hint("`forge secret list` shows what there is")
-            .with_hint(format!("keep it with `forge secret set {name}`")));
+            .with_hint("list secrets with `forge secret list`")
+            .with_hint(format!("store it with `forge secret set {name}`")));
     };
     match session.ui.format {
         StdoutFormat::Json => session.ui.print_json(
@@ -130,7 +130,7 @@ fn show_secret(
     Ok(CliExit::Done)
 }
 
-/// A secret as runs find it: in the project's store, in the user's, in the environment.
+/// Looks up a secret in the order that runs use: project store, user store, environment.
 fn find_secret(
     session: &Session,
     vault: &SecretStores,
@@ -148,7 +148,7 @@ fn find_secret(
     Ok(environment.map(|value| (SecretValue::new(value), SecretOrigin::Environment)))
 }
 
-/// The stores that are there and count, first one first.
+/// Returns the existing stores that may be used, in order of precedence.
 fn usable_stores(session: &Session, vault: &SecretStores, local: bool) -> Result<Vec<StoreScope>, CliError> {
     if local {
         return Ok(if vault.exists(StoreScope::Project) { vec![StoreScope::Project] } else { Vec::new() });
@@ -159,7 +159,7 @@ fn usable_stores(session: &Session, vault: &SecretStores, local: bool) -> Result
             places.push(StoreScope::Project);
         } else {
             session.ui.print_warning(&format!(
-                "{} is not used: it was not made here. If it is yours, open it once with `forge secret list --local`",
+                "ignoring {}: it was not created here. If it is yours, open it once with `forge secret list --local`",
                 vault.path(StoreScope::Project).display()
             ));
         }
@@ -203,7 +203,7 @@ fn list_secrets(session: &Session, vault: &SecretStores, local: bool) -> Result<
             session.ui.print_json(&rows);
         }
         StdoutFormat::Text if rows.is_empty() => {
-            session.ui.print_note("There are no secrets. Keep one with: forge secret set OPENAI_API_KEY");
+            session.ui.print_note("There are no secrets yet. Store one: forge secret set OPENAI_API_KEY");
         }
         StdoutFormat::Text => {
             let cells: Vec<Vec<String>> = rows
@@ -244,8 +244,8 @@ fn delete_secret(
             session.ui.print_json(&json!({"name": name, "from": origin.name(), "deleted": true}))
         }
         StdoutFormat::Text => {
-            let left = pluralize(left.saturating_sub(1), "secret is", "secrets are");
-            session.ui.print_line(&format!("{name} deleted from the {origin}; {left} left in it"));
+            let left = pluralize(left.saturating_sub(1), "secret", "secrets");
+            session.ui.print_line(&format!("{name} deleted from the {origin}; {left} left"));
         }
     }
     Ok(CliExit::Done)
@@ -258,17 +258,17 @@ fn not_found_error(name: &str, place: StoreScope) -> CliError {
         "without --local: your own"
     };
     CliError::failed(format!("{name} is not in the {}", place.origin()))
-        .with_hint(format!("`forge secret list` shows what there is ({other})"))
+        .with_hint(format!("list secrets with `forge secret list` ({other})"))
 }
 
 fn require_valid_name(name: &str) -> Result<(), CliError> {
     check_name(name).map_err(|bad| {
         CliError::usage(bad.to_string())
-            .with_hint("the value is asked for afterwards: forge secret set OPENAI_API_KEY")
+            .with_hint("give only the name; the value is prompted for: forge secret set OPENAI_API_KEY")
     })
 }
 
-/// What is in a store, opened with a passphrase that is known or asked for.
+/// Opens a store with the known passphrase, or asks for it.
 fn open_store(
     session: &Session,
     vault: &SecretStores,
@@ -285,7 +285,7 @@ fn open_store(
     Ok(values)
 }
 
-/// The passphrase of a store that is there, and how many secrets are in it.
+/// Returns the passphrase of an existing store and its number of secrets.
 fn passphrase_and_count(
     session: &Session,
     vault: &SecretStores,
@@ -316,7 +316,7 @@ fn unlock_store(
     Err(SecretStoreError::NoPassphrase { path }.into())
 }
 
-/// The passphrase of a store that is to be made.
+/// Asks for the passphrase of a new store.
 fn new_passphrase(
     session: &Session,
     vault: &SecretStores,
@@ -332,11 +332,11 @@ fn new_passphrase(
     };
     if phrase.is_empty() {
         return Err(CliError::usage("the passphrase is empty")
-            .with_hint("nothing was kept; try again with another one"));
+            .with_hint("nothing was stored; try again"));
     }
-    let again = session.ui.ask_hidden("The same once more: ");
+    let again = session.ui.ask_hidden("Repeat passphrase: ");
     if again.as_deref() != Some(phrase.as_str()) {
-        return Err(CliError::usage("the two passphrases differ").with_hint("nothing was kept; try again"));
+        return Err(CliError::usage("the passphrases do not match").with_hint("nothing was stored; try again"));
     }
     Ok(SecretValue::new(phrase))
 }

@@ -1,4 +1,4 @@
-//! `forge status`: the project and its latest runs, or everything about one run.
+//! `forge status`: shows the project and its latest runs, or one run.
 
 use super::list;
 use crate::args::StatusArgs;
@@ -8,12 +8,12 @@ use crate::session::Session;
 use crate::ui::{StdoutFormat, Ui, report, text};
 use forge_config::ResolvedConfig;
 use forge_runtime::{Forge, RunDetails, RunQuery, RunRow};
-use forge_types::record::{RunRecord, RunSummary};
 use forge_types::{RunId, RunLimits, RunStatus, Timestamp};
+use forge_wire::record::{RunRecord, RunSummary};
 use serde::Serialize;
 use std::path::Path;
 
-/// Runs of the project view.
+/// Maximum number of runs in the project overview.
 const MAX_RECENT_RUNS: usize = 5;
 
 /// Prints the project, or a run.
@@ -46,7 +46,7 @@ fn print_run(ui: &Ui, shown: &RunDetails) {
     let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.limits));
     if let Some(damage) = &shown.damage {
         let damage = text::sanitize_text(damage);
-        ui.print_warning(&format!("the journal of this run is damaged: {damage}. What can be read is shown"));
+        ui.print_warning(&format!("the journal of this run is damaged: {damage}. Showing its readable part"));
     }
     if ui.format == StdoutFormat::Json {
         ui.print_json(&OneRun {
@@ -70,7 +70,7 @@ fn print_run(ui: &Ui, shown: &RunDetails) {
     }
 }
 
-/// Who works on it, how it is isolated, and what can be done next.
+/// Returns the isolation of a run, its worker, and the next command.
 fn run_state_facts(shown: &RunDetails) -> Vec<(String, String)> {
     let (run, status) = (shown.state.run, shown.state.status);
     let mut facts = Vec::new();
@@ -96,7 +96,7 @@ fn run_state_facts(shown: &RunDetails) -> Vec<(String, String)> {
     facts
 }
 
-/// A run of the project view, as JSON (CLI-4).
+/// A run in the project overview, as JSON (CLI-4).
 #[derive(Debug, Serialize)]
 struct RecentRun {
     run_id: RunId,
@@ -108,7 +108,7 @@ struct RecentRun {
     timestamp: Timestamp,
 }
 
-/// Totals of the project view, as JSON (CLI-4).
+/// Totals in the project overview, as JSON (CLI-4).
 #[derive(Debug, Serialize)]
 struct ProjectStats {
     total_runs: usize,
@@ -117,7 +117,7 @@ struct ProjectStats {
     total_feedback: usize,
 }
 
-/// The project view, as JSON (CLI-4).
+/// The project overview, as JSON (CLI-4).
 #[derive(Debug, Serialize)]
 struct ProjectOverview {
     project_name: String,
@@ -138,17 +138,16 @@ async fn print_project(session: &Session, loaded: &ResolvedConfig, forge: &Forge
         return Ok(());
     }
     let language = project.language.unwrap_or("unknown");
-    let rate =
-        project.stats.success_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.0} %", rate * 100.0));
+    let completed = rows.iter().filter(|row| row.status == RunStatus::Completed).count();
     let facts = [
         ("project", text::one_line(&project.project_name)),
         ("language", language.to_owned()),
-        ("runs", format!("{} ({rate} of the finished ones completed)", project.stats.total_runs)),
+        ("runs", format!("{}, {completed} completed", text::pluralize(rows.len(), "run", "runs"))),
     ];
     let facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     ui.print_lines(&report::align_facts(&facts, ui.out_width(), ui.out));
     if rows.is_empty() {
-        ui.print_note("No runs here yet. Make one: forge run \"what is to be done\"");
+        ui.print_note("No runs here yet. Start one: forge run \"Fix the failing test\"");
         return Ok(());
     }
     ui.print_line("");
@@ -162,7 +161,7 @@ fn project_overview(loaded: &ResolvedConfig, folder: &Path, rows: &[RunRow]) -> 
     let detected = forge_config::init::detect_language(folder);
     let finished = rows.iter().filter(|row| row.status.is_terminal()).count();
     let completed = rows.iter().filter(|row| row.status == RunStatus::Completed).count();
-    #[allow(clippy::cast_precision_loss, reason = "a share for people")]
+    #[allow(clippy::cast_precision_loss, reason = "a ratio for display")]
     let success_rate = (finished > 0).then(|| completed as f64 / finished as f64);
     ProjectOverview {
         project_name: loaded.settings.name.clone().or(name).unwrap_or_default(),

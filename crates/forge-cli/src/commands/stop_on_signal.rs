@@ -1,4 +1,4 @@
-//! Work on a run that the first signal ends in order, and the second one at once.
+//! Work on a run that the first Ctrl-C stops cleanly and the second one at once.
 
 use crate::exit::CliExit;
 use crate::ui::Ui;
@@ -7,7 +7,7 @@ use forge_types::RunId;
 use std::future::Future;
 use std::pin::pin;
 
-/// Does `work` on a run. Ctrl-C has the host stop: what it had begun is taken back, unless it was past that.
+/// Runs `work` on a run. Ctrl-C stops the host's work and reverts it, unless it is past that point.
 pub(crate) async fn stop_on_signal<T>(
     forge: &Forge,
     run: RunId,
@@ -22,14 +22,14 @@ pub(crate) async fn stop_on_signal<T>(
             done = &mut work => return done,
             heard = tokio::signal::ctrl_c() => {
                 if heard.is_err() {
-                    // Without a handler the system's own end of the process stays.
+                    // Without a handler, the signal keeps its default action.
                     return work.await;
                 }
                 if told {
                     std::process::exit(CliExit::Signal.code().into());
                 }
                 told = true;
-                ui.print_note("stopping… (once more: exit at once)");
+                ui.print_note("stopping… (Ctrl-C again to exit at once)");
                 forge.stop_host_work(run);
             }
         }

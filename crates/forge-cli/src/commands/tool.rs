@@ -1,4 +1,4 @@
-//! `forge tool`: what a model can call.
+//! `forge tool`: shows the tools available to a model.
 
 use crate::args::{ToolAction, ToolArgs};
 use crate::error::CliError;
@@ -19,7 +19,7 @@ pub(crate) fn tool(session: &Session, args: ToolArgs) -> Result<CliExit, CliErro
             let Some(tool) = tools.iter().find(|tool| tool.answers_to(&name)) else {
                 let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
                 return Err(CliError::usage(format!("there is no tool `{name}`"))
-                    .with_hint(format!("there are: {}", names.join(", "))));
+                    .with_hint(format!("available tools: {}", names.join(", "))));
             };
             describe_tool(session, tool);
         }
@@ -51,8 +51,8 @@ fn list_tools(session: &Session, tools: &[ToolSpec]) {
     let head = [
         fixed_column("TOOL"),
         fixed_column("ACCESS"),
-        flexible_column("ALSO"),
-        flexible_column("WHAT IT DOES"),
+        flexible_column("ALIASES"),
+        flexible_column("DESCRIPTION"),
     ];
     let rows: Vec<_> = tools.iter().map(row).collect();
     ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
@@ -82,6 +82,6 @@ fn describe_tool(session: &Session, tool: &ToolSpec) {
     };
     let rows: Vec<_> = tool.params.iter().map(row).collect();
     let head =
-        [fixed_column("PARAMETER"), fixed_column("TYPE"), fixed_column(""), flexible_column("MEANING")];
+        [fixed_column("PARAMETER"), fixed_column("TYPE"), fixed_column(""), flexible_column("DESCRIPTION")];
     ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
 }

@@ -1,4 +1,4 @@
-//! `forge trust`: a repository's own configuration counts once its user has seen it.
+//! `forge trust`: makes a repository's configuration effective after its user has reviewed it.
 
 use crate::args::TrustArgs;
 use crate::error::CliError;
@@ -9,7 +9,7 @@ use crate::ui::{StdoutFormat, Ui};
 use forge_config::trust::{self, TrustError, TrustReview, TrustState};
 use forge_types::ErrorClass;
 
-/// Shows what a repository's files would set, and trusts them if the user says so.
+/// Shows the settings in a repository's files, and trusts them if the user confirms.
 pub(crate) fn trust(session: &Session, args: TrustArgs) -> Result<CliExit, CliError> {
     let (ui, dirs) = (&session.ui, session.user_dirs()?);
     let repo = session.cwd.join(&args.path);
@@ -23,7 +23,7 @@ pub(crate) fn trust(session: &Session, args: TrustArgs) -> Result<CliExit, CliEr
         return Ok(CliExit::Done);
     }
     let mut extra: Vec<_> = session.config.iter().map(|path| session.cwd.join(path)).collect();
-    // A memory that the user's own settings put into the repository.
+    // Include a memory file that the user's own settings place in the repository.
     if let Ok(loaded) = session.load_silently(&repo, &ConfigOverrides::default()) {
         extra.extend(loaded.settings.memory.file.filter(|file| file.is_file()));
     }
@@ -40,11 +40,11 @@ pub(crate) fn trust(session: &Session, args: TrustArgs) -> Result<CliExit, CliEr
     }
     let question = format!("Trust the configuration of {}?", review.repo.display());
     if !args.yes && !ui.is_interactive() {
-        return Err(CliError::usage("nobody can be asked here whether to trust this")
-            .with_hint("look at it with `forge trust --show`, then say `forge trust --yes`"));
+        return Err(CliError::usage("cannot ask for confirmation without a terminal")
+            .with_hint("review it with `forge trust --show`, then use `forge trust --yes`"));
     }
     if !args.yes && !ui.confirm(&question) {
-        ui.print_line("not trusted: its configuration may only tighten");
+        ui.print_line("not trusted: its configuration can only tighten yours");
         return Ok(CliExit::Failed);
     }
     trust::grant_trust(&dirs, &review)?;
@@ -64,12 +64,12 @@ fn print_granted(
         }
         StdoutFormat::Text => {
             session.ui.print_line(&format!(
-                "trusted: {}. A change of these files asks again",
+                "trusted: {}. Changes to these files need a new confirmation",
                 review.repo.display()
             ));
         }
     }
-    // What is wrong with it is better known now than at the first run.
+    // Report problems now instead of at the first run.
     if let Err(error) = session.load_silently(repo, &ConfigOverrides::default()) {
         session.ui.print_warning(&error.message);
     }
@@ -78,14 +78,14 @@ fn print_granted(
 
 fn print_review(ui: &Ui, review: &TrustReview) {
     let standing = match review.standing {
-        TrustState::Nothing => "has no configuration of its own: there is nothing to trust",
+        TrustState::Nothing => "has no configuration of its own: nothing to trust",
         TrustState::Trusted => "is trusted",
         TrustState::Untrusted => {
-            "is not trusted: its configuration may only tighten, and its memory is ignored"
+            "is not trusted: its configuration can only tighten yours, and its memory is ignored"
         }
         TrustState::Changed => {
-            "has changed since it was trusted: until you accept that, its configuration may only tighten, and a changed memory \
-             is ignored"
+            "has changed since it was trusted: until you trust it again, its configuration can only tighten yours, \
+             and a changed memory is ignored"
         }
     };
     ui.print_line(&format!("{} {standing}", review.repo.display()));
@@ -103,7 +103,7 @@ fn print_review(ui: &Ui, review: &TrustReview) {
     let claims: Vec<_> = review.settings.iter().filter(|claim| claim.needs_trust).collect();
     if !claims.is_empty() {
         ui.print_line("");
-        ui.print_line("Settings that count only when trusted, unless they tighten:");
+        ui.print_line("Settings that take effect only when trusted, unless they tighten:");
         for claim in claims {
             let line = format!("  {} = {}  ({})", claim.key, claim.value, claim.place);
             ui.print_line(&ui.out.yellow(&crate::ui::text::sanitize_text(&line)));

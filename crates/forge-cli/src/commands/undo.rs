@@ -1,4 +1,4 @@
-//! `forge undo` and `forge redo`: a run's workspace goes back to an earlier step, and forth again.
+//! `forge undo` and `forge redo`: restore a run's workspace to an earlier step, and reverse that.
 
 use super::diff::diffstat_lines;
 use super::stop_on_signal::stop_on_signal;
@@ -10,7 +10,7 @@ use crate::ui::StdoutFormat;
 use forge_runtime::{Forge, UndoOutcome};
 use serde_json::json;
 
-/// Back to a step.
+/// Restores the workspace to a step.
 pub(crate) async fn undo(session: &Session, args: UndoArgs) -> Result<CliExit, CliError> {
     let forge = Forge::open(&session.load_read_only()?)?;
     let run = forge.find_run(&args.id).await?;
@@ -19,7 +19,7 @@ pub(crate) async fn undo(session: &Session, args: UndoArgs) -> Result<CliExit, C
     Ok(CliExit::Done)
 }
 
-/// What the last undo took away comes back.
+/// Reverses the last undo.
 pub(crate) async fn redo(session: &Session, args: RunIdArg) -> Result<CliExit, CliError> {
     let forge = Forge::open(&session.load_read_only()?)?;
     let run = forge.find_run(&args.id).await?;
@@ -41,14 +41,14 @@ fn print_undo_outcome(session: &Session, run: forge_types::RunId, moved: &UndoOu
         Some(step) => format!("step {step}"),
         None => "its last state".to_owned(),
     };
-    ui.print_line(&format!("the workspace of run {run} stands at {place}"));
+    ui.print_line(&format!("Restored the workspace of run {run} to {place}"));
     if moved.repository {
-        ui.print_line("the repository, which held a result of the run, went along");
+        ui.print_line("Updated the repository, which held a result of the run");
     } else {
-        ui.print_note(&format!("the repository is as it was; `forge apply {run}` brings this state into it"));
+        ui.print_note(&format!("The repository is unchanged; apply this state with `forge apply {run}`"));
     }
     if moved.files.is_empty() {
-        ui.print_note("nothing differs from where it stood before");
+        ui.print_note("No files changed");
     } else {
         ui.print_lines(&diffstat_lines(&moved.files));
     }

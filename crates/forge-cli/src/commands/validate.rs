@@ -1,4 +1,4 @@
-//! `forge validate`: says everything that is wrong with a project's configuration.
+//! `forge validate`: reports all errors in a project's configuration.
 
 use crate::args::ValidateArgs;
 use crate::error::CliError;
@@ -13,12 +13,12 @@ pub(crate) fn validate(session: &Session, args: ValidateArgs) -> Result<CliExit,
     check_config(session, &args.path)
 }
 
-/// Loads the settings of `repo` and says what came of it. Faults are the error's message, all at once.
+/// Loads the settings of `repo` and prints the result. One error reports all faults.
 pub(crate) fn check_config(session: &Session, repo: &Path) -> Result<CliExit, CliError> {
     let folder = session.cwd.join(repo);
     if !folder.is_dir() {
-        return Err(CliError::usage(format!("{} is not a folder", folder.display()))
-            .with_hint("name the project's folder: forge validate PATH"));
+        return Err(CliError::usage(format!("{} is not a directory", folder.display()))
+            .with_hint("name the project's directory: forge validate PATH"));
     }
     let loaded = session.load_config(repo, &ConfigOverrides::default())?;
     if session.ui.format == StdoutFormat::Json {
@@ -30,7 +30,7 @@ pub(crate) fn check_config(session: &Session, repo: &Path) -> Result<CliExit, Cl
         return Ok(CliExit::Done);
     }
     match loaded.files.as_slice() {
-        [] => session.ui.print_line("valid: there is no configuration file, so the defaults are in force"),
+        [] => session.ui.print_line("valid: no configuration file, using defaults"),
         files => {
             session.ui.print_line(&format!("valid: {} read", pluralize(files.len(), "file", "files")));
             files.iter().for_each(|file| session.ui.print_line(&format!("  {}", file.display())));

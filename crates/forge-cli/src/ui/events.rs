@@ -1,41 +1,42 @@
-//! Wire events as lines that people read: the same for a live run, `forge logs` and a pipe.
+//! Wire events as readable lines, the same for a live run, `forge logs` and a pipe.
 
 use super::style::Style;
 use super::text::{
-    format_count, format_dollars, format_duration, one_line, pluralize, sanitize_text, truncate_text,
+    format_count, format_dollars, format_duration, limit_text, one_line, pluralize, sanitize_text,
+    truncate_text,
 };
-use forge_types::wire::{
+use forge_types::{RouteStage, RunId, RunStatus, Timestamp, WaitingFor};
+use forge_wire::{
     BudgetChanged, BudgetLevel, ModelFailed, RunFinished, ToolCompleted, WaitRequested, WireData, WireEvent,
 };
-use forge_types::{RouteStage, RunId, RunStatus, WaitingFor};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// Columns of a tool's main argument.
+/// Maximum width of a tool's main argument, in columns.
 const MAX_ARGUMENT_COLUMNS: usize = 80;
 
-/// What a line is, for its colour and sign.
+/// Kinds of lines, which decide colour and sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineKind {
-    /// A turn begins.
+    /// Start of a turn.
     Turn,
-    /// The model's words.
+    /// Text of the model.
     ModelText,
-    /// Something worked.
+    /// A success.
     Good,
-    /// Something did not.
+    /// A failure.
     Bad,
-    /// The run ended well.
+    /// End of a completed run.
     Completed,
-    /// The run ended otherwise.
+    /// End of any other run.
     Ended,
-    /// Something may be wrong.
+    /// A possible problem.
     Warn,
-    /// Beside the point.
+    /// A secondary remark.
     Note,
 }
 
-/// A line, already harmless for a terminal.
+/// A line that is safe to print on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventLine {
     pub(crate) tone: LineKind,
@@ -47,7 +48,7 @@ impl EventLine {
         Self { tone, text: text.into() }
     }
 
-    /// With sign and colour.
+    /// Formats the line with sign and colour.
     pub(crate) fn to_styled(&self, style: Style) -> String {
         match self.tone {
             LineKind::Turn => style.dim(&format!("· {}", self.text)),
@@ -61,7 +62,7 @@ impl EventLine {
         }
     }
 
-    /// Without colours, for a pipe.
+    /// Formats the line without colours, for a pipe.
     pub(crate) fn to_unstyled(&self) -> String {
         match self.tone {
             LineKind::Turn | LineKind::Completed | LineKind::Ended => format!("-- {}", self.text),
@@ -73,16 +74,16 @@ impl EventLine {
     }
 }
 
-/// Tells a run's events in order; remembers what calls were about.
+/// Formats the events of a run in order, and remembers the labels of tool calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventFormatter {
     calls: HashMap<String, String>,
-    /// What the last failed model call said, which an error of the run often repeats.
+    /// Message of the last failed model call, which the run's error often repeats.
     last_failure: String,
 }
 
 impl EventFormatter {
-    /// The lines of one event, mostly one or none.
+    /// Formats one event, mostly as one line or none.
     pub(crate) fn format(&mut self, event: &WireEvent) -> Vec<EventLine> {
         match &event.data {
             WireData::RunCreated(created) => {
@@ -91,7 +92,7 @@ impl EventFormatter {
                 vec![EventLine::new(LineKind::Note, format!("run {} in {repo}: {task}", event.run_id))]
             }
             WireData::RunStarted(started) if started.attempt > 1 => {
-                vec![EventLine::new(LineKind::Note, format!("taken again (attempt {})", started.attempt))]
+                vec![EventLine::new(LineKind::Note, format!("resumed (attempt {})", started.attempt))]
             }
             WireData::IterationStarted(turn) => vec![EventLine::new(
                 LineKind::Turn,
@@ -100,21 +101,21 @@ impl EventFormatter {
                     None => format!("turn {}", turn.n),
                 },
             )],
-            // What was expected is no news.
+            // An expected choice is not reported.
             WireData::ModelRouted(routed)
                 if routed.stage == RouteStage::Availability && !routed.rejected.is_empty() =>
             {
                 let text =
-                    format!("asking {}/{}: {}", routed.provider, routed.model, one_line(&routed.reason));
+                    format!("using {}/{}: {}", routed.provider, routed.model, one_line(&routed.reason));
                 vec![EventLine::new(LineKind::Warn, text)]
             }
             WireData::ModelRequested(asked) => match (asked.attempt, asked.delay_ms) {
                 (1, None) => Vec::new(),
                 (attempt, None) => {
-                    vec![EventLine::new(LineKind::Note, format!("asking again (attempt {attempt})"))]
+                    vec![EventLine::new(LineKind::Note, format!("retrying (attempt {attempt})"))]
                 }
                 (attempt, Some(ms)) => {
-                    let text = format!("asking again in {} (attempt {attempt})", format_duration(ms));
+                    let text = format!("retrying in {} (attempt {attempt})", format_duration(ms));
                     vec![EventLine::new(LineKind::Note, text)]
                 }
             },
@@ -129,12 +130,12 @@ impl EventFormatter {
             }
             WireData::ToolCompleted(done) => vec![self.format_tool_completed(done)],
             WireData::SandboxChanged(changed) if changed.restarted == Some(true) => {
-                vec![EventLine::new(LineKind::Warn, "the sandbox went away and was started again")]
+                vec![EventLine::new(LineKind::Warn, "the sandbox stopped and was restarted")]
             }
             WireData::GuardChecked(guard) if guard.verdict == "deny" => {
                 vec![EventLine::new(LineKind::Warn, format!("refused: {}", one_line(&guard.detail)))]
             }
-            // Within a run that goes on: the conversation was compacted.
+            // A change within the same status: the conversation was compacted.
             WireData::RunChanged(changed) if changed.from == changed.to => {
                 let reason = changed.reason.as_deref().map(one_line);
                 reason.into_iter().map(|reason| EventLine::new(LineKind::Note, reason)).collect()
@@ -144,21 +145,21 @@ impl EventFormatter {
                 vec![EventLine::new(LineKind::Warn, format_wait(event.run_id, wait))]
             }
             WireData::WaitResolved(resolved) if resolved.decision == "resume" => {
-                vec![EventLine::new(LineKind::Note, "going on")]
+                vec![EventLine::new(LineKind::Note, "resumed")]
             }
             WireData::RunFinished(finished) => self.format_run_finished(finished),
             _ => Vec::new(),
         }
     }
 
-    /// What a call is about, while it runs.
+    /// Returns the label of a running call.
     pub(crate) fn label_of(&self, call_id: &str) -> Option<&str> {
         self.calls.get(call_id).map(String::as_str)
     }
 
     fn format_run_finished(&self, finished: &RunFinished) -> Vec<EventLine> {
         let what = match (finished.status, finished.limit) {
-            (RunStatus::TimedOut, Some(limit)) => format!("timed_out (limit: {limit})"),
+            (RunStatus::TimedOut, Some(limit)) => format!("stopped by the {}", limit_text(limit)),
             (status, _) => status.name().to_owned(),
         };
         let text = format!(
@@ -220,22 +221,24 @@ fn budget_line(budget: &BudgetChanged) -> String {
         _ => format!("{} of {}", format_count(whole(budget.used)), format_count(whole(budget.limit))),
     };
     match budget.level {
-        BudgetLevel::Alert => format!("the {} budget is nearly used: {amounts}", budget.budget.name()),
+        BudgetLevel::Alert => format!("the {} budget is nearly used up: {amounts}", budget.budget.name()),
         BudgetLevel::Exceeded => format!("the {} budget is used up: {amounts}", budget.budget.name()),
     }
 }
 
 fn format_wait(run: RunId, wait: &WaitRequested) -> String {
     let reason = wait.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
-    let until = wait.until.map(|time| format!(" until {time}")).unwrap_or_default();
-    let next = match wait.waiting_for {
-        WaitingFor::Budget => format!("`forge resume {run} --max-cost … --max-tokens …` raises its limits"),
-        _ => format!("`forge resume {run}` goes on"),
+    let time = |time: Timestamp| time.to_string().chars().skip(11).take(5).collect::<String>();
+    let until = wait.until.map(|until| format!(" until {} UTC", time(until))).unwrap_or_default();
+    let what = match wait.waiting_for {
+        WaitingFor::Retry => "rate limited".to_owned(),
+        other => format!("waiting ({})", other.name()),
     };
-    format!("waiting ({}){until}{reason}; {next}", wait.waiting_for.name())
+    let limits = if wait.waiting_for == WaitingFor::Budget { " --max-cost … --max-tokens …" } else { "" };
+    format!("{what}{until}{reason}; continue: forge resume {run}{limits}")
 }
 
-/// The tool and the argument that says most.
+/// Returns the tool's name and its most telling argument.
 pub(crate) fn tool_label(tool: &str, arguments: &Value) -> String {
     const LABEL_ARGUMENTS: [&str; 8] =
         ["command", "path", "pattern", "glob", "filename", "url", "name", "query"];
@@ -252,8 +255,7 @@ pub(crate) fn tool_label(tool: &str, arguments: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forge_types::Timestamp;
-    use forge_types::wire::{GuardChecked, ModelCompleted, ToolCalled};
+    use forge_wire::{GuardChecked, ModelCompleted, ToolCalled};
     use serde_json::json;
 
     fn event(data: WireData) -> WireEvent {

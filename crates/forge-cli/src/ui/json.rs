@@ -1,27 +1,27 @@
-//! JSON as it is printed: the same values for programs, and nothing in it that a terminal acts on.
+//! JSON output: the same values for programs, without characters that a terminal acts on.
 
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// A value on one line.
+/// Formats a value on one line.
 pub(crate) fn to_json_line<T: Serialize>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string(value).map(|text| escape_json(&text))
 }
 
-/// A value over several lines, indented for a person's eye.
+/// Formats a value on several, indented lines.
 pub(crate) fn to_pretty_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string_pretty(value).map(|text| escape_json(&text))
 }
 
-/// A JSON text in which characters that a terminal acts on, or that show a text in another order than it has, are
-/// written as escapes. They can stand in strings only, so that the value is the same.
+/// Escapes characters that a terminal acts on or that reorder text. In JSON they occur only in strings, so the value
+/// stays the same.
 ///
-/// It is done always, not only for a terminal: what was written into a file is shown on one later.
+/// Applies to all output, not only on terminals: the content of a file may be shown on a terminal later.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if is_terminal_active(c) {
-            // All of them lie in the first plane, where one escape is enough.
+            // All of them are in the Basic Multilingual Plane, where one escape is enough.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
@@ -30,8 +30,8 @@ pub(crate) fn escape_json(json: &str) -> String {
     out
 }
 
-/// Whether a terminal may act on a character: controls beyond those that JSON escapes itself, marks of direction, and
-/// line ends that are no newline.
+/// Returns whether a terminal may act on a character: control characters that JSON does not escape itself, direction
+/// marks, and line separators other than newline.
 pub(crate) const fn is_terminal_active(c: char) -> bool {
     matches!(
         c,

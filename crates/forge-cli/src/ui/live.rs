@@ -1,9 +1,9 @@
-//! Shows a run while it works. A thread of its own prints, so that a slow terminal never holds the run up.
+//! Live display of a run. A separate thread prints, so that a slow terminal never delays the run.
 
 use super::events::EventFormatter;
 use super::progress::ProgressDisplay;
 use super::{Ui, Verbosity, terminal_width};
-use forge_types::wire::{LiveFrame, WireEvent};
+use forge_wire::{LiveFrame, WireEvent};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -11,34 +11,34 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Frames that may wait to be printed; more are dropped, as live frames may be.
+/// Maximum number of live frames waiting to be printed; further ones are dropped.
 const MAX_PENDING_FRAMES: usize = 2_000;
-/// How often the picture moves while nothing happens.
+/// Interval between redraws while nothing happens.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(120);
-/// Two pictures are at least so far apart, unless something happened that stays.
+/// Minimum interval between redraws, unless there are lines to keep.
 const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(40);
-/// The painter of lines looks for what is new so often: each message would wake it else, in the way of the run.
+/// Poll interval of the line renderer. Waking it for each message would slow the run down.
 const LINE_POLL_INTERVAL: Duration = Duration::from_millis(8);
-/// Messages taken together before the picture is drawn.
+/// Maximum number of messages handled before a redraw.
 const MAX_BATCH_MESSAGES: usize = 200;
 
-/// Where and how a run is shown.
+/// Ways to show a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DisplayMode {
-    /// As a moving picture on stderr.
+    /// Animated display on stderr.
     Picture,
-    /// As lines on stderr.
+    /// Lines on stderr.
     Lines,
-    /// Not at all.
+    /// No display.
     Nothing,
 }
 
 /// Whether events go to stdout as JSON lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StdoutEvents {
-    /// Yes.
+    /// Events are printed.
     Events,
-    /// No.
+    /// Stdout is not used.
     Untouched,
 }
 
@@ -48,7 +48,7 @@ enum RendererMessage {
     Note(String),
 }
 
-/// Whether all was said.
+/// A flag that is set when no more messages will come.
 #[derive(Default)]
 struct FinishedFlag {
     finished: Mutex<bool>,
@@ -61,15 +61,15 @@ impl FinishedFlag {
         self.condvar.notify_all();
     }
 
-    /// Waits for it, so long at most.
+    /// Waits until the flag is set, but no longer than `most`.
     fn wait_timeout(&self, most: Duration) {
         let over = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        // How it ended does not matter: whoever waits looks again at what there is.
+        // The result does not matter: the caller then checks for messages.
         let _ = self.condvar.wait_timeout_while(over, most, |over| !*over);
     }
 }
 
-/// A run being shown.
+/// Live display of one run.
 pub(crate) struct LiveDisplay {
     sender: Mutex<Option<Sender<RendererMessage>>>,
     frames: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ pub(crate) struct LiveDisplay {
 }
 
 impl LiveDisplay {
-    /// Begins to show. `shown` and `stdout` say where.
+    /// Starts the display, in the given mode and with the given use of stdout.
     pub(crate) fn start(ui: &Ui, shown: DisplayMode, stdout: StdoutEvents) -> Self {
         let (sender, receiver) = channel();
         let frames = Arc::new(AtomicUsize::new(0));
@@ -92,12 +92,12 @@ impl LiveDisplay {
         Self { sender: Mutex::new(Some(sender)), frames, over, thread: Mutex::new(thread.ok()) }
     }
 
-    /// Something happened.
+    /// Shows an event.
     pub(crate) fn send_event(&self, event: &WireEvent) {
         self.send(RendererMessage::Event(Box::new(event.clone())));
     }
 
-    /// Something is on its way; dropped if too much waits already.
+    /// Shows a live frame, or drops it if too many are pending.
     pub(crate) fn send_frame(&self, frame: LiveFrame) {
         if self.frames.fetch_add(1, Ordering::Relaxed) < MAX_PENDING_FRAMES {
             self.send(RendererMessage::Frame(frame));
@@ -106,24 +106,24 @@ impl LiveDisplay {
         }
     }
 
-    /// A word of ours in between.
+    /// Shows a note between events.
     pub(crate) fn send_note(&self, text: impl Into<String>) {
         self.send(RendererMessage::Note(text.into()));
     }
 
-    /// Prints what still waits and leaves the terminal clean.
+    /// Prints pending messages and removes the animated part.
     pub(crate) fn finish(&self) {
         drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.over.set_finished();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panic of the painter has been printed already; the run's result is not touched by it.
+            // A panic of the renderer was already printed, and does not affect the run's result.
             let _ = thread.join();
         }
     }
 
     fn send(&self, message: RendererMessage) {
         if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            // The painter ends only after the sender is gone.
+            // The renderer ends only after the sender is dropped.
             let _ = sender.send(message);
         }
     }
@@ -137,7 +137,7 @@ struct Renderer {
 }
 
 impl Renderer {
-    /// The message as it may be shown.
+    /// Prepares a message for display.
     fn sanitize(&self, message: RendererMessage) -> RendererMessage {
         match message {
             RendererMessage::Frame(frame) => {
@@ -155,7 +155,7 @@ impl Renderer {
         }
     }
 
-    /// The next message. If only people look on, there is a pause before it where none waited.
+    /// Returns the next message. If none is pending, pauses first, unless events go to stdout.
     fn next_message(&self, receiver: &Receiver<RendererMessage>) -> Option<RendererMessage> {
         let message = match receiver.try_recv() {
             Err(TryRecvError::Empty) => {
@@ -178,7 +178,7 @@ impl Renderer {
             let over = self.receive_batch(receiver, patience, &mut progress, &mut stay);
             let fresh = drawn.elapsed();
             if !over && stay.is_empty() && fresh < MIN_FRAME_INTERVAL {
-                // Text comes in faster than anybody can see.
+                // Text arrives faster than it can be read.
                 patience = MIN_FRAME_INTERVAL.saturating_sub(fresh);
                 continue;
             }
@@ -187,7 +187,7 @@ impl Renderer {
                 true => progress.draw_final(&stay),
                 false => progress.draw(&stay, terminal_width(&stderr)),
             };
-            // A terminal that is gone is no reason to end a run.
+            // A lost terminal must not end a run.
             let _ = stderr.write_all(picture.as_bytes()).and_then(|()| stderr.flush());
             if over {
                 return;
@@ -197,7 +197,7 @@ impl Renderer {
         }
     }
 
-    /// Takes what waits, at most a batch of it; says whether nothing more will come.
+    /// Handles pending messages, at most one batch; returns whether no more will come.
     fn receive_batch(
         &self,
         receiver: &Receiver<RendererMessage>,

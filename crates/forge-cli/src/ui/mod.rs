@@ -1,4 +1,4 @@
-//! The one module that prints. Results go to stdout, everything else to stderr.
+//! The only module that prints. Results go to stdout, everything else to stderr.
 
 pub(crate) mod events;
 mod hidden_input;
@@ -18,30 +18,30 @@ use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 use style::{ColorMode, Style};
 
-/// How much is said on stderr.
+/// Amount of output on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verbosity {
-    /// What is wrong.
+    /// Errors and warnings only.
     Quiet,
-    /// What happens.
+    /// Progress as well.
     Normal,
-    /// Every line of command output as well.
+    /// All output of commands as well.
     Verbose,
 }
 
-/// What stands on stdout.
+/// Formats of stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StdoutFormat {
-    /// Text for people.
+    /// Human-readable text.
     Text,
     /// One JSON document.
     Json,
 }
 
-/// Columns of a terminal that does not say how wide it is.
+/// Width assumed for a terminal that does not report its own.
 const DEFAULT_TERMINAL_COLUMNS: usize = 100;
 
-/// What this process prints to.
+/// Output streams of this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Ui {
     pub(crate) format: StdoutFormat,
@@ -53,19 +53,19 @@ pub(crate) struct Ui {
     pub(crate) in_is_terminal: bool,
 }
 
-/// What decides about colours, as typed and as set.
+/// Flag and environment variables that decide about colours.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ColorPreference {
-    /// `--no-color`
+    /// Presence of `--no-color`.
     pub(crate) flag: bool,
-    /// `NO_COLOR` is set (to anything).
+    /// Presence of `NO_COLOR` (with any value).
     pub(crate) variable: bool,
-    /// `TERM=dumb`
+    /// Presence of `TERM=dumb`.
     pub(crate) dumb: bool,
 }
 
 impl Ui {
-    /// Looks at the three standard streams.
+    /// Inspects the three standard streams.
     pub(crate) fn new(format: StdoutFormat, volume: Verbosity, wish: ColorPreference) -> Self {
         let colors = |terminal: bool| {
             let wanted = terminal && !wish.flag && !wish.variable && !wish.dumb;
@@ -84,70 +84,70 @@ impl Ui {
         }
     }
 
-    /// Whether a person can be asked.
+    /// Returns whether the user can be asked.
     pub(crate) const fn is_interactive(&self) -> bool {
         self.in_is_terminal && self.err_is_terminal && matches!(self.format, StdoutFormat::Text)
     }
 
-    /// Columns of stdout; without a limit where it is no terminal.
+    /// Returns the width of stdout in columns; unlimited if it is not a terminal.
     pub(crate) fn out_width(&self) -> usize {
         if self.out_is_terminal { terminal_width(&std::io::stdout()) } else { usize::MAX / 2 }
     }
 
-    /// A result as text. Whoever reads our stdout may stop reading; that is no fault.
+    /// Prints a result as text. A closed stdout is not an error.
     pub(crate) fn print_line(&self, line: &str) {
         self.try_print_line(line);
     }
 
-    /// Lines of a result.
+    /// Prints the lines of a result.
     pub(crate) fn print_lines(&self, lines: &[String]) {
         lines.iter().for_each(|line| self.print_line(line));
     }
 
-    /// A line of an endless result; says whether somebody still reads.
+    /// Prints a line of an endless result; returns whether stdout is still open.
     pub(crate) fn try_print_line(&self, line: &str) -> bool {
         writeln!(std::io::stdout().lock(), "{}", redact_keys(line)).is_ok()
     }
 
-    /// A result as JSON, indented for a person's eye.
+    /// Prints a result as indented JSON.
     pub(crate) fn print_json<T: Serialize>(&self, value: &T) {
         if let Ok(text) = json::to_pretty_json(value) {
             self.try_print_line(&text);
         }
     }
 
-    /// A result as one line of JSON; says whether somebody still reads.
+    /// Prints a result as one line of JSON; returns whether stdout is still open.
     pub(crate) fn print_json_line<T: Serialize>(&self, value: &T) -> bool {
         let line = json::to_json_line(value).unwrap_or_default();
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", redact_keys(&line)).and_then(|()| out.flush()).is_ok()
     }
 
-    /// Something worth knowing, on stderr.
+    /// Prints a note on stderr, unless quiet.
     pub(crate) fn print_note(&self, line: &str) {
         if self.volume > Verbosity::Quiet {
             self.print_notice(line);
         }
     }
 
-    /// Something that must be read, on stderr; also when quiet.
+    /// Prints a notice on stderr, even when quiet.
     pub(crate) fn print_notice(&self, line: &str) {
-        // In one piece: stderr is not buffered, and others may write there too.
+        // A single write: stderr is unbuffered, and other processes may write to it.
         let _ = std::io::stderr().lock().write_all(format!("{}\n", redact_keys(line)).as_bytes());
     }
 
-    /// A secret as a result, which is what was asked for.
+    /// Prints a requested secret, without redaction.
     pub(crate) fn print_raw_line(&self, line: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 
-    /// Something that may be wrong, on stderr; also when quiet.
+    /// Prints a warning on stderr, even when quiet.
     pub(crate) fn print_warning(&self, line: &str) {
         let head = self.err.yellow("warning:");
         self.print_notice(&format!("{head} {line}"));
     }
 
-    /// An error, on stderr, with what to do next; with `--json` also on stdout, as JSON.
+    /// Prints an error with its hints on stderr; with `--json` also on stdout, as JSON.
     pub(crate) fn print_error(&self, error: &CliError) {
         self.print_notice(&format!("{} {}", self.err.red("error:"), text::sanitize_text(&error.message)));
         for hint in &error.hints {
@@ -158,7 +158,7 @@ impl Ui {
         }
     }
 
-    /// Asks a question that is answered with yes or no; never without a terminal.
+    /// Asks a yes/no question; returns `false` without a terminal.
     pub(crate) fn confirm(&self, question: &str) -> bool {
         if !self.is_interactive() {
             return false;
@@ -167,13 +167,13 @@ impl Ui {
         matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
-    /// Asks for something that is not shown while it is typed; `None` if nobody can be asked, or nobody answers. Stdin may
-    /// go elsewhere: the terminal itself is asked.
+    /// Asks for input that is not echoed, on the terminal itself even if stdin is redirected. Returns `None` without a
+    /// terminal or an answer.
     pub(crate) fn ask_hidden(&self, question: &str) -> Option<String> {
         if std::io::stderr().is_terminal() { hidden_input::read_hidden_line(question) } else { None }
     }
 
-    /// Asks for a line; empty without a terminal.
+    /// Asks for a line; returns an empty one without a terminal.
     pub(crate) fn ask_line(&self, question: &str) -> String {
         if !self.is_interactive() {
             return String::new();
@@ -187,7 +187,7 @@ impl Ui {
     }
 }
 
-/// Columns of the terminal behind `stream`.
+/// Returns the width of the terminal behind `stream`, in columns.
 pub(crate) fn terminal_width(stream: &impl std::os::fd::AsFd) -> usize {
     let size = rustix::termios::tcgetwinsize(stream).map(|size| usize::from(size.ws_col));
     size.ok().filter(|columns| *columns > 0).unwrap_or(DEFAULT_TERMINAL_COLUMNS)

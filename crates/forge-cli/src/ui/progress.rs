@@ -1,4 +1,4 @@
-//! A run in progress on a terminal: what happened stays, what happens is redrawn below it.
+//! Animated display of a run on a terminal: finished lines stay, and the current state is redrawn below them.
 
 use super::events::{EventFormatter, EventLine, LineKind};
 use super::style::Style;
@@ -6,15 +6,15 @@ use super::text::{
     format_count, format_dollars, format_duration, one_line, sanitize_text, text_columns, truncate_text,
     truncate_text_start,
 };
-use forge_types::wire::{LiveFrame, WireData, WireEvent};
+use forge_wire::{LiveFrame, WireData, WireEvent};
 use std::collections::VecDeque;
 use std::time::Instant;
 
 const SPINNER_FRAMES: [char; 8] = ['⠋', '⠙', '⠸', '⠴', '⠦', '⠧', '⠇', '⠏'];
-/// Lines of a failed command's output that stay.
+/// Maximum number of output lines kept of a failed command.
 const MAX_OUTPUT_LINES: usize = 8;
 
-/// The state of the picture. Every method appends to a buffer what the terminal is to get.
+/// State of the display. Its methods return lines to keep, or the text to write to the terminal.
 pub(crate) struct ProgressDisplay {
     style: Style,
     verbose: bool,
@@ -24,7 +24,7 @@ pub(crate) struct ProgressDisplay {
     tokens: u64,
     cost: f64,
     cost_known: bool,
-    /// What was streamed of the current reply, and the line of it that has no end yet.
+    /// Streamed text of the current reply, and its last, unfinished line.
     streamed: String,
     partial: String,
     thinking: String,
@@ -34,7 +34,7 @@ pub(crate) struct ProgressDisplay {
 }
 
 impl ProgressDisplay {
-    /// An empty picture.
+    /// Creates an empty display.
     pub(crate) fn new(style: Style, verbose: bool) -> Self {
         Self {
             style,
@@ -54,7 +54,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Something happened: what stays of it.
+    /// Applies an event and returns the lines to keep.
     pub(crate) fn apply_event(&mut self, event: &WireEvent) -> Vec<String> {
         let mut stay = Vec::new();
         let mut lines = self.story.format(event);
@@ -64,7 +64,7 @@ impl ProgressDisplay {
                     Some(max) => format!("turn {}/{max}", turn.n),
                     None => format!("turn {}", turn.n),
                 };
-                // The status line says it already.
+                // The status line shows it.
                 lines.clear();
             }
             WireData::ModelRequested(_) => self.clear_reply(),
@@ -74,7 +74,7 @@ impl ProgressDisplay {
                 self.cost_known &= reply.cost_usd.is_some();
                 let rest = std::mem::take(&mut self.partial);
                 if self.streamed.trim() == reply.text.trim() {
-                    // It stands there, letter by letter.
+                    // The text has been streamed in full.
                     lines.clear();
                     if !rest.is_empty() {
                         stay.push(rest);
@@ -104,7 +104,7 @@ impl ProgressDisplay {
                 }
             }
             WireData::RunCreated(_) => lines.clear(),
-            // The box at the end says it.
+            // The summary at the end shows it.
             WireData::RunFinished(_) => lines.retain(|line| line.tone == LineKind::Bad),
             _ => {}
         }
@@ -112,7 +112,7 @@ impl ProgressDisplay {
         stay
     }
 
-    /// Something is on its way: what stays of it.
+    /// Applies a live frame and returns the lines to keep.
     pub(crate) fn apply_frame(&mut self, frame: &LiveFrame) -> Vec<String> {
         match frame {
             LiveFrame::ModelDelta { text } => {
@@ -125,7 +125,7 @@ impl ProgressDisplay {
                     let line = std::mem::replace(&mut self.partial, rest);
                     stay.push(line.trim_end().to_owned());
                 }
-                // Empty lines before the first word are no picture.
+                // Skip empty lines before the first word.
                 if stay.iter().all(String::is_empty) && self.streamed.trim().is_empty() {
                     stay.clear();
                 }
@@ -162,7 +162,7 @@ impl ProgressDisplay {
         self.thinking.clear();
     }
 
-    /// Wipes what is redrawn, prints what stays, and draws the rest anew. One write, so that nothing flickers.
+    /// Erases the footer, prints the lines to keep and redraws the footer, as one write to avoid flicker.
     pub(crate) fn draw(&mut self, stay: &[String], width: usize) -> String {
         let mut out = self.erase_footer();
         for line in stay {
@@ -175,7 +175,7 @@ impl ProgressDisplay {
         out
     }
 
-    /// The last picture: what stays, and nothing below it.
+    /// Draws the final state: the lines to keep, without a footer.
     pub(crate) fn draw_final(&mut self, stay: &[String]) -> String {
         let mut out = self.erase_footer();
         for line in stay {
@@ -190,7 +190,7 @@ impl ProgressDisplay {
         out
     }
 
-    /// Removes what is redrawn.
+    /// Erases the footer.
     fn erase_footer(&mut self) -> String {
         let mut out = String::new();
         if self.footer_rows > 0 {
@@ -286,10 +286,7 @@ mod tests {
         let mut progress = progress();
         for n in 0..100 {
             let line = format!("line {n}");
-            progress.apply_frame(&LiveFrame::ExecOutput {
-                stream: forge_types::wire::OutputStream::Stdout,
-                line,
-            });
+            progress.apply_frame(&LiveFrame::ExecOutput { stream: forge_wire::OutputStream::Stdout, line });
         }
         assert_eq!(progress.output.len(), MAX_OUTPUT_LINES);
         assert_eq!(progress.output.back().map(String::as_str), Some("line 99"));

@@ -1,17 +1,17 @@
-//! What looks like a key is shown to nobody.
+//! Redaction of keys in events.
 
 use forge_runtime::redact_keys;
-use forge_types::wire::WireEvent;
+use forge_wire::WireEvent;
 use std::borrow::Cow;
 
-/// The event without what looks like a key. Its texts may be cut for showing, so this comes before that.
+/// Redacts text that looks like a key. Must run before texts are truncated for display.
 pub(crate) fn redact_event(event: &WireEvent) -> Cow<'_, WireEvent> {
     let Ok(json) = serde_json::to_string(event) else { return Cow::Borrowed(event) };
     match redact_keys(&json) {
         Cow::Borrowed(_) => Cow::Borrowed(event),
         Cow::Owned(clean) => match serde_json::from_str(&clean) {
             Ok(event) => Cow::Owned(event),
-            // What is printed of it is masked once more.
+            // The printed text is redacted again.
             Err(_) => Cow::Borrowed(event),
         },
     }

@@ -1,24 +1,24 @@
-//! What a run came to: the box at its end, and the same facts in `forge status`.
+//! Summary of a run: the frame at its end, and the same facts in `forge status`.
 
 use super::style::Style;
 use super::text::{
-    format_count, format_dollars, format_duration, one_line, pad_right, pluralize, sanitize_text,
+    format_count, format_dollars, format_duration, limit_text, one_line, pad_right, pluralize, sanitize_text,
     text_columns, truncate_text, wrap_words,
 };
-use forge_types::record::{RunSummary, SummarySandbox};
 use forge_types::{
     ApplyOutcome, EgressVerdict, NetworkPolicy, RunLimits, RunStatus, SandboxLayerState, WorkspaceMode,
 };
+use forge_wire::record::{RunSummary, SummarySandbox};
 
-/// How many masked paths a report names.
+/// Maximum number of masked paths that a report names.
 const MAX_MASKED_SHOWN: usize = 20;
 
-/// Widest box.
+/// Maximum width of the frame.
 const MAX_FRAME_COLUMNS: usize = 100;
-/// Files named before the rest is counted.
+/// Maximum number of files named; the rest are counted.
 const MAX_LISTED_FILES: usize = 8;
 
-/// The facts of a run, name and value, in the order in which they are shown.
+/// Returns the facts of a run as names and values, in display order.
 pub(crate) fn run_facts(
     summary: &RunSummary,
     limits: Option<&RunLimits>,
@@ -49,9 +49,7 @@ pub(crate) fn run_facts(
             format_count(summary.tokens.output)
         ),
     ));
-    let unknown = if summary.cost_known { "" } else { " and calls whose price is not known" };
-    let ceiling = max(|l| format_dollars(l.max_cost.as_usd()));
-    facts.push(("cost", format!("{}{unknown}{ceiling}", format_dollars(summary.cost_usd))));
+    facts.push(("cost", cost_text(summary, limits)));
     facts.extend(savings_fact(summary));
     facts.push(("tool calls", tool_call_counts(summary)));
     facts.push(("files", file_list(&summary.files_modified)));
@@ -63,15 +61,25 @@ pub(crate) fn run_facts(
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+fn cost_text(summary: &RunSummary, limits: Option<&RunLimits>) -> String {
+    let cost = format_dollars(summary.cost_usd);
+    let limit = limits.map(|limits| format_dollars(limits.max_cost.as_usd()));
+    if summary.cost_known {
+        return cost + &limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+    }
+    let known = if summary.cost_usd == 0.0 { "unknown".to_owned() } else { cost + " plus calls of unknown price" };
+    known + &limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default()
+}
+
 fn status_text(summary: &RunSummary) -> String {
     match (summary.status, summary.limit, summary.waiting_for) {
-        (RunStatus::TimedOut, Some(limit), _) => format!("timed_out (limit: {limit})"),
+        (RunStatus::TimedOut, Some(limit), _) => format!("stopped: {}", limit_text(limit)),
         (RunStatus::Waiting, _, Some(what)) => format!("waiting ({})", what.name()),
         (status, ..) => status.name().to_owned(),
     }
 }
 
-/// What the reference model would have cost, where that says something.
+/// Compares the cost with that of the reference model, unless the difference is negligible.
 fn savings_fact(summary: &RunSummary) -> Option<(&'static str, String)> {
     let savings = summary.savings.as_ref().filter(|savings| savings.saved_usd.abs() >= 0.000_5)?;
     let (word, amount) =
@@ -106,7 +114,7 @@ fn file_list(files: &[String]) -> String {
     format!("{}{rest} ({} changed)", named.join(", "), pluralize(files.len(), "file", "files"))
 }
 
-/// What of the result the repository holds, and how it gets the rest.
+/// Returns whether the result is in the repository, and how to apply it.
 fn workspace_facts(summary: &RunSummary) -> Vec<(&'static str, String)> {
     let workspace = &summary.workspace;
     let run = summary.run_id;
@@ -115,13 +123,13 @@ fn workspace_facts(summary: &RunSummary) -> Vec<(&'static str, String)> {
             format!("on branch {} ({})", one_line(branch), truncate_text(commit, 12))
         }
         Some(ApplyOutcome::Conflicts { conflicts }) => format!(
-            "NOT applied: {} changed in the repository meanwhile; forge apply {run}",
+            "NOT applied: {} changed in the repository meanwhile; try: forge apply {run}",
             pluralize(conflicts.len(), "path", "paths")
         ),
-        Some(ApplyOutcome::Failed { why }) => format!("NOT applied: {}; forge apply {run}", one_line(why)),
+        Some(ApplyOutcome::Failed { why }) => format!("NOT applied: {}; try: forge apply {run}", one_line(why)),
         _ if workspace.mode == WorkspaceMode::Inplace => "the repository was edited directly".to_owned(),
         _ if workspace.pending => {
-            format!("not in the repository: forge diff {run}, forge apply {run}")
+            format!("not in the repository yet: forge diff {run}, forge apply {run}")
         }
         Some(ApplyOutcome::Done { merged, .. }) if !merged.is_empty() => {
             format!("applied, {} merged", pluralize(merged.len(), "path", "paths"))
@@ -140,12 +148,13 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
     let image = sandbox.image.as_deref().map_or_else(String::new, |image| format!(", image {image}"));
     let view = match sandbox.view.as_str() {
         "" => String::new(),
-        view => format!(", workspace by {view}"),
+        "direct" => " (in place)".to_owned(),
+        view => format!(" ({view})"),
     };
-    let mut facts = vec![("sandbox", one_line(&format!("{}{image}{view}", sandbox.backend)))];
+    let mut facts = vec![("sandbox", one_line(&format!("{}{view}{image}", sandbox.backend)))];
     let network = match &sandbox.network {
         NetworkPolicy::Off => "none".to_owned(),
-        NetworkPolicy::Host => "the host's".to_owned(),
+        NetworkPolicy::Host => "host".to_owned(),
         NetworkPolicy::Allow(rules) => format!("only {}", rules.allow.join(", ")),
     };
     facts.push(("network", one_line(&network)));
@@ -161,8 +170,8 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
     for layer in &sandbox.layers {
         let text = match &layer.state {
             SandboxLayerState::Enforced => continue,
-            SandboxLayerState::Degraded(how) => format!("{} is weaker: {}", layer.name, one_line(how)),
-            SandboxLayerState::Absent(why) => format!("{} is not in force: {}", layer.name, one_line(why)),
+            SandboxLayerState::Degraded(how) => format!("{} is degraded: {}", layer.name, one_line(how)),
+            SandboxLayerState::Absent(why) => format!("{} is not enforced: {}", layer.name, one_line(why)),
         };
         facts.push(("", text));
     }
@@ -179,7 +188,7 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// Facts as aligned lines of at most `width` columns.
+/// Formats facts as aligned lines of at most `width` columns.
 pub(crate) fn align_facts(facts: &[(String, String)], width: usize, style: Style) -> Vec<String> {
     let names = facts.iter().map(|(name, _)| text_columns(name)).max().unwrap_or(0) + 2;
     let room = width.saturating_sub(names).max(20);
@@ -194,7 +203,7 @@ pub(crate) fn align_facts(facts: &[(String, String)], width: usize, style: Style
     lines
 }
 
-/// The box at the end of a run.
+/// Formats the frame at the end of a run.
 pub(crate) fn summary_frame(
     summary: &RunSummary,
     limits: Option<&RunLimits>,
@@ -213,7 +222,7 @@ pub(crate) fn summary_frame(
     let rule = "─".repeat(width.saturating_sub(text_columns(&title) + 5));
     let mut lines = vec![format!("╭─ {painted} {rule}╮")];
     let facts = run_facts(summary, limits, journal);
-    // Aligned without colours first: codes have no width, but padding counts them.
+    // Align without colours: padding would count the escape codes.
     let plain = align_facts(&facts, inner, Style::new(super::style::ColorMode::Off));
     lines.extend(plain.iter().map(|line| format!("│ {} │", pad_right(line, inner))));
     lines.push(format!("╰{}╯", "─".repeat(width - 2)));
@@ -224,8 +233,8 @@ pub(crate) fn summary_frame(
 mod tests {
     use super::*;
     use crate::ui::style::ColorMode;
-    use forge_types::record::{ToolTotals, run_summary};
     use forge_types::{RunId, RunState, SandboxLayer, Timestamp};
+    use forge_wire::record::{ToolTotals, run_summary};
 
     fn sample() -> RunSummary {
         let mut sample = run_summary(&RunState::new(RunId::from_u128(1)), None, Timestamp::default());
@@ -266,7 +275,7 @@ mod tests {
             "Fix the ␛[2Jtest",
             "3, 120 ms on average",
             "f7 and 2 more (10 files",
-            "cgroup is not in force: not delegated",
+            "cgroup is not enforced: not delegated",
             "19/.env and 5 more;",
             "/data/runs/1",
             "0 of 25",

@@ -1,22 +1,22 @@
-//! Colours, or none.
+//! Colours of the terminal.
 
-/// Whether there are colours.
+/// Whether colours are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColorMode {
-    /// Yes.
+    /// Colours.
     On,
-    /// No.
+    /// No colours.
     Off,
 }
 
-/// Paints texts, or leaves them as they are. SGR codes of ECMA-48.
+/// Applies colours with SGR codes (ECMA-48), or leaves text unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     colors: ColorMode,
 }
 
 impl Style {
-    /// A style with or without colours.
+    /// Creates a style with or without colours.
     pub(crate) const fn new(colors: ColorMode) -> Self {
         Self { colors }
     }
@@ -28,32 +28,32 @@ impl Style {
         }
     }
 
-    /// For what is important.
+    /// Marks important text.
     pub(crate) fn bold(self, text: &str) -> String {
         self.apply_sgr("1", text)
     }
 
-    /// For what is beside the point.
+    /// Marks secondary text.
     pub(crate) fn dim(self, text: &str) -> String {
         self.apply_sgr("2", text)
     }
 
-    /// For what went wrong.
+    /// Marks a failure.
     pub(crate) fn red(self, text: &str) -> String {
         self.apply_sgr("31", text)
     }
 
-    /// For what went well.
+    /// Marks a success.
     pub(crate) fn green(self, text: &str) -> String {
         self.apply_sgr("32", text)
     }
 
-    /// For what may be wrong.
+    /// Marks a possible problem.
     pub(crate) fn yellow(self, text: &str) -> String {
         self.apply_sgr("33", text)
     }
 
-    /// For names.
+    /// Marks a name.
     pub(crate) fn cyan(self, text: &str) -> String {
         self.apply_sgr("36", text)
     }

@@ -2,26 +2,26 @@
 
 use super::text::{pad_right, text_columns, truncate_text};
 
-/// A column: its heading, and whether it gives way when the terminal is narrow.
+/// A column: its heading, and whether it shrinks on a narrow terminal.
 pub(crate) struct TableColumn {
     pub(crate) name: &'static str,
     pub(crate) shrinks: bool,
 }
 
-/// A column that keeps its width.
+/// Creates a column that keeps its width.
 pub(crate) const fn fixed_column(name: &'static str) -> TableColumn {
     TableColumn { name, shrinks: false }
 }
 
-/// A column that gives way.
+/// Creates a column that shrinks.
 pub(crate) const fn flexible_column(name: &'static str) -> TableColumn {
     TableColumn { name, shrinks: true }
 }
 
-/// Narrowest width of a column that gives way.
+/// Minimum width of a column that shrinks.
 const MIN_COLUMN_WIDTH: usize = 8;
 
-/// The table's lines, heading first, each at most `width` columns wide where that is possible.
+/// Formats the table, heading first, in lines of at most `width` columns where possible.
 pub(crate) fn render_table(head: &[TableColumn], rows: &[Vec<String>], width: usize) -> Vec<String> {
     let mut widths: Vec<usize> = head
         .iter()
@@ -33,7 +33,7 @@ pub(crate) fn render_table(head: &[TableColumn], rows: &[Vec<String>], width: us
         .collect();
     let gaps = head.len().saturating_sub(1) * 2;
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
-    // The widest of those that may shrink gives way first, so that short cells stay whole.
+    // Shrink the widest column first, so that short cells stay whole.
     while excess > 0 {
         let shrinkable = (0..head.len()).filter(|&i| head[i].shrinks && widths[i] > MIN_COLUMN_WIDTH);
         let Some(widest) = shrinkable.max_by_key(|&i| widths[i]) else { break };

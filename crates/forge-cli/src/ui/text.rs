@@ -1,16 +1,17 @@
-//! Texts for terminals: harmless, measured, cut and wrapped; times and amounts as people read them.
+//! Text for terminals: sanitizing, measuring, truncating and wrapping; formats of times and amounts.
 
+use forge_types::LimitKind;
 use std::time::Duration;
 
-/// Makes text that came from a model, a tool or a repository harmless for a terminal.
+/// Makes text from a model, a tool or a repository safe for a terminal.
 ///
-/// Control characters other than newline and tab, and characters that reorder text, become visible signs: text
-/// must not move the cursor, set the title, or show something else than what it is.
+/// Control characters other than newline and tab, and characters that reorder text, become visible symbols: text must
+/// not move the cursor, set the title, or disguise its content.
 pub(crate) fn sanitize_text(text: &str) -> String {
     text.chars().filter(|c| *c != '\r').map(sanitize_char).collect()
 }
 
-/// As [`clean`], and on one line: newlines and tabs become spaces.
+/// Sanitizes text as [`sanitize_text`] does, and joins it to one line with single spaces.
 pub(crate) fn one_line(text: &str) -> String {
     let spaced = text.trim().chars().map(|c| if c.is_whitespace() { ' ' } else { sanitize_char(c) });
     let mut line = String::with_capacity(text.len());
@@ -25,7 +26,7 @@ pub(crate) fn one_line(text: &str) -> String {
 fn sanitize_char(c: char) -> char {
     match c {
         '\n' | '\t' => c,
-        // The block of control pictures follows the order of ASCII.
+        // The block Control Pictures follows the order of ASCII.
         '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
         c if super::json::is_terminal_active(c) => '\u{fffd}',
@@ -33,8 +34,8 @@ fn sanitize_char(c: char) -> char {
     }
 }
 
-/// Columns that a character takes, for the scripts that matter in practice: combining marks take none, East
-/// Asian wide characters and emoji two (Unicode Standard Annex 11).
+/// Returns the width of a character in columns, for the scripts that matter in practice: 0 for combining marks, 2 for
+/// East Asian wide characters and emoji (Unicode Standard Annex 11).
 pub(crate) const fn char_columns(c: char) -> usize {
     match c {
         '\u{0300}'..='\u{036f}'
@@ -57,12 +58,12 @@ pub(crate) const fn char_columns(c: char) -> usize {
     }
 }
 
-/// Columns that a text takes.
+/// Returns the width of a text in columns.
 pub(crate) fn text_columns(text: &str) -> usize {
     text.chars().map(char_columns).sum()
 }
 
-/// The text, cut to `width` columns; `…` says that something is missing.
+/// Truncates text to `width` columns; `…` marks the cut.
 pub(crate) fn truncate_text(text: &str, width: usize) -> String {
     if text_columns(text) <= width {
         return text.to_owned();
@@ -79,7 +80,7 @@ pub(crate) fn truncate_text(text: &str, width: usize) -> String {
     kept + if width > 0 { "…" } else { "" }
 }
 
-/// The end of the text that fits into `width` columns.
+/// Returns the end of the text that fits into `width` columns.
 pub(crate) fn truncate_text_start(text: &str, width: usize) -> String {
     let mut used = 0;
     let mut kept: Vec<char> = Vec::new();
@@ -93,13 +94,13 @@ pub(crate) fn truncate_text_start(text: &str, width: usize) -> String {
     kept.into_iter().rev().collect()
 }
 
-/// The text, filled up with spaces to `width` columns.
+/// Pads text with spaces to `width` columns.
 pub(crate) fn pad_right(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text_columns(text));
     format!("{text}{}", " ".repeat(missing))
 }
 
-/// Lines of at most `width` columns, broken between words where that is possible.
+/// Wraps text to lines of at most `width` columns, between words where possible.
 pub(crate) fn wrap_words(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
@@ -124,7 +125,7 @@ pub(crate) fn wrap_words(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A time as people read it: `12 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`.
+/// Formats a duration: `12 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`.
 pub(crate) fn format_duration(ms: u64) -> String {
     let time = Duration::from_millis(ms);
     match time.as_secs() {
@@ -136,7 +137,7 @@ pub(crate) fn format_duration(ms: u64) -> String {
     }
 }
 
-/// A count with separators: `12,345`.
+/// Formats a count with separators: `12,345`.
 pub(crate) fn format_count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -149,14 +150,25 @@ pub(crate) fn format_count(n: u64) -> String {
     text
 }
 
-/// Dollars: four digits, since a turn often costs less than a cent.
+/// Formats dollars with four decimals, since a turn often costs less than a cent.
 pub(crate) fn format_dollars(usd: f64) -> String {
     format!("${usd:.4}")
 }
 
-/// `1 file`, `2 files`.
+/// Formats a count with its noun: `1 file`, `2 files`.
 pub(crate) fn pluralize(n: usize, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
+
+/// Names the limit that stopped a run.
+pub(crate) const fn limit_text(limit: LimitKind) -> &'static str {
+    match limit {
+        LimitKind::Iterations => "turn limit",
+        LimitKind::Tokens => "token limit",
+        LimitKind::WallClock => "time limit",
+        LimitKind::Cost => "cost limit",
+        LimitKind::Steps => "step limit",
+    }
 }
 
 #[cfg(test)]

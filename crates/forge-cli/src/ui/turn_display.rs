@@ -1,32 +1,32 @@
-//! A conversation as it is seen: words while they come, tools while they run, and one answer at the end.
+//! Display of a chat turn: streamed text, tool calls, and one answer at the end.
 
 use super::events::{EventFormatter, EventLine, LineKind};
 use super::text::{one_line, sanitize_text};
 use super::{StdoutFormat, Ui, Verbosity};
-use forge_types::wire::{LiveFrame, WireData, WireEvent};
+use forge_wire::{LiveFrame, WireData, WireEvent};
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Tools whose result is the answer itself.
+/// Tools with a result that is the answer itself.
 const ANSWERING_TOOLS: [&str; 3] = ["chat", "code", "agent"];
 
 #[derive(Default)]
 struct TurnState {
     story: EventFormatter,
-    /// What the reply that is on its way has said so far.
+    /// Text streamed of the current reply.
     reply: String,
-    /// Whether the cursor stands behind words of a reply.
+    /// Whether the cursor is behind text of a reply.
     open: bool,
 }
 
-/// One turn being shown.
+/// Display of one turn.
 pub(crate) struct TurnDisplay {
     ui: Ui,
     state: Mutex<TurnState>,
 }
 
 impl TurnDisplay {
-    /// Shows a turn. Words are streamed where a person sees them come.
+    /// Creates the display. Text is streamed only to a terminal.
     pub(crate) fn new(ui: &Ui) -> Self {
         Self { ui: ui.clone(), state: Mutex::default() }
     }
@@ -39,7 +39,7 @@ impl TurnDisplay {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something is on its way.
+    /// Shows a live frame.
     pub(crate) fn show_frame(&self, frame: &LiveFrame) {
         match frame {
             LiveFrame::ModelDelta { text } if self.is_streaming() => {
@@ -62,18 +62,18 @@ impl TurnDisplay {
         }
     }
 
-    /// Something happened.
+    /// Shows an event.
     pub(crate) fn show_event(&self, event: &WireEvent) {
         let mut said = self.lock_state();
         let lines = said.story.format(event);
         let shown = match &event.data {
             WireData::RunCreated(_) | WireData::RunFinished(_) | WireData::ModelCompleted(_) => false,
-            // The end of the turn says it.
+            // The end of the turn reports it.
             WireData::ModelFailed(failed) => failed.retryable,
             WireData::ToolCompleted(done) => !ANSWERING_TOOLS.contains(&done.tool.as_str()),
             _ => true,
         };
-        // A new reply begins. The words of a call that answers are the answer.
+        // A new reply begins. The text of a call that answers is the answer.
         if let WireData::IterationStarted(_) = event.data {
             said.reply.clear();
         }
@@ -90,7 +90,7 @@ impl TurnDisplay {
         if self.ui.err_is_terminal { line.to_styled(self.ui.err) } else { line.to_unstyled() }
     }
 
-    /// A line beside the conversation, never in the midst of one.
+    /// Prints a line between the lines of the conversation.
     fn print_aside(&self, line: &str) {
         if self.ui.volume > Verbosity::Quiet {
             self.break_line();
@@ -106,11 +106,11 @@ impl TurnDisplay {
 
     fn write_stdout(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        // Whoever read our stdout may have left; the turn goes on.
+        // A closed stdout does not end the turn.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
-    /// The answer, unless it has just been streamed; `why` says on stderr why it is none.
+    /// Prints the answer, unless it was just streamed; `why` explains on stderr why there is none.
     pub(crate) fn finish(&self, output: &str, why: Option<&str>) {
         let streamed = self.lock_state().reply.trim() == output.trim();
         let open = self.lock_state().open;

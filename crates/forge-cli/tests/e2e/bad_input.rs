@@ -23,7 +23,7 @@ fn a_repository_that_is_not_there() {
 fn a_repository_that_is_a_file() {
     let (world, _server, flags) = openai();
     world.file("a.txt", "");
-    world.run(&[&flags[..], &["--repo", "a.txt"]].concat(), "x").exits(2).says(&["not a folder"]);
+    world.run(&[&flags[..], &["--repo", "a.txt"]].concat(), "x").exits(2).says(&["not a directory"]);
 }
 
 #[test]

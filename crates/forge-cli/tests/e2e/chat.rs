@@ -160,10 +160,10 @@ fn commands_of_the_conversation() {
     let flags = world.uses(&server, VendorFormat::OpenAi);
     let said =
         talk(&world, &flags, "!help\n!model\n!model other\nhi\n!cost\n!memory\n!nope\n!!hi\n!exit\nnever\n");
-    for part in ["!help ", "openai/tiny", "from now on: openai/other", "1 turn", "data/forge/memory/"] {
+    for part in ["!help ", "openai/tiny", "model changed to openai/other", "1 turn", "data/forge/memory/"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
-    assert!(said.err.contains("there is no command `!nope`"), "{}", said.err);
+    assert!(said.err.contains("unknown command `!nope`"), "{}", said.err);
     let calls = server.model_calls();
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0].model, "other");
@@ -192,7 +192,7 @@ fn a_damaged_memory_is_set_aside_and_nothing_ends() {
     std::fs::write(memory_file(&world), "{broken").expect("a file");
     let said = talk(&world, &flags, "hello\n");
     assert_eq!((said.code, said.out.as_str()), (Some(0), "hi\n"));
-    assert!(said.err.contains("set aside"), "{}", said.err);
+    assert!(said.err.contains("renamed to"), "{}", said.err);
     assert_eq!(memory(&world)["history"].as_array().map(Vec::len), Some(2));
 }
 

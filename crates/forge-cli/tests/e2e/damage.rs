@@ -32,7 +32,7 @@ fn of_a_damaged_journal_what_can_be_read_is_shown_and_the_rest_is_named() {
     sql(&world, "UPDATE events SET data = '{\"kind' WHERE data LIKE '%The second words.%'");
     world.forge(&["status", &id]).exits(0).says(&["damaged"]).shows(&[&id, "Write two files"]);
     let logs = world.forge(&["logs", &id]).exits(0).shows(&["The first words.", "write_file a.txt"]);
-    assert!(logs.err.contains("can't be read further"), "{}", logs.err);
+    assert!(logs.err.contains("cannot read the rest"), "{}", logs.err);
     let json = world.forge(&["status", &id, "--json"]).exits(0).json();
     assert!(json["damage"].is_string());
     world.forge(&["list"]).exits(0).shows(&["Write two files"]);

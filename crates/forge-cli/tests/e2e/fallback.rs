@@ -92,7 +92,7 @@ fn who_was_given_up_is_left_alone_by_later_runs_and_shown() {
     let newest = world.runs()[0]["run_id"].as_str().expect("an id").to_owned();
     let routed = &told(&world.events(&newest), "model.routed")[0];
     assert_eq!((&routed["provider"], &routed["stage"]), (&json!("gemini"), &json!("availability")));
-    assert!(routed["rejected"].to_string().contains("left alone until"), "{routed}");
+    assert!(routed["rejected"].to_string().contains("in cooldown until"), "{routed}");
     let glance = world.forge(&["models", "--json"]).exits(0).json();
     let rows = glance["providers"].as_array().expect("rows");
     let row = |name: &str| rows.iter().find(|row| row["provider"] == name).expect("a row").clone();

@@ -148,7 +148,7 @@ fn a_very_long_retry_after_parks_the_run() {
     let fault = MockReply::fault(ReplyFault::ErrorWith(VendorErrorKind::RateLimit, headers));
     let story = tell(VendorFormat::Anthropic, [append(), fault, MockReply::text("Done.")], 5);
     let id = story.world.only_run();
-    let story_done = story.done.says(&["waiting (retry)", &format!("forge resume {id}")]);
+    let story_done = story.done.says(&["rate limited until", &format!("forge resume {id}")]);
     assert!(story_done.out.contains("waiting"), "{}", story_done.out);
     story.world.forge(&["resume", &id]).exits(0).shows(&["Done."]);
     assert_eq!(story.world.read("log.txt"), "once\n");

@@ -68,18 +68,18 @@ fn a_login_is_kept_shown_used_renewed_and_forgotten() {
     let logins = Arc::new(AuthServer::start());
     let mut world = world(&logins);
     let server = guarded(&mut world, &logins);
-    world.run(&FLAGS, "Say it").exits(1).shows(&["has no key"]);
+    world.run(&FLAGS, "Say it").exits(1).shows(&["has no API key"]);
     world.forge(&["login", "status"]).exits(0).shows(&["not logged in", "forge login openai"]);
     let (code, said, page) = log_in(&world, &[]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("logged in at openai as ada@example.com"), "{said}");
+    assert!(said.contains("logged in to openai as ada@example.com"), "{said}");
     assert!(page.text.contains("You are logged in"), "{page:?}");
     let path = world.path("data").join("forge/credentials/openai.json");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     world.forge(&["login", "status"]).exits(0).shows(&["ada@example.com", "token until"]);
     world
         .forge(&["doctor"])
-        .shows(&["login: openai: valid as ada@example.com", "a login stands in for a key"]);
+        .shows(&["login: openai: valid as ada@example.com", "logged in; no key is needed"]);
     shows_no_token(&logins, &world.run(&[&FLAGS[..], &["-vv"]].concat(), "Say it").exits(0));
     // Without any provider named, too, and after the token was taken back.
     logins.end_access();
@@ -87,7 +87,7 @@ fn a_login_is_kept_shown_used_renewed_and_forgotten() {
     assert_eq!((logins.renewal_count(), server.request_count()), (1, 3));
     world.forge(&["logout", "openai"]).exits(0).shows(&["logged out"]);
     world.forge(&["logout", "openai"]).exits(0).shows(&["not logged in"]);
-    world.run(&FLAGS, "Say it").exits(1).shows(&["has no key"]);
+    world.run(&FLAGS, "Say it").exits(1).shows(&["has no API key"]);
 }
 
 #[test]
@@ -153,10 +153,10 @@ fn whatever_goes_wrong_in_a_login_is_said_here_and_in_the_browser() {
     let world = world(&logins);
     for (fault, words) in [
         (AuthFault::Denied, "access_denied"),
-        (AuthFault::WrongState, "does not belong to this login"),
+        (AuthFault::WrongState, "belongs to another login"),
         (AuthFault::UsedCode, "used before"),
         (AuthFault::OtherChallenge, "does not fit the challenge"),
-        (AuthFault::Down, "no connection to 127.0.0.1"),
+        (AuthFault::Down, "127.0.0.1"),
         (AuthFault::Page, "a web page"),
     ] {
         logins.set_fault(fault);
@@ -183,12 +183,12 @@ fn a_slow_server_ends_the_login_in_the_time_that_is_set() {
 fn a_port_that_is_taken_and_a_provider_without_logins_are_named() {
     let logins = AuthServer::start();
     let mut world = world(&logins);
-    world.forge(&["login", "anthropic"]).exits(2).says(&["no login that forge knows", "forge secret set"]);
+    world.forge(&["login", "anthropic"]).exits(2).says(&["forge does not support logins at anthropic", "forge secret set"]);
     world.forge(&["logout", "nobody"]).exits(2).says(&["openai"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     world.set("FORGE_LOGIN_PORT", &port);
-    world.forge(&["login", "openai"]).exits(1).says(&["is taken", &port]);
+    world.forge(&["login", "openai"]).exits(1).says(&["is in use", &port]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn the_browser_is_opened_where_there_is_a_screen() {
     let running = world.start(&["login", "openai", "--json"]);
     let url = until("the address", || std::fs::read_to_string(&opened).ok());
     assert_eq!(visit_url(&url).unwrap().status, 200);
-    let done = running.wait().exits(0).says(&["Your browser opens"]);
+    let done = running.wait().exits(0).says(&["Opening your browser"]);
     assert_eq!(done.json()["account"], "ada@example.com");
 }
 

@@ -76,19 +76,19 @@ fn a_refreshed_price_is_what_runs_are_charged_and_a_wrong_table_changes_nothing(
     };
     assert_eq!(cost(&world), 0.0, "an unknown price is unknown");
     let shown = world.forge(&["prices", "update", "good.json"]).exits(0);
-    shown.shows(&["Prices of 2026-11-20 are used now", "1 model new: openai/gpt-new"]);
+    shown.shows(&["Now using prices of 2026-11-20", "1 model new: openai/gpt-new"]);
     assert!((cost(&world) - 0.127).abs() < 1e-9);
     world.forge(&["prices", "update", "negative.json"]).exits(2).says(&[
         "row 1",
         "input",
-        "the old table stays",
+        "The old table stays",
     ]);
-    world.forge(&["prices", "update", "broken.json"]).exits(2).says(&["no JSON", "the old table stays"]);
+    world.forge(&["prices", "update", "broken.json"]).exits(2).says(&["not valid JSON", "The old table stays"]);
     world
         .forge(&["prices", "update", "missing.json"])
         .exits(2)
         .says(&["can't be read", "Nothing was changed"]);
-    world.forge(&["prices", "update", "http://127.0.0.1:9/x"]).exits(2).says(&["can't be had"]);
+    world.forge(&["prices", "update", "http://127.0.0.1:9/x"]).exits(2).says(&["can't be fetched"]);
     assert!((cost(&world) - 0.127).abs() < 1e-9);
     world.forge(&["prices", "show", "gpt-new"]).exits(0).shows(&[
         "openai/gpt-new",

@@ -33,8 +33,8 @@ fn a_run_waits_for_its_budget_and_goes_on_when_it_is_raised() {
     assert!((day["spent_usd"].as_f64().expect("a number") - 0.100_1).abs() < 1e-9, "{day}");
     assert_eq!(day["reserved_usd"], 0.0);
     assert_eq!((&run["waits_for_budget"], run["run_id"].as_str()), (&json!(true), Some(id.as_str())));
-    world.forge(&["budget"]).exits(0).shows(&["SPENT", "waits for a budget", "forge budget raise"]);
-    world.forge(&["budget", "raise", &id, "0.1"]).exits(2).says(&["may spend $0.1500 already"]);
+    world.forge(&["budget"]).exits(0).shows(&["SPENT", "waiting for budget", "forge budget raise"]);
+    world.forge(&["budget", "raise", &id, "0.1"]).exits(2).says(&["may already spend $0.1500"]);
     world.forge(&["budget", "raise", &id, "-1"]).exits(2);
     world
         .forge(&["budget", "raise", &id, "5", "--no-resume"])
@@ -55,7 +55,7 @@ fn a_day_has_a_ceiling_of_its_own() {
     let asked = server.request_count();
     world.forge(&RUN).exits(3).says(&["the ceiling of day:"]);
     assert_eq!(server.request_count(), asked, "nothing is sent that could not be paid");
-    world.forge(&["budget"]).exits(0).shows(&["all runs of a day may spend $0.1500 together"]);
+    world.forge(&["budget"]).exits(0).shows(&["daily limit of all runs: $0.1500"]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn weights_set_by_hand_choose_and_pins_win_over_them() {
     let few = explain(&world, SIMPLE, &[]);
     assert_eq!(few["model"], "gpt-5.2-2025-12-11");
     assert!(
-        few["stages"][2]["reason"].as_str().is_some_and(|why| why.starts_with("4 of at least 5 outcomes"))
+        few["stages"][2]["reason"].as_str().is_some_and(|why| why.starts_with("4 of the required 5 outcomes"))
     );
     set("anthropic/light", "0.1", "2");
     let drawn = |seed: u32| {
@@ -93,8 +93,8 @@ fn weights_set_by_hand_choose_and_pins_win_over_them() {
     world
         .forge(&["routing", "set", "code", "simple", "openai/x", "7"])
         .exits(2)
-        .says(&["is not from 0.1 to 1"]);
-    world.forge(&["routing", "set", "code", "simple", "x", "0.5"]).exits(2).says(&["is no provider/model"]);
+        .says(&["is not between 0.1 and 1"]);
+    world.forge(&["routing", "set", "code", "simple", "x", "0.5"]).exits(2).says(&["is not of the form provider/model"]);
 }
 
 #[test]
@@ -115,8 +115,8 @@ fn every_stage_says_why_and_nobody_is_asked() {
     text.shows(&[
         "openai/gpt-4o",
         "keyword database +0.25 hard",
-        "Not taken:",
-        "If it can't be had: anthropic/",
+        "Rejected:",
+        "Fallbacks: anthropic/",
     ]);
     assert_eq!(server.request_count(), 0);
 }
@@ -168,5 +168,5 @@ fn without_a_provider_the_text_of_a_task_is_still_judged() {
     world
         .forge(&["route", "explain", HARD])
         .exits(2)
-        .says(&["by its text the task is hard", "no model provider"]);
+        .says(&["by its text, the task is hard", "no model provider"]);
 }

@@ -105,9 +105,9 @@ fn a_store_that_can_not_be_opened_stops_the_run_with_the_way_out() {
     let path = world.path("data").join("forge/secrets.enc");
     let whole = std::fs::read(&path).unwrap();
     world.set("FORGE_PASSPHRASE", "wrong");
-    world.run(&FLAGS, "Say it").exits(2).says(&["the passphrase does not open", "FORGE_PASSPHRASE"]);
-    world.forge(&["secret", "list"]).exits(2).says(&["the passphrase does not open"]);
-    world.forge(&["doctor"]).exits(1).shows(&["the passphrase does not open"]);
+    world.run(&FLAGS, "Say it").exits(2).says(&["the passphrase is wrong", "FORGE_PASSPHRASE"]);
+    world.forge(&["secret", "list"]).exits(2).says(&["the passphrase is wrong"]);
+    world.forge(&["doctor"]).exits(1).shows(&["the passphrase is wrong"]);
     world.set("FORGE_PASSPHRASE", "");
     world.run(&FLAGS, "Say it").exits(2).says(&["there is no passphrase", "FORGE_PASSPHRASE"]);
     world.forge(&["secret", "get", "OPENAI_API_KEY"]).exits(2).says(&["there is no passphrase"]);
@@ -116,9 +116,9 @@ fn a_store_that_can_not_be_opened_stops_the_run_with_the_way_out() {
     world.run(&FLAGS, "Say it").exits(0).says(&["was not opened"]);
     world.set("FORGE_PASSPHRASE", PHRASE);
     for (bytes, words) in [
-        (whole[..30].to_vec(), "cut off"),
-        (b"OPENAI_API_KEY=something-in-clear-that-is-long-enough\n".to_vec(), "is no store of secrets"),
-        ([&whole[..whole.len() - 1], &[!whole[whole.len() - 1]]].concat(), "does not open"),
+        (whole[..30].to_vec(), "is truncated"),
+        (b"OPENAI_API_KEY=something-in-clear-that-is-long-enough\n".to_vec(), "is not a secret store"),
+        ([&whole[..whole.len() - 1], &[!whole[whole.len() - 1]]].concat(), "the passphrase is wrong"),
     ] {
         std::fs::write(&path, &bytes).unwrap();
         world.run(&FLAGS, "Say it").exits(2).says(&[words]);
@@ -151,12 +151,12 @@ fn a_store_that_came_with_a_clone_is_not_used_and_asks_for_nothing() {
     std::fs::create_dir(world.repo().join(".forge")).unwrap();
     std::fs::write(world.repo().join(".forge/secrets.enc"), [7; 80]).unwrap();
     drop(foreign);
-    world.run(&FLAGS, "Say it").exits(0).says(&["was not made here", "forge secret list --local"]);
+    world.run(&FLAGS, "Say it").exits(0).says(&["was not created by you", "forge secret list --local"]);
     assert_eq!(server.recorded_requests()[0].header("authorization"), Some(&*format!("Bearer {KEY}")));
     std::os::unix::fs::symlink("/etc/passwd", world.repo().join(".forge/link")).unwrap();
     std::fs::remove_file(world.repo().join(".forge/secrets.enc")).unwrap();
     std::fs::rename(world.repo().join(".forge/link"), world.repo().join(".forge/secrets.enc")).unwrap();
-    world.forge(&["secret", "list", "--local"]).exits(2).says(&["is a link"]);
+    world.forge(&["secret", "list", "--local"]).exits(2).says(&["is a symbolic link"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_is_typed_wrongly_is_said_without_the_value() {
     assert!(!done.err.to_lowercase().contains("0123456789"), "{}", done.err);
     world.forge(&["secret", "set", "A KEY"]).exits(2).says(&["A_KEY"]);
     world.forge(&["secret", "set", "EMPTY"]).exits(2).says(&["the value is empty"]);
-    world.forge(&["secret", "set", "TYPED_KEY", OTHER]).exits(0).says(&["better leave it out"]);
+    world.forge(&["secret", "set", "TYPED_KEY", OTHER]).exits(0).says(&["omit it"]);
     let (code, _, err) = piped(&world, &["secret", "set", "BINARY"], "\0\0\0");
     assert_eq!(code, Some(2), "{err}");
 }
@@ -314,28 +314,28 @@ fn passphrases_and_values_are_asked_for_on_a_terminal_and_not_shown() {
     let answers = [
         ("Value of", typed.as_str()),
         ("New passphrase", "a b c d e f g\r"),
-        ("once more", "a b c d e f g\r"),
+        ("Repeat passphrase", "a b c d e f g\r"),
     ];
     let Some((code, shown)) = on_a_terminal(&world, line, &answers) else { return };
     assert_eq!(code, 0, "{shown}");
     assert!(!shown.contains("0123456789") && !shown.contains("a b c"), "{shown}");
-    let answers = [("Passphrase of", "nonsense\r"), ("That was not it", "a b c d e f g\r")];
+    let answers = [("Passphrase for", "nonsense\r"), ("Wrong passphrase", "a b c d e f g\r")];
     let (code, shown) =
         on_a_terminal(&world, "forge secret get OPENAI_API_KEY", &answers).expect("a terminal");
     assert!(code == 0 && shown.contains(KEY), "{shown}");
     // The pipe holds the value; the terminal is asked all the same.
-    let answers = [("Passphrase of", "a b c d e f g\r")];
+    let answers = [("Passphrase for", "a b c d e f g\r")];
     let piped = format!("echo {OTHER} | forge secret set SECOND");
     let (code, shown) = on_a_terminal(&world, &piped, &answers).expect("a terminal");
     assert_eq!(code, 0, "{shown}");
     // Ctrl-C gives up and leaves a terminal that shows again what is typed.
-    let answers = [("Passphrase of", "\u{3}")];
+    let answers = [("Passphrase for", "\u{3}")];
     let line = "forge secret list; stty -a | grep -o ' .echo '";
     let (_, shown) = on_a_terminal(&world, line, &answers).expect("a terminal");
     assert!(shown.contains("there is no passphrase") && !shown.contains("-echo "), "{shown}");
     // A run asks as well, once.
     let server = serve(&mut world, ReplyScript::from_replies([MockReply::text("Done.")]));
-    let answers = [("Passphrase of", "a b c d e f g\r")];
+    let answers = [("Passphrase for", "a b c d e f g\r")];
     let line = "forge run 'Say it' --provider openai --model tiny";
     let (code, shown) = on_a_terminal(&world, line, &answers).expect("a terminal");
     assert_eq!((code, server.request_count()), (0, 1), "{shown}");

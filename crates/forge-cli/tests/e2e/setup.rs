@@ -59,7 +59,7 @@ fn init_makes_a_project_that_is_valid_and_trusted_and_overwrites_nothing() {
     let trust = world.forge(&["trust", "--show", "--json"]).exits(0).json();
     assert_eq!(trust["standing"], "trusted");
     let before = world.read("forge.yaml");
-    world.forge(&["init", "other", "--yes"]).exits(0).shows(&["kept"]);
+    world.forge(&["init", "other", "--yes"]).exits(0).shows(&["exists, unchanged"]);
     assert_eq!(world.read("forge.yaml"), before);
     let toml = World::new();
     toml.forge(&["init", "--yes", "--format", "toml", "-l", "node"]).exits(0);
@@ -88,7 +88,7 @@ fn trust_asks_only_a_person() {
 #[test]
 fn doctor_names_what_is_missing_and_never_a_key() {
     let mut world = World::new();
-    let none = world.forge(&["doctor"]).exits(1).shows(&["OPENAI_API_KEY", "can't start", "sandbox:"]);
+    let none = world.forge(&["doctor"]).exits(1).shows(&["OPENAI_API_KEY", "Not ready: ", "sandbox:"]);
     assert!(none.out.contains("FAIL"));
     world.set("ANTHROPIC_API_KEY", crate::harness::KEY);
     let some = world.forge(&["doctor", "--json"]);
@@ -137,5 +137,5 @@ fn what_boxes_left_behind_is_removed_and_named() {
     assert!(world.forge(&["sandbox", "prune", "--json"]).exits(0).json()["removed"].is_array());
     // Boxes of other tests may have been killed just now.
     let said = world.forge(&["sandbox", "prune"]).exits(0).out;
-    assert!(said.starts_with("nothing was left behind") || said.starts_with("removed "), "{said}");
+    assert!(said.starts_with("Nothing to remove") || said.starts_with("removed "), "{said}");
 }

@@ -178,7 +178,7 @@ fn a_command_that_was_killed_with_its_run_is_undone_and_executed_again() {
 fn a_run_that_is_worked_on_is_not_taken_twice() {
     let held = held();
     let (running, id) = held.start();
-    held.world.forge(&["resume", &id]).exits(1).says(&["is being worked on by", "forge logs -f"]);
+    held.world.forge(&["resume", &id]).exits(1).says(&["is active in", "forge logs -f"]);
     held.gate.open();
     running.wait().exits(0);
     assert_eq!(held.world.read("log.txt"), "one\ntwo\n");
@@ -207,7 +207,7 @@ fn of_two_processes_that_resume_one_run_one_wins_and_the_other_says_so() {
     all.sort_by_key(|done| done.code);
     let [winner, loser] = all;
     winner.exits(0);
-    loser.exits(1).says(&["is being worked on by"]);
+    loser.exits(1).says(&["is active in"]);
     assert_eq!(held.world.read("log.txt"), "one\ntwo\n");
 }
 

@@ -63,7 +63,7 @@ fn a_clones_memory_says_nothing_before_it_is_trusted() {
     world.file(BROUGHT, &hostile_memory());
     let said = turn(&world, &flags, "hello\n");
     assert!(!heard(&server, 0).contains(EVIL), "{}", heard(&server, 0));
-    let told = said.matches("is ignored until you have looked at it and accepted it with `forge trust`");
+    let told = said.matches("is ignored until you review and accept it with `forge trust`");
     assert_eq!(told.count(), 1, "{said}");
     world.run(&flags, "hello").exits(0).says(&["memory.json is ignored"]);
     assert!(!heard(&server, 1).contains(EVIL));
@@ -114,7 +114,7 @@ fn a_run_writes_nothing_that_later_conversations_believe() {
     world.run(&flags, "go").exits(0);
     assert!(world.read("own/memory.json").contains(EVIL));
     let said = turn(&world, &flags, "the second\n");
-    assert!(said.contains("is not as Forge left it"), "{said}");
+    assert!(said.contains("was not last written by Forge"), "{said}");
     assert!(!heard(&server, 6).contains(EVIL), "{}", heard(&server, 6));
     assert!(!world.read("own/memory.json").contains("the second"), "it is not written over");
     world.forge(&["trust", "--yes"]).exits(0);

@@ -5,7 +5,7 @@ use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFor
 
 #[test]
 fn no_task_is_a_usage_error_with_a_way_out() {
-    World::new().forge(&["run"]).exits(2).says(&["there is no task", "forge run \"", "--task-file"]);
+    World::new().forge(&["run"]).exits(2).says(&["no task given", "forge run \"", "--task-file"]);
 }
 
 #[test]

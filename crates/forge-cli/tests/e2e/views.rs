@@ -100,7 +100,7 @@ fn a_run_that_fails_or_is_cancelled_leaves_the_repository_byte_for_byte() {
     let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.start(&[&["run", "Is cancelled"][..], &flags].concat());
     assert!(server.wait_for_requests(2, LONG));
-    world.forge(&["undo", "last", "--to", "0"]).exits(2).says(&["works on it", "forge cancel"]);
+    world.forge(&["undo", "last", "--to", "0"]).exits(2).says(&["it is active in", "forge cancel"]);
     world.forge(&["cancel", "last"]).exits(0);
     gate.open();
     run.wait().exits(4);
@@ -142,7 +142,7 @@ fn each_step_can_be_looked_at_undone_brought_back_and_applied() {
     assert!(!world.repo().join("dir").exists());
 
     // Undo takes the repository along now, and redo brings it back.
-    world.forge(&["undo", "last", "--to", "2"]).exits(0).shows(&["stands at step 2", "went along"]);
+    world.forge(&["undo", "last", "--to", "2"]).exits(0).shows(&["to step 2", "Updated the repository"]);
     assert_eq!(world.read("dir/b.txt"), "bee\nbee2\n");
     world.forge(&["undo", "last", "--to", "0"]).exits(0).shows(&["its beginning"]);
     assert_eq!(tree(&world.repo()), before, "byte for byte as before the run");
@@ -345,7 +345,7 @@ fn several_repositories_in_one_run() {
     world.forge(&["diff", "last", "--stat"]).exits(0).shows(&["A other/n", "A repo/r"]);
     let nested = world.repo().join("dir");
     let both = ["--repo", repo.to_str().unwrap(), "--repo", nested.to_str().unwrap()];
-    world.run(&[&flags[..], &both].concat(), "Nested").exits(2).says(&["inside one another"]);
+    world.run(&[&flags[..], &both].concat(), "Nested").exits(2).says(&["are nested"]);
 }
 
 #[test]

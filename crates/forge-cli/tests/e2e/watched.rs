@@ -47,7 +47,7 @@ impl Ended {
     /// pipe in its directory.
     fn may_time_out(&self, code: i32) -> bool {
         let limited = self.words.starts_with("sandbox exec ") && self.words.contains("--timeout ");
-        limited && code == TIMED_OUT && self.err.contains("the command's time was up")
+        limited && code == TIMED_OUT && self.err.contains("timed out after")
     }
 
     /// What no command may do, whatever it was given.

@@ -119,7 +119,7 @@ pub(crate) fn read_file(path: &Path, place: fn(PathBuf) -> ValueOrigin) -> Resul
 fn describe_read_error(error: &forge_files::Error) -> String {
     match error {
         forge_files::Error::NotRegular { found: forge_files::SpecialFileKind::Directory, .. } => {
-            "a folder".to_owned()
+            "a directory".to_owned()
         }
         forge_files::Error::NotRegular { .. } => "a special file".to_owned(),
         forge_files::Error::TooLarge { limit, .. } => format!("more than {} KiB", limit / 1024),

@@ -39,12 +39,12 @@ impl FallbackEntry {
             !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',')
         };
         if !word(&self.provider) {
-            return Err("an entry without a provider".to_owned());
+            return Err("its provider is missing".to_owned());
         }
         for (what, value) in [("model", &self.name), ("organization", &self.organization_id)] {
             if value.as_deref().is_some_and(|value| !word(value)) {
                 return Err(format!(
-                    "{} with a {what} that is empty or holds white space",
+                    "the {what} of {} is empty or contains white space",
                     quote_safely(&self.provider)
                 ));
             }
@@ -66,15 +66,15 @@ impl FallbackEntry {
 
     /// Reads an entry from a file, where it is a text or a table.
     pub(crate) fn read_raw(raw: &RawSetting) -> Result<Self, ValueMismatch> {
-        let entry = Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("the entry {found}")))?;
+        let entry = Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("an invalid entry: {found}")))?;
         if provider_names().any(|known| known == entry.provider) {
             return Ok(entry);
         }
         let hint = nearest_name(&entry.provider, provider_names()).map_or_else(
-            || format!("there are: {}", provider_names().collect::<Vec<_>>().join(", ")),
+            || format!("known providers: {}", provider_names().collect::<Vec<_>>().join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
-        Err(ValueMismatch::new(format!("the entry {}", quote_safely(&entry.provider))).with_hint(hint))
+        Err(ValueMismatch::new(format!("the unknown provider {}", quote_safely(&entry.provider))).with_hint(hint))
     }
 
     fn parse_raw(raw: &RawSetting) -> Result<Self, String> {
@@ -86,7 +86,7 @@ impl FallbackEntry {
         let mut entry = Self { provider: String::new(), name: None, organization_id: None };
         for (name, value) in fields {
             let RawSetting::Text(text) = value else {
-                return Err(format!("`{name}` with {}", value.describe()));
+                return Err(format!("`{name}` is {}", value.describe()));
             };
             match name.as_str() {
                 "provider" => entry.provider.clone_from(text),
@@ -94,7 +94,7 @@ impl FallbackEntry {
                 "organization_id" => entry.organization_id = Some(text.clone()),
                 _ => {
                     return Err(format!(
-                        "the key {} (there are provider, name and organization_id)",
+                        "unknown key {} (valid keys: provider, name, organization_id)",
                         quote_safely(name)
                     ));
                 }

@@ -163,7 +163,7 @@ impl KeyKind {
             Self::Time(TimeUnit::Millis, ValueRange { min, max }) => {
                 format!("milliseconds from {min} to {max}, or a time such as `90s`")
             }
-            Self::Text(TextLines::One) => "a text of one line".to_owned(),
+            Self::Text(TextLines::One) => "a single line of text".to_owned(),
             Self::Text(TextLines::Multiple) => "a text".to_owned(),
             Self::Choice(choices) => {
                 let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -271,14 +271,14 @@ impl KeyKind {
     fn read_kind_text(&self, text: &str, context: ReadContext<'_>) -> Result<SettingValue, ValueMismatch> {
         let wrong = || ValueMismatch::new(quote_safely(text));
         if text.trim().is_empty() {
-            return Err(ValueMismatch::new("nothing").with_hint("leave the key out if it is not to be set"));
+            return Err(ValueMismatch::new("nothing").with_hint("omit the key to leave it unset"));
         }
         let value = match self {
             Self::Text(TextLines::One) if text.chars().any(char::is_control) => return Err(wrong()),
             Self::Text(TextLines::Multiple)
                 if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r')) =>
             {
-                return Err(wrong().with_hint("it holds control characters"));
+                return Err(wrong().with_hint("it contains control characters"));
             }
             Self::Choice(choices) => {
                 let name = text.to_ascii_lowercase();
@@ -379,7 +379,7 @@ fn parse_time_in(unit: TimeUnit, text: &str) -> Result<u64, String> {
     match unit {
         TimeUnit::Millis => Ok(millis),
         TimeUnit::Seconds if millis % 1000 == 0 => Ok(millis / 1000),
-        TimeUnit::Seconds => Err("whole seconds are wanted".to_owned()),
+        TimeUnit::Seconds => Err("it must be whole seconds".to_owned()),
     }
 }
 
@@ -480,7 +480,7 @@ fn expand_path(text: &str, context: ReadContext<'_>) -> Option<String> {
 }
 
 fn parse_url(text: &str) -> Result<String, ValueMismatch> {
-    let hidden = || ValueMismatch::new("an address that can't be used (not shown, it may hold a password)");
+    let hidden = || ValueMismatch::new("an invalid address (not shown, it may contain a password)");
     let wrong = || if text.contains('@') { hidden() } else { ValueMismatch::new(quote_safely(text)) };
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(|| {
         if text.contains("://") { wrong() } else { wrong().with_hint("put http:// or https:// in front") }

@@ -78,7 +78,7 @@ fn what_can_not_be_changed_safely_is_left_alone() {
         let error = set_key(&place.dirs(), EditTarget::Project(&place.repo()), "agent.max_iterations", "4")
             .unwrap_err();
         assert!(matches!(error, EditError::ByHand { .. }), "{text}: {error}");
-        assert!(error.to_string().contains("write `agent.max_iterations: 4` there by hand"));
+        assert!(error.to_string().contains("add `agent.max_iterations: 4` there yourself"));
         assert_eq!(fs::read_to_string(path).unwrap(), text);
     }
     let error =

@@ -52,7 +52,7 @@ fn unknown_variables_of_our_prefix_are_named_with_the_nearest() {
     let messages: Vec<_> = loaded.notices.iter().map(ToString::to_string).collect();
     assert_eq!(
         messages,
-        ["FORGE_AGENT_MAX_ITERATION in the environment sets nothing: there is no such key; \
+        ["FORGE_AGENT_MAX_ITERATION in the environment is ignored: unknown key; \
              did you mean FORGE_AGENT_MAX_ITERATIONS?"]
     );
 }

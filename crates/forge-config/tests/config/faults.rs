@@ -37,10 +37,10 @@ fn unknown_keys_get_the_hint_that_fits() {
     assert_eq!(hint("[sandboxx]\nwhatever = 3"), "did you mean the section [sandbox]?");
     assert_eq!(
         hint("[cost]\nsomething_else = 'x'"),
-        "[cost] knows alert_at, allow_unknown, max_per_day_usd, reference_model"
+        "[cost] has the keys alert_at, allow_unknown, max_per_day_usd, reference_model"
     );
     assert_eq!(hint("[scheduling]\nenabled = true"), "");
-    assert_eq!(hint("agent = 3"), "`agent` is a section: write its keys below it");
+    assert_eq!(hint("agent = 3"), "`agent` is a section: put its keys below it");
     let quoted = hint("\"agent.max_iterations\" = 3");
     assert_eq!(quoted, "did you mean `agent.max_iterations`?", "a quoted name is one part, not two");
     place.project("[agent.max_iterations]\nx = 1");
@@ -73,7 +73,7 @@ fn files_that_are_no_configuration_are_named_with_their_line() {
     std::fs::remove_file(place.repo().join("forge.toml")).unwrap();
     std::fs::remove_file(place.repo().join("forge.yaml")).unwrap();
     std::fs::create_dir(place.repo().join("forge.toml")).unwrap();
-    assert_eq!(place.faults(), ["repo/forge.toml: expected a readable text file, found a folder"]);
+    assert_eq!(place.faults(), ["repo/forge.toml: expected a readable text file, found a directory"]);
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn values_keep_their_types_and_ranges() {
     assert!(fault("tools.enabled = [1]").contains("found the entry `1`"));
     assert!(fault("workspace.reveal = [\"../x\"]").contains("the entry `../x`"));
     assert!(fault("model.base_url = \"example.com/v1\"").contains("put http:// or https:// in front"));
-    assert!(fault("model.timeout_seconds = \"1500ms\"").contains("whole seconds are wanted"));
-    assert!(fault("model.name = \"\"").contains("leave the key out"));
+    assert!(fault("model.timeout_seconds = \"1500ms\"").contains("it must be whole seconds"));
+    assert!(fault("model.name = \"\"").contains("omit the key"));
     assert!(fault("name = \"a\\u001b[31m\"").contains("\\u{1b}"));
     assert!(fault("[[agent]]\nmax_iterations = 1").contains("found `agent`"));
     place.user("agent.max_cost_usd = 2\nmodel.timeout_seconds = \"2m\"\nsandbox.memory_limit = 1073741824\n");

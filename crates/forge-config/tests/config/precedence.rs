@@ -57,7 +57,7 @@ fn other_spellings_of_a_key_work_and_the_canonical_one_wins() {
         loaded
             .notices
             .iter()
-            .any(|notice| notice.message.contains("agent.default_model in the same file is not"))
+            .any(|notice| notice.message.contains("overrides agent.default_model in the same file"))
     );
     place.set("FORGE_PROVIDER", "anthropic").set("LLM_MODEL", "c").set("MODEL_NAME", "d");
     let loaded = place.load();
@@ -127,5 +127,5 @@ fn folders_follow_the_xdg_variables() {
     assert_eq!(place.dirs().data, std::path::Path::new("/somewhere/forge"));
     assert_eq!(place.dirs().config, place.root().join("home/.config/forge"));
     place.unset("HOME");
-    assert!(place.faults()[0].contains("set HOME, or XDG_CONFIG_HOME"));
+    assert!(place.faults()[0].contains("set HOME, or set XDG_CONFIG_HOME"));
 }

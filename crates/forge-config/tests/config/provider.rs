@@ -31,9 +31,9 @@ fn another_provider_does_not_inherit_model_and_address() {
     let loaded = place.load();
     assert_eq!(model(&loaded.settings), (Some("gemini"), None, None));
     let messages: Vec<_> = loaded.notices.iter().map(|notice| notice.message.clone()).collect();
-    let name = "forge.toml:4: model.name is not used: it was meant for custom, and --provider asks gemini";
+    let name = "forge.toml:4: model.name is ignored: it is for custom, but --provider selects gemini";
     assert!(messages[0].contains(name), "{messages:?}");
-    assert!(messages[1].contains("model.base_url is not used"));
+    assert!(messages[1].contains("model.base_url is ignored"));
 
     // An address alone is for a server of one's own, too: no vendor's key may go there.
     place.user("[model]\nbase_url = \"http://own.test/v1\"\nname = \"m\"\n");
@@ -47,7 +47,7 @@ fn another_provider_does_not_inherit_model_and_address() {
     place.user("[model]\nprovider = \"ollama\"\nname = \"n\"\n");
     let fault = place.faults().remove(0);
     assert!(
-        fault.contains("FORGE_MODEL_BASE_URL: model.base_url is not used: it was meant for ollama"),
+        fault.contains("FORGE_MODEL_BASE_URL: model.base_url is ignored: it is for ollama"),
         "{fault}"
     );
 }

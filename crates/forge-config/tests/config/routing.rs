@@ -33,13 +33,13 @@ fn wrong_fallbacks_are_named_with_their_place() {
     let at = "home/.config/forge/forge.toml:";
     let unknown = fault("[model]\nfallbacks = ['antropic']\n");
     assert!(unknown.starts_with(&format!("{at}2: model.fallbacks: ")), "{unknown}");
-    assert!(unknown.contains("found the entry `antropic`; did you mean `anthropic`?"), "{unknown}");
+    assert!(unknown.contains("found the unknown provider `antropic`; did you mean `anthropic`?"), "{unknown}");
     let itself = fault("[model]\nprovider = 'openai'\nfallbacks = ['gemini', 'openai:gpt-4o']\n");
-    assert!(itself.contains(":3: model.fallbacks: expected other providers than the first"), "{itself}");
+    assert!(itself.contains(":3: model.fallbacks: expected providers other than model.provider"), "{itself}");
     let twice = fault("[model]\nfallbacks = ['gemini', 'gemini:x']\n");
     assert!(twice.contains("found `gemini` twice"), "{twice}");
     let table = fault("[model]\nfallbacks = [{provider = 'gemini', modle = 'x'}]\n");
-    assert!(table.contains("found the entry the key `modle`"), "{table}");
+    assert!(table.contains("found an invalid entry: unknown key `modle`"), "{table}");
     let custom = fault("[model]\nfallbacks = ['custom:x']\n");
     assert!(custom.contains("set providers.custom.base_url"), "{custom}");
     let number = fault("[model]\nfallbacks = [3]\n");

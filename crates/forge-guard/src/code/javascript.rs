@@ -18,7 +18,7 @@ const RISKY_MODULES: [(&str, &str, &str); 18] = [
     ("net", "network", "opens connections"),
     ("tls", "network", "opens connections"),
     ("dgram", "network", "opens connections"),
-    ("dns", "network", "asks for names"),
+    ("dns", "network", "resolves host names"),
     ("http", "network", "opens connections"),
     ("https", "network", "opens connections"),
     ("http2", "network", "opens connections"),
@@ -188,7 +188,7 @@ fn scan_token(tokens: &[LineToken], at: usize, found: &mut Vec<StaticWarning>) -
             None => found.push(StaticWarning {
                 line,
                 rule: "dynamic-import",
-                message: format!("`{path}` loads what an expression names"),
+                message: format!("`{path}` loads a module named by an expression"),
             }),
         },
         // `import "x"` and `… from "x"`.

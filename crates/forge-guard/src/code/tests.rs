@@ -134,7 +134,7 @@ fn what_is_done_with_warnings_is_chosen() {
     }
     assert_eq!(
         "x".parse::<StaticCheckPolicy>().unwrap_err().to_string(),
-        "`x` is none of warn, deny and off"
+        "`x` is not one of warn, deny and off"
     );
     assert_eq!(CodeLanguage::from_name("Bash"), Some(CodeLanguage::Shell));
 }

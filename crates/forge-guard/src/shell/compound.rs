@@ -175,7 +175,7 @@ impl ShellParser<'_> {
         let body = self.with_depth(Self::parse_command);
         self.function = outer;
         if body?.is_some() {
-            return Err(ShellFault::Syntax("a function whose body is not in brackets"));
+            return Err(ShellFault::Syntax("a function body without brackets"));
         }
         debug_assert!(self.out.commands[first..].iter().all(|c: &SimpleCommand| c.function.is_some()));
         Ok(())

@@ -35,7 +35,7 @@ impl<'a> ShellParser<'a> {
     pub(super) fn parse_script(mut self) -> Parsed<ShellScript> {
         self.parse_list()?;
         if self.at < self.src.len() {
-            return Err(ShellFault::Syntax("a closing word or bracket without its beginning"));
+            return Err(ShellFault::Syntax("an unmatched closing word or bracket"));
         }
         Ok(self.out)
     }
@@ -155,7 +155,7 @@ impl<'a> ShellParser<'a> {
         let pending = self.pending.len();
         self.with_depth(Self::parse_list)?;
         if self.pending.len() != pending {
-            return Err(ShellFault::Syntax("a here-document without its text"));
+            return Err(ShellFault::Syntax("a here-document without text"));
         }
         if self.eat_text(")") { Ok(()) } else { Err(ShellFault::Syntax("a missing `)`")) }
     }
@@ -255,7 +255,7 @@ impl<'a> ShellParser<'a> {
                 return Ok(());
             }
             if self.parse_word()?.is_none() {
-                return Err(ShellFault::Syntax("an array without its end"));
+                return Err(ShellFault::Syntax("an unterminated array"));
             }
         }
     }
@@ -303,8 +303,9 @@ impl<'a> ShellParser<'a> {
         Ok(Some(match operator {
             "<<<" => Redirect::String(target),
             "<<" | "<<-" => {
-                let delimiter =
-                    target.literal_text().ok_or(ShellFault::Syntax("a here-document's end is not fixed"))?;
+                let delimiter = target
+                    .literal_text()
+                    .ok_or(ShellFault::Syntax("a here-document with a variable delimiter"))?;
                 let number = self.out.documents.len();
                 let literal = target.raw.replace("\\\n", "").contains(['\'', '"', '\\']);
                 self.out.documents.push(Word::default());
@@ -375,7 +376,7 @@ impl<'a> ShellParser<'a> {
         self.pipelines = inner.pipelines;
         self.out = inner.out;
         match result {
-            Ok(_) if !whole => Err(ShellFault::Syntax("a closing word or bracket without its beginning")),
+            Ok(_) if !whole => Err(ShellFault::Syntax("an unmatched closing word or bracket")),
             other => other,
         }
     }

@@ -49,7 +49,7 @@ impl ShellParser<'_> {
 
     fn parse_single_quoted(&mut self, word: &mut Word) -> Parsed<()> {
         let rest = &self.src[self.at + 1..];
-        let end = rest.find('\'').ok_or(ShellFault::Syntax("a quote without its end"))?;
+        let end = rest.find('\'').ok_or(ShellFault::Syntax("an unterminated quote"))?;
         word.push(&rest[..end], true);
         self.at += end + 2;
         Ok(())
@@ -70,7 +70,7 @@ impl ShellParser<'_> {
         word.push("", true);
         loop {
             match self.peek() {
-                None => return Err(ShellFault::Syntax("a quote without its end")),
+                None => return Err(ShellFault::Syntax("an unterminated quote")),
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(());
@@ -199,13 +199,13 @@ impl ShellParser<'_> {
         self.at += 1;
         loop {
             let rest = &self.src[self.at..];
-            let c = rest.chars().next().ok_or(ShellFault::Syntax("a backquote without its end"))?;
+            let c = rest.chars().next().ok_or(ShellFault::Syntax("an unterminated backquote"))?;
             self.at += c.len_utf8();
             match c {
                 '`' => break,
                 '\\' => {
                     let next = self.src[self.at..].chars().next();
-                    let next = next.ok_or(ShellFault::Syntax("a backquote without its end"))?;
+                    let next = next.ok_or(ShellFault::Syntax("an unterminated backquote"))?;
                     if !(matches!(next, '`' | '\\' | '$') || quoted && next == '"') {
                         inside.push('\\');
                     }
@@ -225,7 +225,7 @@ impl ShellParser<'_> {
         let mut text = String::new();
         loop {
             let rest = &self.src[self.at..];
-            let c = rest.chars().next().ok_or(ShellFault::Syntax("a quote without its end"))?;
+            let c = rest.chars().next().ok_or(ShellFault::Syntax("an unterminated quote"))?;
             self.at += c.len_utf8();
             match c {
                 '\'' => break,

@@ -17,11 +17,11 @@ const MAX_WINDOW_TOKENS: u64 = 100_000_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// The table is too long.
-    #[error("the table of models has {0} bytes; more than 16 MiB are not read")]
+    #[error("the model table has {0} bytes; the limit is 16 MiB")]
     TooLong(usize),
     /// The table is not JSON.
     #[error(
-        "the table of models is no JSON (line {line}, column {column}): {why}. Was it cut, or is it another file?"
+        "the model table is not valid JSON (line {line}, column {column}): {why}. Is the file truncated, or the wrong one?"
     )]
     NotJson {
         /// Line number, from 1.
@@ -32,7 +32,7 @@ pub enum CatalogError {
         why: String,
     },
     /// A field of the table itself is missing or invalid.
-    #[error("the table of models: `{field}` {why}")]
+    #[error("model table: `{field}` {why}")]
     Field {
         /// Name of the field.
         field: &'static str,
@@ -40,7 +40,7 @@ pub enum CatalogError {
         why: String,
     },
     /// A field of a row is missing or invalid.
-    #[error("the table of models, row {row} ({name}): `{field}` {why}")]
+    #[error("model table, row {row} ({name}): `{field}` {why}")]
     Row {
         /// Number of the row in `models` or `families`, from 1.
         row: usize,
@@ -52,7 +52,7 @@ pub enum CatalogError {
         why: String,
     },
     /// Two rows describe the same model.
-    #[error("the table of models, row {row}: {name} stands already in row {first}")]
+    #[error("model table, row {row}: {name} is already in row {first}")]
     Duplicate {
         /// Number of the later row.
         row: usize,
@@ -80,20 +80,20 @@ pub(super) fn parse_catalog(text: &str) -> Result<Catalog, CatalogError> {
         why: error.to_string(),
     })?;
     let Value::Object(table) = &json else {
-        return Err(field_error("models", "is missing: it is no JSON object"));
+        return Err(field_error("models", "is missing: the file is not a JSON object"));
     };
     reject_unknown_fields(table, &["as_of", "source", "models", "families"])
-        .map_err(|name| field_error("models", format!("stands beside `{name}`, which is not known")))?;
+        .map_err(|name| field_error("models", format!("is next to the unknown field `{name}`")))?;
     let as_of = text_of(table, "as_of")
-        .ok_or_else(|| field_error("as_of", "is missing: the day on which the prices were looked up"))?;
+        .ok_or_else(|| field_error("as_of", "is missing: the date of the prices"))?;
     if as_of.parse::<jiff::civil::Date>().is_err() {
-        return Err(field_error("as_of", format!("must be a day such as 2026-04-06 and is `{as_of}`")));
+        return Err(field_error("as_of", format!("must be a date such as 2026-04-06, not `{as_of}`")));
     }
     let source = text_of(table, "source").filter(|source| !source.trim().is_empty());
-    let source = source.ok_or_else(|| field_error("source", "is missing: where the prices come from"))?;
+    let source = source.ok_or_else(|| field_error("source", "is missing: the source of the prices"))?;
     let rows = read_list(table, "models")?.ok_or_else(|| field_error("models", "is missing"))?;
     if rows.is_empty() {
-        return Err(field_error("models", "holds no rows"));
+        return Err(field_error("models", "has no rows"));
     }
     let models = rows.iter().enumerate().map(|(at, row)| RowReader::new(at, row)?.read_model());
     let models: Vec<CatalogRow> = models.collect::<Result<_, _>>()?;
@@ -125,7 +125,7 @@ fn read_list<'a>(
     match table.get(name) {
         None => Ok(None),
         Some(Value::Array(rows)) => Ok(Some(rows)),
-        Some(_) => Err(field_error(name, "is no list")),
+        Some(_) => Err(field_error(name, "is not a list")),
     }
 }
 
@@ -153,7 +153,7 @@ impl<'a> RowReader<'a> {
             Value::Object(row) => Ok(Self { at, row }),
             _ => Err(CatalogError::Row {
                 row: at + 1,
-                name: "no object".to_owned(),
+                name: "not an object".to_owned(),
                 field: "provider".to_owned(),
                 why: "is missing".to_owned(),
             }),
@@ -185,7 +185,7 @@ impl<'a> RowReader<'a> {
             "purpose",
         ];
         reject_unknown_fields(self.row, &known)
-            .map_err(|name| self.row_error(name, "is not a field that is known"))?;
+            .map_err(|name| self.row_error(name, "is not a known field"))?;
         let provider = self.read_text("provider")?;
         if find_vendor(provider).is_none() {
             let names: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
@@ -197,7 +197,7 @@ impl<'a> RowReader<'a> {
         let (input, output) = (required("input")?, required("output")?);
         let cached = price("cached")?;
         if cached.is_some_and(|cached| cached > input) {
-            return Err(self.row_error("cached", "is dearer than `input`"));
+            return Err(self.row_error("cached", "is higher than `input`"));
         }
         Ok(CatalogRow {
             provider: provider.to_owned(),
@@ -226,7 +226,7 @@ impl<'a> RowReader<'a> {
 
     fn read_family(&self) -> Result<ModelFamily, CatalogError> {
         reject_unknown_fields(self.row, &["prefix", "window", "vocabulary"])
-            .map_err(|name| self.row_error(name, "is not a field that is known"))?;
+            .map_err(|name| self.row_error(name, "is not a known field"))?;
         Ok(ModelFamily {
             prefix: self.read_text("prefix")?.to_ascii_lowercase(),
             window: self.read_tokens("window")?.ok_or_else(|| self.row_error("window", "is missing"))?,
@@ -243,20 +243,20 @@ impl<'a> RowReader<'a> {
         match self.row.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Number(number)) => match number.as_f64() {
-                Some(dollars) if !dollars.is_finite() => Err(self.row_error(name, "is no finite number")),
+                Some(dollars) if !dollars.is_finite() => Err(self.row_error(name, "is not a finite number")),
                 Some(dollars) if dollars < 0.0 => {
-                    Err(self.row_error(name, format!("is negative ({dollars}); nobody pays for being asked")))
+                    Err(self.row_error(name, format!("is negative ({dollars})")))
                 }
                 Some(dollars) if dollars > MAX_USD_PER_MILLION_TOKENS => Err(self.row_error(
                     name,
                     format!(
-                        "is {dollars} dollars per million tokens, which is beyond belief (a price per token?)"
+                        "is implausibly high: {dollars} dollars per million tokens"
                     ),
                 )),
                 Some(dollars) => Ok(Some(dollars)),
-                None => Err(self.row_error(name, "is no number that can be used")),
+                None => Err(self.row_error(name, "is not a usable number")),
             },
-            Some(other) => Err(self.row_error(name, format!("must be a number and is {other}"))),
+            Some(other) => Err(self.row_error(name, format!("must be a number, not {other}"))),
         }
     }
 
@@ -267,7 +267,7 @@ impl<'a> RowReader<'a> {
                 Some(tokens) if (1..=MAX_WINDOW_TOKENS).contains(&tokens) => Ok(Some(tokens)),
                 _ => Err(self.row_error(
                     name,
-                    format!("must be a number of tokens from 1 to {MAX_WINDOW_TOKENS} and is {value}"),
+                    format!("must be a number of tokens from 1 to {MAX_WINDOW_TOKENS}, not {value}"),
                 )),
             },
         }

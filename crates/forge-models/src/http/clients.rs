@@ -81,7 +81,7 @@ impl HttpClients {
         } else {
             self.http[place].get_or_init(|| self.http_client(reuse))
         };
-        client.as_ref().map_err(|why| errors::invalid_request(format!("no HTTP client can be had: {why}")))
+        client.as_ref().map_err(|why| errors::invalid_request(format!("can't create an HTTP client: {why}")))
     }
 
     fn base_builder(&self, reuse: ConnectionReuse) -> reqwest::ClientBuilder {
@@ -111,7 +111,7 @@ impl HttpClients {
         let mut builder = self.base_builder(reuse);
         if let Some(proxy) = &self.proxy {
             let proxy = reqwest::Proxy::all(proxy.as_str())
-                .map_err(|_| "the proxy's URL is not one that can be used".to_owned())?;
+                .map_err(|_| "the proxy URL is invalid".to_owned())?;
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(|error| {

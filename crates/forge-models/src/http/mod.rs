@@ -171,7 +171,7 @@ impl ProviderExchange<'_> {
             200 => {
                 let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
                 let prompt = json["prompt"].as_str().map(str::to_owned);
-                let missing = || errors::malformed(&self.asked, "`/apply-template` gave no prompt");
+                let missing = || errors::malformed(&self.asked, "`/apply-template` returned no prompt");
                 prompt.map(Some).ok_or_else(missing)
             }
             404 | 405 | 501 => Ok(None),
@@ -396,7 +396,7 @@ fn no_events(asked: &ErrorContext<'_>, head: &[u8]) -> Error {
     let text = text.trim();
     let json: Value = serde_json::from_str(text).unwrap_or(Value::Null);
     match text {
-        "" => errors::stream_cut(asked, "it was empty"),
+        "" => errors::stream_cut(asked, "it is empty"),
         _ if json.get("error").is_some_and(|error| !error.is_null()) => {
             errors::from_report(asked, &json, retry_after(&|_| None, &json))
         }

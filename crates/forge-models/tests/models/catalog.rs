@@ -38,8 +38,8 @@ fn what_is_wrong_is_named_with_row_and_field() {
         table(&format!("{ROW}, {}", ROW.replace("gpt-x", "gpt-y").replace("\"input\": 1", change)))
     };
     for (text, signs) in [
-        (String::new(), vec!["no JSON", "line 1"]),
-        (table(ROW)[..60].to_owned(), vec!["no JSON"]),
+        (String::new(), vec!["not valid JSON", "line 1"]),
+        (table(ROW)[..60].to_owned(), vec!["not valid JSON"]),
         ("[]".to_owned(), vec!["models"]),
         (r#"{"source": "x", "models": []}"#.to_owned(), vec!["as_of"]),
         (r#"{"as_of": "yesterday", "source": "x", "models": []}"#.to_owned(), vec!["as_of", "yesterday"]),
@@ -51,10 +51,10 @@ fn what_is_wrong_is_named_with_row_and_field() {
         (table(&ROW.replace("openai", "opnai")), vec!["row 1", "provider", "openai"]),
         (row("\"input\": -1"), vec!["row 2", "openai/gpt-y", "`input`", "negative"]),
         (row("\"input\": \"1\""), vec!["row 2", "`input`", "number"]),
-        (row("\"input\": 1000000"), vec!["row 2", "`input`", "beyond belief"]),
+        (row("\"input\": 1000000"), vec!["row 2", "`input`", "implausibly high"]),
         (row("\"in\": 1"), vec!["row 2", "`in`"]),
         (row("\"cached\": 1"), vec!["row 2", "`input`", "missing"]),
-        (row("\"input\": 1, \"cached\": 2"), vec!["row 2", "`cached`", "dearer"]),
+        (row("\"input\": 1, \"cached\": 2"), vec!["row 2", "`cached`", "higher"]),
         (row("\"input\": 1, \"cache_write\": -0.1"), vec!["row 2", "`cache_write`", "negative"]),
         (row("\"input\": 1, \"window\": 0"), vec!["row 2", "`window`"]),
         (row("\"input\": 1, \"window\": 1.5"), vec!["row 2", "`window`"]),

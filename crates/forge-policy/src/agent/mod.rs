@@ -130,8 +130,8 @@ fn decide_running(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Time
         return stop_open_effects(state, || {
             let why = state.sandbox_loss.as_deref().unwrap_or("no reason is known");
             let text = format!(
-                "the sandbox went away twice, the last time: {why}. What was done until then is kept. `forge doctor` \
-                 checks it"
+                "the sandbox went away twice, the last time: {why}. The work so far is kept. Check the sandbox with \
+                `forge doctor`"
             );
             Decision::with_failure(ErrorInfo::fatal(forge_types::ErrorKind::Died, text))
         });
@@ -160,7 +160,7 @@ fn decide_pause(state: &RunState) -> Decision {
         state,
         WaitingFor::Paused,
         None,
-        "paused; `forge resume` goes on".to_owned(),
+        "paused; continue with `forge resume`".to_owned(),
     ))
 }
 

@@ -84,8 +84,8 @@ impl NextCall<'_> {
             return reach_limit(state, plan, LimitKind::Iterations, budget::iterations_message(&limits));
         }
         if !state.is_consistent() {
-            let text = "a tool call has no result, or two: the conversation can't be sent. This is a fault in \
-                        forge; the journal holds what led to it";
+            let text = "a tool call has no result, or two: the conversation can't be sent. This is a bug in forge; \
+            the journal contains its cause";
             return Decision::with_failure(ErrorInfo::fatal(ErrorKind::LoopGuard, text));
         }
         let mut unfit = Vec::new();

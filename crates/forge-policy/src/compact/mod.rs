@@ -94,10 +94,10 @@ pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp)
         });
     };
     let (not_before, why) = match &state.compact.error {
-        None => (None, "asking the model for it was interrupted twice".to_owned()),
+        None => (None, "the request to the model was interrupted twice".to_owned()),
         Some(error) => {
             let seed = retry::stable_seed(state.run, state.next_effect, current.attempt);
-            let why = format!("the model could not be asked for it: {}", error.message);
+            let why = format!("the request to the model failed: {}", error.message);
             match retry::decide_retry(&plan.retry, current.attempt, 0, error, seed, now) {
                 retry::RetryDecision::TryAt(at) => (Some(at), why),
                 _ => return Some(compaction_decision(state, without_model(next, why), None)),
@@ -122,7 +122,7 @@ pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp)
 pub fn without_money(start: EffectStart) -> EffectStart {
     match start.what {
         Effect::Compact(compaction) if compaction.ask.is_some() => {
-            let compaction = without_model(compaction, "no money is left for asking a model".to_owned());
+            let compaction = without_model(compaction, "no money is left to ask a model".to_owned());
             EffectStart { what: Effect::Compact(compaction), reserved: None, ..start }
         }
         _ => start,
@@ -155,14 +155,14 @@ fn summary_call(
     // Each message also carries names and marks.
     let most = (bytes + bytes / 4 + MIN_SOURCE_BYTES).min(fits.saturating_sub(REQUEST_OVERHEAD_BYTES));
     if most < MIN_SOURCE_BYTES {
-        return Err(format!("the window of {} is too small for asking for it", target.route));
+        return Err(format!("the window of {} is too small for the request", target.route));
     }
     let sent = most + REQUEST_OVERHEAD_BYTES;
     let input_estimate = sent.div_ceil(3);
     let limits = budget::limits(state, plan);
     let left = limits.max_tokens.saturating_sub(state.usage.counted());
     if (input_estimate + max_tokens) * 2 > left {
-        return Err("the token limit leaves too little for asking a model".to_owned());
+        return Err("the token limit leaves too little to ask a model".to_owned());
     }
     let call = SummaryCall { target: at, max_tokens, input_estimate, not_before };
     match target.facts.price {
@@ -175,7 +175,7 @@ fn summary_call(
             let worst = price.worst_case(sent, max_tokens);
             let left = limits.max_cost.minus(state.cost).minus(state.reserved_total());
             if worst.plus(worst) > left && worst > Money::ZERO {
-                return Err("the cost limit leaves too little for asking a model".to_owned());
+                return Err("the cost limit leaves too little to ask a model".to_owned());
             }
             Ok((call, most, Some(worst)))
         }

@@ -79,7 +79,7 @@ pub fn summary_from_reply(
 /// Returns the fault of a summary, if any.
 fn summary_fault(text: &str, finish: FinishReason) -> Option<&'static str> {
     if finish == FinishReason::Error {
-        return Some("the model's summary broke off");
+        return Some("the model's summary was cut off");
     }
     if text.is_empty() {
         return Some("the model's summary was empty");

@@ -116,8 +116,7 @@ impl ComplexitySignals {
 
     /// Describes the scores and their sources, for people.
     pub fn describe(&self) -> String {
-        let found =
-            if self.found.is_empty() { "nothing stands out".to_owned() } else { self.found.join(", ") };
+        let found = if self.found.is_empty() { "no signals".to_owned() } else { self.found.join(", ") };
         format!("simple {}, hard {}: {found}", format_points(self.simple), format_points(self.hard))
     }
 }

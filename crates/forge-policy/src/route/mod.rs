@@ -113,7 +113,7 @@ pub struct ModelPreference {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The named provider does not exist.
-    #[error("there is no provider `{name}` (there are: {})", known.join(", "))]
+    #[error("unknown provider `{name}` (known: {})", known.join(", "))]
     UnknownProvider {
         /// The requested name.
         name: String,
@@ -128,7 +128,7 @@ pub enum Error {
     },
     /// Candidates are configured, but each lacks something.
     #[error(
-        "no model can be asked: {}. Set one of these keys, or name another model with --model",
+        "no model is available: {}. Set one of these keys, or name another model with --model",
         candidates.join("; ")
     )]
     NoneCanBeAsked {
@@ -137,7 +137,7 @@ pub enum Error {
     },
     /// No provider is configured or was found.
     #[error(
-        "no model provider is configured. Any of these gives one: {}; or name one with --provider",
+        "no model provider is configured. Set up one of these: {}; or name one with --provider",
         hints.join(", ")
     )]
     Nothing {
@@ -239,7 +239,7 @@ mod base_tests {
         check("openrouter", "anthropic/claude-x", &["openai"], "openrouter/anthropic/claude-x");
         check("", "gpt-x", &["openai"], "openai/gpt-x");
         check("custom", "", &[], "provider custom has no default model");
-        check("nope", "", &[], "there is no provider `nope`");
+        check("nope", "", &[], "unknown provider `nope`");
         check("", "", &[], "no model provider is configured");
     }
 }

@@ -166,10 +166,10 @@ impl RoutingStages<'_, '_> {
         let pin = self.question.pin;
         match pin {
             Some(pin) => {
-                let reason = format!("{} names it", pin.by);
+                let reason = format!("set by {}", pin.by);
                 self.record_stage(RouteStage::Pin, Some(&pin.route), true, reason);
             }
-            None => self.record_stage(RouteStage::Pin, None, false, "nothing names a model for good"),
+            None => self.record_stage(RouteStage::Pin, None, false, "no model is pinned"),
         }
         pin.map(|pin| pin.route.clone())
     }
@@ -189,7 +189,7 @@ impl RoutingStages<'_, '_> {
             Some(Err(fault)) => (
                 heuristic.tier(question.thresholds),
                 format!(
-                    "by heuristic, since the classifier could not be asked ({fault}): {}",
+                    "by heuristic, since the classifier was unavailable ({fault}): {}",
                     heuristic.describe()
                 ),
             ),
@@ -275,7 +275,7 @@ impl RoutingStages<'_, '_> {
         let (at, why) = match drawn {
             WeightedDraw::TooFew(known) => {
                 let why = format!(
-                    "{known} of at least {} outcomes are known for {}: passed on",
+                    "{known} of the required {} outcomes are recorded for {}: skipped",
                     super::weights::MIN_OUTCOMES,
                     question.task_type
                 );
@@ -289,7 +289,7 @@ impl RoutingStages<'_, '_> {
                 (at, format!("drawn with weight {:.2} of {:.2} (seed {})", of.0, of.1, question.seed))
             }
             WeightedDraw::Explored { at } => {
-                (at, format!("explored by lot among {} (seed {})", lots.len(), question.seed))
+                (at, format!("explored at random among {} (seed {})", lots.len(), question.seed))
             }
         };
         let Some(chosen) = lots.get(at).cloned() else { return };
@@ -305,7 +305,7 @@ impl RoutingStages<'_, '_> {
     fn missing_reason(&self, route: &ModelRoute) -> Option<String> {
         match self.question.providers.iter().find(|provider| provider.name == route.provider) {
             Some(provider) => provider.missing_reason().map(str::to_owned),
-            None => Some("there is no such provider".to_owned()),
+            None => Some("unknown provider".to_owned()),
         }
     }
 
@@ -326,7 +326,7 @@ impl RoutingStages<'_, '_> {
                 self.reject(&route, why);
             } else if targets.iter().any(|target| target.route == route) {
             } else if targets.iter().any(|target| target.route.provider == route.provider) {
-                self.reject(&route, format!("another model of {} is asked", route.provider));
+                self.reject(&route, format!("another model of {} is used", route.provider));
             } else {
                 targets.push(other);
             }
@@ -339,7 +339,7 @@ impl RoutingStages<'_, '_> {
                 rest.into_iter().partition(|target| self.unhealthy_reason(&target.route).is_none());
             for target in &unwell {
                 let why = self.unhealthy_reason(&target.route).unwrap_or_default();
-                self.reject(&target.route, format!("it was not well when it was last looked at: {why}"));
+                self.reject(&target.route, format!("unhealthy at the last check: {why}"));
             }
             targets.extend(well.into_iter().chain(unwell));
         }
@@ -350,7 +350,7 @@ impl RoutingStages<'_, '_> {
             if let Some(cooldown) = self.active_cooldown(&target.route).cloned() {
                 self.reject(
                     &target.route,
-                    format!("left alone until {} ({})", cooldown.until, cooldown.reason),
+                    format!("in cooldown until {} ({})", cooldown.until, cooldown.reason),
                 );
             }
         }
@@ -361,17 +361,17 @@ impl RoutingStages<'_, '_> {
                     .rejected
                     .iter()
                     .find(|one| one.provider == preferred.provider && one.model == preferred.model);
-                let reason = reason.map_or("it can't be asked", |one| one.reason.as_str());
-                format!("{preferred} is passed over: {reason}")
+                let reason = reason.map_or("unavailable", |one| one.reason.as_str());
+                format!("{preferred} is skipped: {reason}")
             }
-            (None, _) => "the first that serves this tier and can be asked".to_owned(),
+            (None, _) => "the first available model for this tier".to_owned(),
             (Some(_), false) if self.active_cooldown(&chosen).is_some() && targets.len() == 1 => {
-                "it is to be left alone, and is asked all the same: nobody else is there".to_owned()
+                "in cooldown, but asked anyway: there is no other candidate".to_owned()
             }
             (Some(_), false) if self.active_cooldown(&chosen).is_some() => {
-                "everybody is to be left alone for a while".to_owned()
+                "all candidates are in cooldown".to_owned()
             }
-            (Some(_), false) => "it can be asked".to_owned(),
+            (Some(_), false) => "available".to_owned(),
         };
         // The choice is this stage's own if no earlier stage made one.
         let acted = moved || !self.stages.iter().any(|stage| stage.acted);
@@ -382,20 +382,17 @@ impl RoutingStages<'_, '_> {
 
     fn default_reason(&self, chosen: &ModelRoute) -> String {
         if self.question.agent == Some(chosen) {
-            return format!("agents.{}.model names it", self.question.task_type.agent());
+            return format!("set by agents.{}.model", self.question.task_type.agent());
         }
         let wish = self.question.preference;
         if wish.provider.is_some() || wish.model.is_some() {
-            return "the settings name it".to_owned();
+            return "set in the configuration".to_owned();
         }
         let provider = self.question.providers.iter().find(|provider| provider.name == chosen.provider);
         if provider.is_some_and(|provider| provider.access == super::ProviderAccess::Unprobed) {
-            return format!(
-                "no key is there; a run would look whether the server of {} answers",
-                chosen.provider
-            );
+            return format!("no key is set; a run would probe the server of {}", chosen.provider);
         }
-        format!("{} is the first provider that can be asked", chosen.provider)
+        format!("{} is the first available provider", chosen.provider)
     }
 
     /// Returns the candidates, followed by the fallbacks.
@@ -457,14 +454,15 @@ impl RoutingStages<'_, '_> {
         let price = (question.price)(&chosen);
         match escalate_route(question.escalation_steps, &chosen, price, question.repair_attempt) {
             EscalationOutcome::NotYet => {
-                let why = format!("repair attempt {}: from the second on", question.repair_attempt);
+                let why =
+                    format!("repair attempt {}: escalation starts with the second", question.repair_attempt);
                 self.record_stage(stage, Some(&chosen), false, why);
             }
             EscalationOutcome::Top => {
-                self.record_stage(stage, Some(&chosen), false, "no stronger model of the chain can be asked");
+                self.record_stage(stage, Some(&chosen), false, "no stronger model of the chain is available");
             }
             EscalationOutcome::PriceUnknown => {
-                let why = "its price is not known, so it can't be told which model of the chain is above it";
+                let why = "its price is unknown, so no model of the chain is known to be stronger";
                 self.record_stage(stage, Some(&chosen), false, why);
             }
             EscalationOutcome::To(at) => {
@@ -475,7 +473,7 @@ impl RoutingStages<'_, '_> {
                 }
                 self.reject(
                     &chosen,
-                    format!("repair attempt {} asks a stronger model", question.repair_attempt),
+                    format!("repair attempt {} uses a stronger model", question.repair_attempt),
                 );
                 let why = format!("repair attempt {}: up from {chosen}", question.repair_attempt);
                 self.record_stage(stage, Some(&rung), true, why);

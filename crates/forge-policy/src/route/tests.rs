@@ -190,7 +190,7 @@ fn tiers_give_the_candidates_and_keys_filter_them() {
     let hard = Case { tiers: tiers(), keys, ..Case::default() };
     check(&hard, "gemini/tough by complexity; gemini/tough router/big openai/big; not ");
     let none = Case { tiers: tiers(), keys: Some(vec![]), ..Case::default() };
-    assert!(says(&none).starts_with("no model can be asked: gemini/tough: no key"), "{}", says(&none));
+    assert!(says(&none).starts_with("no model is available: gemini/tough: no key"), "{}", says(&none));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_classifier_wins_and_its_faults_do_not_matter() {
         Case { tiers: tiers(), task: SIMPLE, classified: Some(Err("timeout".into())), ..Case::default() };
     let answer = ask(&case).unwrap();
     assert_eq!(answer.routing.chosen, route("openai/easy"));
-    assert!(answer.routing.stages[1].reason.contains("could not be asked (timeout)"));
+    assert!(answer.routing.stages[1].reason.contains("was unavailable (timeout)"));
 }
 
 fn row(model: &str, weight: f64, total_count: u64) -> WeightRow {
@@ -279,7 +279,7 @@ fn repairs_ask_stronger_models_and_pins_only_if_told() {
     assert!(says(&pinned(false)).starts_with("openai/mini by pin"));
     assert!(says(&pinned(true)).starts_with("anthropic/strongest by escalation"));
     let unknown = Case { wish: wish("openai/never-heard"), attempt: 2, ..Case::default() };
-    assert!(ask(&unknown).unwrap().routing.stages[4].reason.contains("not known"));
+    assert!(ask(&unknown).unwrap().routing.stages[4].reason.contains("unknown"));
 }
 
 fn wish(model: &str) -> ModelPreference {

@@ -67,7 +67,7 @@ fn limits_end_the_run() {
         expect![[r#"
             begin
               running
-              => timed_out [cost]: cost limit reached: $0.0000 of $0.0012 are spent and the next call could pass the limit. Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd (budget_exceeded)
+              => timed_out [cost]: cost limit reached: $0.0000 of $0.0012 are spent and the next call could exceed the limit. Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd (budget_exceeded)
         "#]],
     );
 }
@@ -113,7 +113,7 @@ fn waiting_does_not_count_as_working() {
               run #2 read c1.1
             pause
             tool: A
-              waiting for paused: paused; `forge resume` goes on
+              waiting for paused: paused; continue with `forge resume`
             after: 999999
             resume
               running
@@ -147,7 +147,7 @@ fn unknown_prices_matter_only_under_the_users_own_ceiling() {
         expect![[r#"
             begin
               running
-              => failed: the price of p/m is unknown, so the cost ceiling that you set can't be kept. Choose another model, or allow it with cost.allow_unknown = true (budget_exceeded)
+              => failed: the price of p/m is unknown, so your cost ceiling can't be enforced. Choose another model, or allow it with cost.allow_unknown = true (budget_exceeded)
         "#]],
     );
 }

@@ -201,7 +201,7 @@ fn a_forbidden_command_is_refused_and_the_run_goes_on() {
           running
           ask #1 turn 1.1 max 1000
         model: !shell rm -rf /
-          refuse c1: refused: `rm -rf /` is never run, because it removes the whole file system. Leave it out (denied)
+          refuse c1: refused: `rm -rf /` is always forbidden, because it removes the whole file system. Leave it out (denied)
           ask #2 turn 2.1 max 1000
         model: done
           => completed

@@ -1,4 +1,5 @@
-//! Money at the edge: what dead runs still hold of a ceiling, and prompts counted token by token where a limit is near.
+//! Budgets near their limits: releasing the reservations of dead runs, and counting the tokens of prompts
+//! exactly.
 
 use super::RunDriver;
 use super::perform::resolve_request;
@@ -7,24 +8,25 @@ use forge_policy::{agent, budget, context};
 use forge_types::{EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
 use std::sync::Arc;
 
-/// Counts the tokens of a request, where the model's vocabulary is public. May take some tenths of a second.
+/// A function that counts the tokens of a request if the model's vocabulary is public. May take some tenths of
+/// a second.
 pub type CountTokens = Arc<dyn Fn(&forge_types::ModelRequest) -> Option<u64> + Send + Sync>;
 
 impl RunDriver {
-    /// Lets go of what runs hold on an account that nobody works on any more: their calls died with their process.
-    /// Whether there was anything.
+    /// Releases the reservations on an account of runs that no process works on: their calls died with their
+    /// process. Returns whether there were any.
     pub(super) async fn release_stale_reservations(&self, account: &str) -> bool {
         let Ok(holders) = self.parts.ledger.holders(account).await else { return false };
         let mut freed = false;
         for (run, _) in holders.into_iter().filter(|(run, _)| *run != self.state().run) {
-            // Not by a claim: who goes on with it at this moment would be told that somebody works on it.
+            // Not by a claim, which would make a concurrent resume of the run fail.
             let Ok(Some(_idle)) = self.parts.queue.try_exclusive(run).await else { continue };
             freed |= self.parts.ledger.release_run(run).await.is_ok();
         }
         freed
     }
 
-    /// The decision again, if it was that a limit is reached and a count of the prompt says otherwise.
+    /// Decides again with an exact token count of the prompt, if the decision was that a limit is reached.
     pub(super) async fn recount_exactly(&self, state: &RunState, decision: &Decision) -> Option<Decision> {
         if !reaches_limit(decision) {
             return None;
@@ -50,7 +52,7 @@ impl RunDriver {
     }
 }
 
-/// Whether it ends or parks the run because the next call does not fit.
+/// Returns whether the decision ends or parks the run because the next call would exceed a limit.
 fn reaches_limit(decision: &Decision) -> bool {
     let ends = decision.finish.as_ref().is_some_and(|finish| {
         finish.status == RunStatus::TimedOut

@@ -1,4 +1,4 @@
-//! Making a summary of a part of the conversation, and looking up what summaries took the place of.
+//! Summaries of parts of the conversation, and search in the messages that they replaced.
 
 use super::perform::{EffectExecutor, resolve_message};
 use crate::payload_cache::PayloadCache;
@@ -9,8 +9,8 @@ use forge_types::{Compaction, ErrorInfo, ErrorKind, Message, Outcome, RunId, Seq
 use std::sync::Arc;
 
 impl EffectExecutor {
-    /// The summary of these messages. Of a model that can't be asked the outcome says so; what follows is decided
-    /// elsewhere.
+    /// Summarizes these messages. If the model fails, the outcome holds its error; the policy decides what
+    /// follows.
     pub(super) async fn summarize(
         &self,
         compaction: &Compaction,
@@ -49,7 +49,7 @@ impl EffectExecutor {
     }
 }
 
-/// What was said, as the run's journal has it.
+/// The transcript of a run, read from its journal.
 pub(super) struct JournalTranscript {
     journal: Arc<dyn Journal>,
     blobs: Arc<PayloadCache>,

@@ -1,4 +1,4 @@
-//! The executors that ask no model of a provider, and what the router adds to one that is asked (LOOP-10, OBS-6).
+//! Executors that call no provider, and the router's additions to those that do (LOOP-10, OBS-6).
 
 use crate::executors::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use crate::live::LiveSink;
@@ -7,24 +7,24 @@ use forge_ports::DeltaSink;
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_redact::Redactor;
-use forge_types::wire::LiveFrame;
 use forge_types::{
     ErrorInfo, ErrorKind, FinishReason, Message, MessagePart, ModelReply, ModelRequest, Plan, Role, ToolCall,
     ToolOutput, ToolRun, Usage,
 };
+use forge_wire::LiveFrame;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of a program's output that are kept (SEC-5).
+/// The most bytes of a program's output that are kept (SEC-5).
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// Bytes of a request to a program; an argument of a process holds no more than 128 kB.
+/// The largest request to a program, in bytes; an argument of a process holds at most 128 kB.
 const MAX_REQUEST_BYTES: usize = 100_000;
-/// Starts the program with its request on stdin and nothing of the environment but what is named (SEC-5).
+/// A script that starts the program with its request on stdin and only the named environment variables (SEC-5).
 const ISOLATED_SCRIPT: &str = "request=$1 names=$2; shift 2; for name in $names; do eval \"set_=\\${$name+x} value=\\${$name-}\"; \
      if [ -n \"$set_\" ]; then set -- \"$name=$value\" \"$@\"; fi; done; \
      printf '%s\\n' \"$request\" | exec env -i PATH=\"$PATH\" HOME=/workspace LANG=\"${LANG:-C.UTF-8}\" \"$@\"";
-/// What a program always sees if the box has it.
+/// Variables that a program always gets if the sandbox has them.
 const DEFAULT_ENV_VARS: [&str; 8] = [
     "http_proxy",
     "https_proxy",
@@ -36,14 +36,14 @@ const DEFAULT_ENV_VARS: [&str; 8] = [
     "OPENAI_ORG_ID",
 ];
 
-/// A reply that no model gave.
+/// Builds a reply that no model produced.
 fn synthetic_reply(parts: Vec<MessagePart>, finish: FinishReason, plan: &Plan) -> ModelReply {
     let usage = Usage { known: true, ..Usage::default() };
     ModelReply { parts, usage, model: plan.route.model.clone(), finish, latency_ms: 0 }
 }
 
-/// The canned reply of a turn: the first one where nothing was answered before. One that names a tool as a router does
-/// is a call of it.
+/// Returns the canned reply of a turn, beginning with the first. One that names a tool in the router's format
+/// becomes a call of it.
 pub(super) fn stub_reply(plan: &Plan, replies: &[String], request: &ModelRequest) -> ModelReply {
     let answered = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
     let at = answered % replies.len().max(1);
@@ -53,7 +53,7 @@ pub(super) fn stub_reply(plan: &Plan, replies: &[String], request: &ModelRequest
     if decision.how == DecisionSource::Json && !text.trim().is_empty() { routed } else { reply }
 }
 
-/// The only turn of a program: it is started with what it is to do.
+/// Builds the only turn of a program: a call that starts it with its task.
 pub(super) fn subprocess_call(plan: &Plan, request: &ModelRequest) -> ModelReply {
     let said = |message: &Arc<Message>| {
         let text: String = message.text_parts().filter_map(|text| text.inline_text()).collect();
@@ -72,7 +72,7 @@ pub(super) fn subprocess_call(plan: &Plan, request: &ModelRequest) -> ModelReply
         if text.len() <= MAX_REQUEST_BYTES || history.is_empty() {
             break text;
         }
-        // The oldest is what is missed least.
+        // The oldest messages matter least.
         history.drain(..history.len().div_ceil(4));
     };
     let arguments = json!({ REQUEST_PARAMETER: text }).to_string();
@@ -80,7 +80,7 @@ pub(super) fn subprocess_call(plan: &Plan, request: &ModelRequest) -> ModelReply
     synthetic_reply(vec![MessagePart::call(call)], FinishReason::ToolCalls, plan)
 }
 
-/// Runs the program in the box.
+/// Runs the program in the sandbox.
 pub(super) async fn run_program(
     argv: &[String],
     passthrough: &[String],
@@ -97,7 +97,7 @@ pub(super) async fn run_program(
         timeout: env.max_timeout,
         keep_bytes: MAX_OUTPUT_BYTES,
         background: BackgroundPolicy::Kill,
-        // The user named that program, not a model.
+        // The user, not a model, chose this program.
         also: std::iter::once("env".to_owned()).chain(argv.first().cloned()).collect(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
@@ -106,7 +106,7 @@ pub(super) async fn run_program(
     }
 }
 
-/// What a program said: the last JSON object that holds an answer, else all of its output.
+/// Extracts the answer of a program: the last JSON object with an answer, otherwise its whole output.
 fn parse_program_output(result: &ExecResult) -> ToolOutput {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&result.stdout.bytes), text(&result.stderr.bytes));
@@ -116,13 +116,13 @@ fn parse_program_output(result: &ExecResult) -> ToolOutput {
     let mut output = if result.timed_out {
         let seconds = result.duration_ms / 1000;
         let text =
-            format!("the program did not end within {seconds} s (sandbox.timeout_seconds)\n{}", tail(&err));
+            format!("the program did not finish within {seconds} s (sandbox.timeout_seconds)\n{}", tail(&err));
         ToolOutput::failed(ErrorKind::Timeout, text)
     } else if result.exit_code != 0 {
         let code = result.exit_code;
         ToolOutput::failed(
             ErrorKind::Execution,
-            format!("the program ended with exit code {code}\n{}", tail(&err)),
+            format!("the program failed with exit code {code}\n{}", tail(&err)),
         )
     } else {
         match out.lines().rev().find_map(parse_answer_line) {
@@ -143,17 +143,17 @@ fn parse_answer_line(line: &str) -> Option<Result<String, String>> {
     let text = text.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     if map.get("ok") == Some(&Value::Bool(false)) {
         let why = map.get("error").and_then(Value::as_str).map(str::to_owned).or(text);
-        return Some(Err(why.unwrap_or_else(|| "the program says that it failed".to_owned())));
+        return Some(Err(why.unwrap_or_else(|| "the program reported a failure".to_owned())));
     }
     text.map(Ok)
 }
 
-/// The answer of a tool that is not there (`--mock-tools`).
+/// Returns the output of a mocked tool (`--mock-tools`).
 pub(super) fn mock_output(run: &ToolRun) -> ToolOutput {
     ToolOutput::ok(format!("mock: {} was not run; it was given {}", run.call.name, run.call.arguments))
 }
 
-/// Shows the words of a router's answer while its JSON comes.
+/// A sink that shows the text of a router's answer while its JSON arrives.
 pub(super) struct RouterDeltas<'a> {
     inner: &'a dyn DeltaSink,
     stream: Mutex<ContentStream>,
@@ -178,7 +178,7 @@ impl DeltaSink for RouterDeltas<'_> {
     }
 }
 
-/// Tells what the router does, without secrets (OBS-6).
+/// A reporter of the router's actions, without secrets (OBS-6).
 pub(super) struct RouterDebug<'a> {
     pub(super) live: &'a dyn LiveSink,
     pub(super) redactor: &'a Redactor,
@@ -199,7 +199,7 @@ impl RouterDebug<'_> {
         }
     }
 
-    /// The tools, once, before the first request.
+    /// Reports the tools, once, before the first request.
     pub(super) fn tools_registered(&self, plan: &Plan, made_in_ms: u64) {
         for tool in &plan.tools {
             let data = json!({"tool": tool.name, "aliases": tool.aliases, "duration_ms": made_in_ms});

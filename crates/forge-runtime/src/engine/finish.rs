@@ -1,4 +1,4 @@
-//! The end of a run: the last look at its workspace, and the way of its result into the repository.
+//! The end of a run: its last snapshot, and the transfer of its result to the repository.
 
 use super::RunDriver;
 use super::stoppable::WorkDeadline;
@@ -10,7 +10,7 @@ use forge_ports::workspace_store::MergePolicy;
 use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId, WorkspaceMode};
 
 impl RunDriver {
-    /// Ends the run: keeps what was not kept yet, closes the box, applies the result if that is the plan.
+    /// Ends the run: saves unsaved changes, closes the sandbox, and applies the result if the plan requires it.
     pub(super) async fn finish_run(
         &mut self,
         draft: &mut JournalTransaction<'_>,
@@ -52,19 +52,19 @@ impl RunDriver {
         })
     }
 
-    /// A step that was cut off left something: it stays reachable as well.
+    /// Takes a snapshot of what an interrupted step left, so that it stays reachable.
     async fn snapshot_last_step(&self, state: &RunState) -> Option<SnapshotId> {
         let workspace = self.session.workspace().filter(|_| state.has_unsaved_changes && !self.too_large)?;
         match self.run_until_stopped(state, WorkDeadline::End, workspace.snapshot()).await {
             Ok(snapshot) => Some(snapshot),
             Err(error) => {
-                tracing::warn!(run = %state.run, %error, "what the last step left is not kept");
+                tracing::warn!(run = %state.run, %error, "can't save what the last step left");
                 None
             }
         }
     }
 
-    /// Paths whose content, mode or kind differs from the beginning, sorted.
+    /// Returns the sorted paths of which content, mode or kind differs from the baseline.
     async fn modified_files(&self, state: &RunState) -> Vec<String> {
         let history = &state.history;
         if history.current == history.beginning {
@@ -75,28 +75,28 @@ impl RunDriver {
         match self.run_until_stopped(state, WorkDeadline::End, changes).await {
             Ok(changes) => changes.into_iter().map(|change| change.path).collect(),
             Err(error) => {
-                tracing::warn!(run = %state.run, %error, "what the run changed can't be told");
+                tracing::warn!(run = %state.run, %error, "can't determine what the run changed");
                 Vec::new()
             }
         }
     }
 
-    /// A process that died in the middle left it half done: applying again finishes it.
+    /// Applies the result. If a process died halfway, applying again completes it.
     async fn apply(&self, state: &RunState, to: SnapshotId) -> ApplyOutcome {
         let (spec, from) = (&self.plan.sandbox, state.history.applied);
         let applied = self.parts.workspaces.apply(spec, state.run, from, Some(to), MergePolicy::No);
         apply_outcome(self.run_until_stopped(state, WorkDeadline::End, applied).await)
     }
 
-    /// A run that is not to be applied may be one whose process died while it was applied: its repository must be as it
-    /// was. What stands in the way is a person's, and stays.
+    /// Reverts a partial apply of a run that is not to be applied: its process may have died while applying,
+    /// and the repository must be as before. Conflicting changes by the user stay.
     async fn revert_partial_apply(&self, state: &RunState) {
         if self.plan.sandbox.mode != WorkspaceMode::Transaction {
             return;
         }
         let taken_back = self.parts.workspaces.revert_partial_apply(state.run);
         if let Err(error) = self.run_until_stopped(state, WorkDeadline::End, taken_back).await {
-            tracing::warn!(run = %state.run, %error, "the repository holds a part of the result: `forge apply` brings in the rest");
+            tracing::warn!(run = %state.run, %error, "the repository contains a part of the result; `forge apply` completes it");
         }
     }
 
@@ -111,7 +111,7 @@ impl RunDriver {
     }
 }
 
-/// What an attempt to apply came to, as it is journalled.
+/// Converts the result of an apply to its form in the journal.
 pub(crate) fn apply_outcome(
     applied: Result<forge_ports::workspace_store::ApplyReport, SandboxError>,
 ) -> ApplyOutcome {
@@ -124,7 +124,7 @@ pub(crate) fn apply_outcome(
     }
 }
 
-/// The message of a result's commit: the task's first line as its subject, then what made it.
+/// Builds the message of a result's commit: the task's first line as subject, then the run.
 pub(crate) fn commit_message(state: &RunState) -> String {
     const MAX_SUBJECT_CHARS: usize = 72;
     let task = state.created.as_ref().and_then(|created| created.task.inline_text()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The one loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
+//! The loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
 
 mod budget;
 mod compact;
@@ -27,26 +27,26 @@ use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Workspace, WorkspaceStore};
 use forge_redact::Redactor;
 use forge_tools::Registry;
-use forge_types::wire::{PlanFacts, Projector};
 use forge_types::{
     Cooldown, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode,
 };
+use forge_wire::{PlanFacts, Projector};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 
-/// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
+/// The version of [`Projector`] in checkpoints; raised whenever its shape or its fold changes.
 const STATE_VERSION: u32 = 4;
-/// Events between two checkpoints.
+/// The number of events between two checkpoints.
 const CHECKPOINT_INTERVAL_EVENTS: u64 = 200;
 
-/// The adapters that the loop drives. Tests put other ones in.
+/// The adapters that the loop drives. Tests substitute their own.
 #[derive(Clone)]
 pub struct EngineParts {
     /// The journal.
     pub journal: Arc<dyn Journal>,
-    /// Who works on which run.
+    /// The queue of runs.
     pub queue: Arc<dyn Queue>,
     /// The models.
     pub model: Arc<dyn Model>,
@@ -54,26 +54,26 @@ pub struct EngineParts {
     pub tools: Arc<Registry>,
     /// The sandbox backends.
     pub sandbox: Arc<dyn Sandbox>,
-    /// What the workspaces of runs hold.
+    /// The workspaces of runs.
     pub workspaces: Arc<dyn WorkspaceStore>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Takes secrets out of everything that is journalled or shown.
+    /// The redactor for everything that is journalled or shown.
     pub redactor: Arc<Redactor>,
-    /// Providers that are left alone.
+    /// The cooldowns of providers.
     pub cooldowns: Arc<CooldownCache>,
-    /// The money of all runs.
+    /// The ledger of all runs.
     pub ledger: Arc<dyn Ledger>,
-    /// Counts the tokens of requests.
+    /// The token counter.
     pub count_tokens: CountTokens,
 }
 
-/// Drives runs with these parts.
+/// An engine that drives runs with these adapters.
 #[derive(Clone)]
 pub struct RunEngine {
     parts: EngineParts,
     worker: String,
-    /// The run that this process created last: it need not be read back to be driven.
+    /// The run that this process created last, cached so that it need not be read back.
     new_run: Arc<Mutex<Option<CachedNewRun>>>,
 }
 
@@ -84,12 +84,12 @@ struct CachedNewRun {
 }
 
 impl RunEngine {
-    /// An engine; `worker` names this process in journals (`host:pid`).
+    /// Creates an engine; `worker` names this process in journals (`host:pid`).
     pub fn new(parts: EngineParts, worker: String) -> Self {
         Self { parts, worker, new_run: Arc::default() }
     }
 
-    /// Remembers a run that was just created, with its only event.
+    /// Caches a run that was just created, with its only event.
     pub(crate) fn cache_new_run(&self, plan: &Plan, created: &Event) {
         let mut projector = Projector::new(created.run, Some(PlanFacts::from(plan)));
         if projector.project(created).is_ok() {
@@ -98,26 +98,27 @@ impl RunEngine {
         }
     }
 
-    /// What is remembered of a run. It counts only for the first claim: until then nobody else appends to it.
+    /// Takes a run from the cache. Valid only for the first claim: until then no other process appends to the
+    /// run.
     fn pop_new_run(&self, run: RunId) -> Option<CachedNewRun> {
         let mut fresh = self.new_run.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.take_if(|fresh| fresh.projector.state().run == run)
     }
 
-    /// Works on a run until it ends or is parked, and gives its state then.
+    /// Works on a run until it ends or is parked, and returns its state.
     ///
     /// # Errors
-    /// If a live process works on it, or its journal can't be read or written.
+    /// If a live process works on the run, or its journal can't be read or written.
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunState, Error> {
-        // Reading and opening the box while the claim is being written saves two waits. Of a run that was claimed
-        // before, what was read may be old by the time the claim stands.
+        // Reading the journal and opening the sandbox while the claim is written saves two waits. If the run
+        // was claimed before, the state read here may be outdated by the time the claim holds.
         let (lease, taken_up) =
             tokio::join!(self.parts.queue.claim(run), self.load_run(run, OpenTiming::Now));
         let lease = lease?;
         let taken_up = match taken_up {
             Ok(taken_up) if lease.attempt() == 1 => Ok(taken_up),
             early => {
-                // Two boxes of one run would be in each other's way.
+                // Two sandboxes of one run would interfere with each other.
                 if let Ok(early) = early {
                     early.session.close().await;
                 }
@@ -147,7 +148,7 @@ impl RunEngine {
         keeper.set_restore_point(restore_point(&plan, projector.state()));
         if matches!(when, OpenTiming::Now) && projector.state().attempt == 0 && plan.needs_sandbox() {
             let commands = self.parts.journal.watch(WatchScope::Commands);
-            // One that is cancelled so early ends in order, when its journal was read.
+            // A run that is cancelled this early ends in order once its journal is read.
             tokio::select! {
                 biased;
                 () = keeper.try_open() => {}
@@ -200,39 +201,41 @@ impl RunEngine {
     }
 }
 
-/// Where the workspace must stand when the box of a run is opened. In a view of the run's own that is always the last
-/// snapshot. A repository that is edited in place also holds what people did meanwhile: it goes on as it is.
+/// Returns the snapshot to restore when the sandbox of a run is opened. A workspace of the run's own is always
+/// restored to its last snapshot. A repository edited in place may also hold the user's changes and stays as it
+/// is.
 fn restore_point(plan: &Plan, state: &RunState) -> Option<SnapshotId> {
     match plan.sandbox.mode {
         WorkspaceMode::Transaction | WorkspaceMode::Branch => state.history.current.or_else(|| {
-            // The first step that may write was cut off: back to the beginning.
+            // The first step that may write was interrupted: back to the baseline.
             state.open.values().find_map(|open| open.snapshot)
         }),
         WorkspaceMode::Inplace => None,
     }
 }
 
-/// A run as it is taken up.
+/// A run loaded from its journal.
 struct LoadedRun {
     plan: Plan,
     projector: Projector,
     session: SandboxSession,
 }
 
-/// When the box of a run that was never worked on is opened.
+/// The time at which the sandbox of a new run is opened.
 #[derive(Clone, Copy)]
 enum OpenTiming {
-    /// At once.
+    /// The sandbox is opened at once.
     Now,
-    /// When something needs it.
+    /// The sandbox is opened when an effect needs it.
     Later,
 }
 
-/// Reads a run's plan and a projector that stands at the end of its journal: from the newest checkpoint on, so that
-/// a long journal need not be read from its beginning.
+/// Reads a run's plan and projects its journal to the end, starting at the newest checkpoint, so that a long
+/// journal need not be read from its beginning.
 ///
 /// # Errors
-/// If there is no such run, or its journal can't be read to its end: a run is never driven from a damaged journal.
+/// If there is no such run, or its journal can't be read to its end: a run is never driven from a damaged
+/// journal.
 pub(crate) async fn load_run_state(journal: &dyn Journal, run: RunId) -> Result<(Plan, Projector), Error> {
     let damaged = |damage: String| Error::Damaged { run, damage };
     let checkpoint =
@@ -259,7 +262,8 @@ pub(crate) async fn load_run_state(journal: &dyn Journal, run: RunId) -> Result<
     Ok((plan, projector))
 }
 
-/// A checkpoint of another version, or one that can't be read, is no checkpoint: the journal holds everything.
+/// Restores a checkpoint. One of another version, or an unreadable one, is ignored: the journal holds
+/// everything.
 fn restore_checkpoint(checkpoint: &Checkpoint) -> Option<Projector> {
     if checkpoint.version != STATE_VERSION {
         return None;
@@ -275,10 +279,10 @@ fn plan_digest(event: &Event) -> Option<forge_types::Digest> {
     }
 }
 
-/// One run while this process works on it.
+/// A run that this process works on.
 struct RunDriver {
     parts: EngineParts,
-    /// Tells when there are commands.
+    /// A counter that changes with new commands.
     commands: watch::Receiver<u64>,
     plan: Arc<Plan>,
     projector: Projector,
@@ -289,19 +293,19 @@ struct RunDriver {
     names: HashMap<task::Id, EffectId>,
     handles: HashMap<EffectId, task::AbortHandle>,
     since_checkpoint: u64,
-    /// Whether this process has begun to use its box.
+    /// Whether this process has begun to use the sandbox.
     entered: bool,
-    /// A box that was opened and is still to be told of: it takes a moment until it knows all about itself.
+    /// A sandbox that was opened but not yet reported, as its report takes a moment to be complete.
     opened: Option<Arc<dyn Workspace>>,
-    /// The first snapshot, which is taken while the model thinks about its first reply.
+    /// The task that takes the baseline snapshot while the model generates its first reply.
     baseline_task: Option<task::JoinHandle<Result<SnapshotId, SandboxError>>>,
-    /// The first snapshot, until the first step that may write has it in its intent.
+    /// The baseline snapshot, until the intent of the first step that may write contains it.
     baseline: Option<SnapshotId>,
-    /// The workspace exceeds a ceiling: no further snapshot is tried.
+    /// Whether the workspace exceeds a ceiling; then no further snapshot is tried.
     too_large: bool,
-    /// Providers that are left alone, as this turn sees them.
+    /// The cooldowns of providers as of this turn.
     cooldowns: Vec<Cooldown>,
-    /// What waits of the text of a reply that was cut off.
+    /// Withheld text of a reply that was cut off.
     cut_text: CutText,
 }
 
@@ -310,12 +314,12 @@ impl RunDriver {
         agent::decide_with_cooldowns(state, &self.plan, &self.cooldowns, self.parts.clock.now())
     }
 
-    /// The run as its journal has it.
+    /// Returns the run's state as of its journal.
     fn state(&self) -> &RunState {
         self.projector.state()
     }
 
-    /// A checkpoint of what these events lead to, every so often.
+    /// Returns a checkpoint of the state after these events, if one is due.
     fn due_checkpoint(&mut self, events: &[Event]) -> Option<Checkpoint> {
         self.since_checkpoint += events.len() as u64;
         if self.since_checkpoint < CHECKPOINT_INTERVAL_EVENTS {

@@ -1,4 +1,4 @@
-//! Doing what was decided: one effect, one outcome. Decides nothing.
+//! Execution of effects: one effect, one outcome. Decides nothing.
 
 use super::{EngineParts, SandboxSession, executor_replies};
 use crate::executors::{self, PROGRAM_TOOL, REQUEST_PARAMETER};
@@ -18,14 +18,14 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What came of an effect, with the workspace as it left it.
+/// The outcome of an effect, with a snapshot of the workspace after it.
 #[derive(Clone)]
 pub(super) struct EffectResult {
     pub(super) outcome: Outcome,
     pub(super) snapshot: Option<SnapshotId>,
-    /// When the snapshot is on disk.
+    /// The handle that waits until the snapshot is on disk.
     pub(super) durable: FlushHandle,
-    /// Why it can't be kept, if it exceeds a ceiling: the run ends.
+    /// The error that ends the run, if the snapshot exceeds a ceiling.
     pub(super) too_large: Option<ErrorInfo>,
 }
 
@@ -35,17 +35,17 @@ impl EffectResult {
     }
 }
 
-/// What was said, as far as an effect needs it.
+/// The messages that an effect needs.
 pub(super) enum EffectInput {
-    /// All of it, as a request.
+    /// All messages, as a request.
     Request(Box<ModelRequest>),
-    /// The messages that are summarised.
+    /// The messages to summarize.
     Messages(Vec<Arc<Message>>),
-    /// Nothing.
+    /// No messages.
     Nothing,
 }
 
-/// Does the effects of one run.
+/// The executor of one run's effects.
 pub(super) struct EffectExecutor {
     pub(super) parts: EngineParts,
     pub(super) plan: Arc<Plan>,
@@ -53,9 +53,9 @@ pub(super) struct EffectExecutor {
     pub(super) session: Arc<SandboxSession>,
     pub(super) live: Arc<dyn LiveSink>,
     pub(super) run: RunId,
-    /// The replies in a row that the token limit cut off before this effect.
+    /// The number of consecutive replies before this effect that the token limit cut off.
     pub(super) cuts: u32,
-    /// What waits of their text.
+    /// Withheld text of these replies.
     pub(super) cut_text: CutText,
 }
 
@@ -81,8 +81,8 @@ impl EffectExecutor {
         }
     }
 
-    /// Keeps the workspace as a tool that may have written left it. What can't be kept can't be built on either: the box
-    /// is given up, and the call is repeated where it began.
+    /// Takes a snapshot of the workspace after a tool that may have written. If that fails, nothing can build
+    /// on the changes: the sandbox is given up, and the call is repeated from where it began.
     async fn snapshot_after(&self, run: &ToolRun, outcome: Outcome) -> EffectResult {
         let done = matches!(outcome, Outcome::ToolDone { .. });
         let Some(workspace) = self.session.workspace().filter(|_| done && run.access.writes()) else {
@@ -92,17 +92,17 @@ impl EffectExecutor {
             Ok((snapshot, durable)) => {
                 EffectResult { snapshot: Some(snapshot), durable, ..EffectResult::from_outcome(outcome) }
             }
-            // It would be the same again.
+            // A repetition would fail in the same way.
             Err(error @ sandbox::Error::Ceiling { .. }) => {
                 let what = format!(
-                    "what `{}` did can't be kept: {error}. What was done before is kept",
+                    "the changes of `{}` can't be saved: {error}. Earlier changes are kept",
                     run.call.name
                 );
                 let info = ErrorInfo::fatal(ErrorKind::BudgetExceeded, what);
                 EffectResult { too_large: Some(info), ..EffectResult::from_outcome(outcome) }
             }
             Err(error) => {
-                let why = format!("what `{}` did can't be kept: {error}", run.call.name);
+                let why = format!("the changes of `{}` can't be saved: {error}", run.call.name);
                 EffectResult::from_outcome(Outcome::SandboxLost { why })
             }
         }
@@ -134,7 +134,7 @@ impl EffectExecutor {
         }
     }
 
-    /// The reply of the executor's model, or of what stands in its place.
+    /// Returns the reply of the executor's model, or of its substitute.
     async fn model_reply(
         &self,
         call: &ModelCall,
@@ -153,7 +153,7 @@ impl EffectExecutor {
         }
     }
 
-    /// What a router's model decides, as a call of the tool.
+    /// Asks a router's model and returns its decision as a tool call.
     async fn routed_reply(
         &self,
         call: &ModelCall,
@@ -247,7 +247,7 @@ impl EffectExecutor {
     }
 }
 
-/// The text that a reply goes on with after so many replies that were cut off: the answer joins them.
+/// Returns the text that a reply continues after `cuts` truncated replies: the answer joins them.
 fn said_before(messages: &[Arc<Message>], cuts: u32) -> String {
     let said = messages.iter().rev().take_while(|message| message.role != Role::Tool);
     let mut cut: Vec<_> =
@@ -256,7 +256,7 @@ fn said_before(messages: &[Arc<Message>], cuts: u32) -> String {
     cut.iter().flat_map(|message| message.text_parts()).filter_map(|text| text.inline_text()).collect()
 }
 
-/// Puts the texts into a request that stand elsewhere.
+/// Loads the texts of a request that are stored separately.
 pub(super) async fn resolve_request(
     blobs: &PayloadCache,
     request: &mut ModelRequest,
@@ -270,7 +270,7 @@ pub(super) async fn resolve_request(
     Ok(())
 }
 
-/// Puts the texts into a message that stand elsewhere.
+/// Loads the texts of a message that are stored separately.
 pub(super) async fn resolve_message(
     blobs: &PayloadCache,
     message: &mut Arc<Message>,

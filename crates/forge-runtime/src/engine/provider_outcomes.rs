@@ -1,25 +1,25 @@
-//! What the answers of models say about their providers.
+//! Outcomes of model calls, recorded for their providers.
 
 use super::RunDriver;
 use super::perform::EffectResult;
 use forge_policy::agent::EffectStart;
 use forge_types::{Effect, EffectId, ErrorInfo, Outcome, RunState, RunStatus};
 
-/// What a provider did, by its target's place in the plan.
+/// The outcome of a call to a provider, by its target's index in the plan.
 pub(super) enum ProviderOutcome {
     Answered(u32),
     Failed(u32, ErrorInfo),
 }
 
 impl RunDriver {
-    /// Who is left alone now. A run that has nobody else to ask need not know.
+    /// Refreshes the cooldowns. A run without fallbacks does not need them.
     pub(super) async fn refresh_cooldowns(&mut self) {
         if !self.plan.fallbacks.is_empty() {
             self.cooldowns = self.parts.cooldowns.current_cooldowns(self.parts.clock.now()).await;
         }
     }
 
-    /// The answers among the outcomes that have just arrived.
+    /// Returns the outcomes of model calls among those that have just arrived.
     pub(super) fn provider_outcomes(
         &self,
         state: &RunState,
@@ -36,7 +36,8 @@ impl RunDriver {
         heard.collect()
     }
 
-    /// A provider that failed and is not asked again in this turn was given up; one that answered is well.
+    /// Records outcomes: a provider that failed and is not asked again in this turn was given up; one that
+    /// answered is healthy.
     pub(super) async fn record_outcomes(
         &self,
         heard: Vec<ProviderOutcome>,

@@ -1,5 +1,5 @@
-//! The run's box: opened beside the first claim or when an effect needs it, and again with the same specification if it
-//! dies.
+//! The run's sandbox: opened during the first claim or when an effect needs it, and reopened with the same
+//! specification if it dies.
 
 use forge_ports::sandbox::Error;
 use forge_ports::{Clock, Sandbox, Workspace};
@@ -7,10 +7,10 @@ use forge_types::{ErrorInfo, ErrorKind, RunId, SandboxSpec, SnapshotId};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A start that fails is tried once more after this time (SBX-5).
+/// The delay before a failed start is retried once (SBX-5).
 const START_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Keeps the box of one run.
+/// The sandbox of one run, opened on demand.
 pub struct SandboxSession {
     sandbox: Arc<dyn Sandbox>,
     spec: SandboxSpec,
@@ -20,12 +20,12 @@ pub struct SandboxSession {
 }
 
 impl SandboxSession {
-    /// A keeper whose box is not open yet.
+    /// Creates a session without an open sandbox.
     pub fn new(sandbox: Arc<dyn Sandbox>, spec: SandboxSpec, run: RunId) -> Self {
         Self { sandbox, spec, run, open: Mutex::new(None), restore_point: Mutex::new(None) }
     }
 
-    /// The snapshot to which the workspace is put when the box is opened next; `None`: it goes on as it stands.
+    /// Sets the snapshot to restore when the sandbox is opened next; `None` leaves the workspace as it is.
     pub fn set_restore_point(&self, at: Option<SnapshotId>) {
         *self.restore_point.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
@@ -34,20 +34,20 @@ impl SandboxSession {
         *self.restore_point.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the box is open.
+    /// Returns whether the sandbox is open.
     pub fn is_open(&self) -> bool {
         self.workspace().is_some()
     }
 
-    /// The box, if it is open.
+    /// Returns the sandbox's workspace, if it is open.
     pub fn workspace(&self) -> Option<Arc<dyn Workspace>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens the box, always with the run's own specification.
+    /// Opens the sandbox, always with the run's own specification.
     ///
     /// # Errors
-    /// Says what is missing; nothing is opened with less isolation than was asked for.
+    /// If anything is missing: the sandbox is never opened with less isolation than requested.
     pub async fn open(&self, clock: &dyn Clock) -> Result<Arc<dyn Workspace>, ErrorInfo> {
         if let Some(workspace) = self.workspace() {
             return Ok(workspace);
@@ -67,18 +67,19 @@ impl SandboxSession {
         Ok(workspace)
     }
 
-    /// Opens the box if that works at the first try; else [`BoxKeeper::open`] says what is wrong.
+    /// Opens the sandbox if the first attempt succeeds; otherwise [`SandboxSession::open`] reports the error
+    /// later.
     pub async fn try_open(&self) {
         if let Ok(workspace) = self.sandbox.open(&self.spec, self.run, self.restore_point()).await {
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace);
         }
     }
 
-    /// Lets go of the box; it ends with its last user.
+    /// Releases the sandbox, which ends with its last user.
     pub async fn close(&self) {
         let workspace = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(workspace) = workspace {
-            // Ending a box reaps processes and removes mounts: not on a thread that runs other work.
+            // Ending a sandbox reaps processes and removes mounts, which must not block an async thread.
             let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
         }
     }

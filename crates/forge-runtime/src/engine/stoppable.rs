@@ -1,5 +1,6 @@
-//! Waiting for the host within a turn: for a box, a snapshot, an apply. Nobody else looks at commands and deadlines
-//! meanwhile, so this does; what is no longer wanted is stopped, and its answer says so.
+//! Stoppable host work within a turn, such as opening a sandbox, a snapshot or an apply. The loop does not
+//! check commands and deadlines meanwhile, so this module does; work that is no longer wanted is stopped and
+//! returns an error.
 
 use super::RunDriver;
 use forge_policy::budget;
@@ -10,17 +11,17 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A run that is ending has so long for each look at its workspace.
+/// The time that an ending run gets for each operation on its workspace.
 const FINAL_WORK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Work that was stopped before it began to listen is stopped again after this time.
+/// The interval at which work is stopped again, in case it did not listen yet.
 const STOP_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long work of the host may take.
+/// The time limit of host work.
 #[derive(Clone, Copy)]
 pub(super) enum WorkDeadline {
-    /// Until the run's time is over.
+    /// The run's own time limit.
     Deadline,
-    /// So long, and somewhat longer if the run is over already.
+    /// The run's time limit, but at least [`FINAL_WORK_TIMEOUT`], and no more than that after a cancel.
     End,
 }
 
@@ -49,13 +50,13 @@ impl RunDriver {
         }
     }
 
-    /// Returns when the run has no more time, or somebody cancels it.
+    /// Waits until the run's time is over or a command cancels it.
     async fn wait_for_stop(&self, state: &RunState, until: WorkDeadline) {
         let clock = &self.parts.clock;
         let now = clock.now();
         let limits = budget::limits(state, &self.plan);
         let left = Duration::from_millis(limits.max_duration_ms.saturating_sub(state.worked_ms(now)));
-        // Who has cancelled has waited long enough.
+        // A user who has cancelled should not wait longer than necessary.
         let left = match (until, state.cancel.is_some()) {
             (WorkDeadline::Deadline, _) => left,
             (WorkDeadline::End, false) => left.max(FINAL_WORK_TIMEOUT),
@@ -72,7 +73,7 @@ impl RunDriver {
     }
 }
 
-/// Returns when somebody cancels the run, from what `commands` has not told yet.
+/// Waits until the run is cancelled by a command that `commands` has not signalled yet.
 pub(super) async fn wait_for_cancel(journal: &dyn Journal, run: RunId, mut commands: watch::Receiver<u64>) {
     while commands.changed().await.is_ok() {
         let inbox = journal.inbox(run).await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The batch that one turn of the loop writes, while it is being made.
+//! The batch that one turn of the loop appends, while it is being built.
 
 use forge_policy::context::{self, Truncation};
 use forge_ports::FlushHandle;
@@ -10,17 +10,17 @@ use forge_types::{
 use crate::Error;
 use forge_redact::Redactor;
 
-/// Texts longer than this stand in the journal by their hash.
+/// The longest text, in bytes, that is stored in the journal itself; longer ones are stored by their hash.
 const MAX_INLINE_BYTES: usize = 4096;
 
-/// Events, blobs and postings of a turn, with the state that they lead to.
+/// Events, blobs and postings of a turn, with the resulting state.
 pub(super) struct JournalTransaction<'a> {
     pub(super) state: RunState,
     pub(super) events: Vec<Event>,
     pub(super) blobs: Vec<Blob>,
     pub(super) taken: Vec<CommandId>,
     pub(super) postings: Vec<Posting>,
-    /// What the events name and is on its way to the disk.
+    /// Data that the events refer to and that is still being flushed.
     pub(super) after: Vec<FlushHandle>,
     now: Timestamp,
     plan: &'a Plan,
@@ -29,7 +29,7 @@ pub(super) struct JournalTransaction<'a> {
 
 impl<'a> JournalTransaction<'a> {
     pub(super) fn new(state: RunState, now: Timestamp, plan: &'a Plan, redactor: &'a Redactor) -> Self {
-        // A clock that jumps back must not let the journal's times run backwards.
+        // A clock that jumps back must not make the journal's times decrease.
         let now = now.max(state.at);
         Self {
             state,
@@ -44,7 +44,7 @@ impl<'a> JournalTransaction<'a> {
         }
     }
 
-    /// Adds an event: redacted, its long texts by hash, folded into the state.
+    /// Adds an event: redacts it, stores its long texts by hash, and folds it into the state.
     pub(super) fn push(&mut self, mut kind: EventKind) -> Result<(), Error> {
         self.redactor.redact_event(&mut kind);
         if let EventKind::Settled { outcome: Outcome::ToolDone { output }, .. } = &mut kind
@@ -62,13 +62,13 @@ impl<'a> JournalTransaction<'a> {
         let event = Event { run: self.state.run, seq: self.state.seq.next(), at: self.now, kind };
         self.state.apply(&event).map_err(|error| Error::Damaged {
             run: self.state.run,
-            damage: format!("{error} (a fault in forge)"),
+            damage: format!("{error} (a bug in forge)"),
         })?;
         self.events.push(event);
         Ok(())
     }
 
-    /// Adds an outcome with what it cost.
+    /// Adds an outcome and settles its cost.
     pub(super) fn settle_effect(
         &mut self,
         effect: EffectId,
@@ -90,13 +90,13 @@ impl<'a> JournalTransaction<'a> {
         self.push(EventKind::Settled { effect, outcome, snapshot })
     }
 
-    /// Reserves money for an effect on the accounts above it.
+    /// Reserves money for an effect on the run's account and on those above it.
     pub(super) fn reserve(&mut self, effect: EffectId, amount: Money) {
         let run = self.state.run;
         let mut reserve = |account: String, ceiling: Option<Money>| {
             self.postings.push(Posting::Reserve { account, effect, amount, ceiling });
         };
-        // What the run itself may spend was looked at when this was decided.
+        // The run's own ceiling was checked when the effect was decided.
         reserve(format!("run:{run}"), None);
         for above in &self.plan.ceilings {
             reserve(above.account.clone(), Some(above.limit));
@@ -106,7 +106,7 @@ impl<'a> JournalTransaction<'a> {
     }
 }
 
-/// Puts a long text by its hash; gives the text.
+/// Replaces a long text by its hash; returns the text as a blob.
 pub(crate) fn externalize_payload(payload: &mut Payload) -> Option<Blob> {
     let Payload::Inline(text) = payload else { return None };
     if text.len() <= MAX_INLINE_BYTES {

@@ -1,4 +1,4 @@
-//! One turn of the loop: what arrived is folded in, what follows is decided, all of it is appended at once, then done.
+//! One turn of the loop: fold in the input, decide, append everything at once, then act.
 
 use super::perform::{self, EffectInput, EffectResult};
 use super::stoppable::WorkDeadline;
@@ -15,7 +15,7 @@ use forge_types::{
     RunStatus, SandboxReport, SandboxState, SnapshotId, Timestamp, WorkspaceMode,
 };
 
-/// What arrived since the last turn.
+/// The input since the last turn.
 #[derive(Clone, Default)]
 pub(super) struct TurnInput {
     events: Vec<EventKind>,
@@ -23,7 +23,7 @@ pub(super) struct TurnInput {
     commands: Vec<(CommandId, RunCommand)>,
 }
 
-/// A run that decides for ever would never append.
+/// The most decisions in one turn: a run that decides for ever would never append.
 const MAX_DECISIONS: usize = 1_000;
 
 impl RunDriver {
@@ -42,8 +42,9 @@ impl RunDriver {
         }
     }
 
-    /// Effects that are still open belong to a process that died. What it left in a repository that is edited in place
-    /// is kept aside before the repository is put back to where the cut-off step began.
+    /// Settles the effects that are still open, which belong to a process that died. Its changes to a
+    /// repository edited in place are saved before the repository is restored to the beginning of the
+    /// interrupted step.
     async fn interrupted_effects(&mut self) -> Result<Vec<(EffectId, EffectResult)>, Error> {
         let mut outcomes = Vec::new();
         let open: Vec<_> = self.state().open.iter().map(|(effect, open)| (*effect, open.snapshot)).collect();
@@ -67,12 +68,12 @@ impl RunDriver {
             Ok(workspace) => {
                 self.run_until_stopped(self.state(), WorkDeadline::Deadline, workspace.snapshot()).await
             }
-            // The same failure ends the run in order, when the first effect needs the box.
+            // The same failure ends the run in order when the first effect needs the sandbox.
             Err(_) => return Ok(None),
         };
         self.session.close().await;
         if matches!(left, Err(sandbox::Error::Stopped)) {
-            // The run ends, and stays as it is.
+            // The run ends, and its repository stays as it is.
             return Ok(None);
         }
         let left = left.map_err(|error| Error::Internal { what: error.to_string() })?;
@@ -103,7 +104,7 @@ impl RunDriver {
                 changed = self.commands.changed() => {
                     arrived.commands = self.parts.journal.inbox(self.state().run).await?;
                     if changed.is_err() {
-                        return Err(Error::Internal { what: "the journal stopped telling of changes".into() });
+                        return Err(Error::Internal { what: "the journal stopped reporting changes".into() });
                     }
                     if !arrived.commands.is_empty() {
                         return Ok(arrived);
@@ -130,7 +131,7 @@ impl RunDriver {
                 if error.is_cancelled() {
                     return (effect, EffectResult::from_outcome(Outcome::Cancelled));
                 }
-                let text = format!("forge itself failed while it worked on this: {error}");
+                let text = format!("forge itself failed while running this: {error}");
                 let failure = ErrorInfo::fatal(ErrorKind::Unknown, text.clone());
                 let is_model = matches!(
                     self.state().open.get(&effect).map(|open| &open.what),
@@ -146,7 +147,7 @@ impl RunDriver {
         }
     }
 
-    /// Folds in, decides, appends, acts. Gives the time to decide again.
+    /// Folds in, decides, appends and acts. Returns the time to decide again.
     async fn run_turn(&mut self, arrived: TurnInput) -> Result<Option<Timestamp>, Error> {
         let limits = budget::limits(self.state(), &self.plan);
         let shared =
@@ -166,7 +167,8 @@ impl RunDriver {
         self.try_turn(arrived, Some(error.to_string())).await
     }
 
-    /// `refused`: why the ledger refused the start that this turn decided before; the run then reaches its limit.
+    /// Tries a turn. `refused` is the ledger's reason to refuse a start that this turn decided before; the run
+    /// then reaches its limit.
     async fn try_turn(
         &mut self,
         arrived: TurnInput,
@@ -218,7 +220,7 @@ impl RunDriver {
         Ok(decision.wake)
     }
 
-    /// Decides until nothing new follows; what is decided joins the draft.
+    /// Decides until nothing new follows; the decisions are added to the draft.
     async fn decide_until_quiet(
         &mut self,
         draft: &mut JournalTransaction<'_>,
@@ -260,10 +262,11 @@ impl RunDriver {
                 starts.push(start);
             }
         }
-        Err(Error::Internal { what: "the run's decisions do not come to an end".into() })
+        Err(Error::Internal { what: "the run's decisions do not terminate".into() })
     }
 
-    /// What must stand before an effect starts: the box, and before the first change a snapshot of the beginning.
+    /// Prepares the start of an effect: opens the sandbox and, before the first change, takes the baseline
+    /// snapshot.
     async fn prepare_start(
         &mut self,
         draft: &mut JournalTransaction<'_>,
@@ -293,7 +296,7 @@ impl RunDriver {
                     return Ok(Some(self.decision_without_sandbox(sandbox_session::to_error_info(&error))));
                 }
                 Err(error) => {
-                    let what = format!("the first look at the workspace failed: {error}");
+                    let what = format!("the baseline snapshot failed: {error}");
                     return Err(Error::Internal { what });
                 }
             }
@@ -301,7 +304,7 @@ impl RunDriver {
         Ok(None)
     }
 
-    /// Takes the first snapshot, beside what follows.
+    /// Takes the baseline snapshot in the background.
     fn start_baseline(&mut self, state: &RunState) {
         let needed = state.history.current.is_none() && self.baseline.is_none();
         if let Some(workspace) = self.session.workspace().filter(|_| needed) {
@@ -309,15 +312,15 @@ impl RunDriver {
         }
     }
 
-    /// Ends it, if it is still under way.
+    /// Aborts the baseline snapshot if it is still running.
     pub(super) fn abort_baseline(&mut self) {
         if let Some(survey) = self.baseline_task.take() {
             survey.abort();
         }
     }
 
-    /// What follows when the box, or the first snapshot, can't be had: the end, unless it was only stopped because of a
-    /// command or a limit, which the next turn sees.
+    /// Returns the decision after the sandbox or the baseline snapshot failed: the run ends, unless the work
+    /// was only stopped because of a command or a limit, which the next turn handles.
     fn decision_without_sandbox(&mut self, error: ErrorInfo) -> Decision {
         self.too_large |= error.kind == ErrorKind::BudgetExceeded;
         match error.kind {
@@ -326,7 +329,7 @@ impl RunDriver {
         }
     }
 
-    /// What the box reached since the last turn.
+    /// Records the egress of the sandbox since the last turn.
     pub(super) fn record_egress(&mut self, draft: &mut JournalTransaction<'_>) -> Result<(), Error> {
         let records =
             self.session.workspace().map(|workspace| workspace.drain_egress_records()).unwrap_or_default();
@@ -336,7 +339,8 @@ impl RunDriver {
         draft.push(EventKind::EgressRecorded { records })
     }
 
-    /// What a box really is, in the turn after the one that opened it; and again when it covers more than was told.
+    /// Records the report of a sandbox, in the turn after it was opened and again when its masked files or
+    /// warnings change.
     pub(super) fn record_sandbox_open(&mut self, draft: &mut JournalTransaction<'_>) -> Result<(), Error> {
         let report = match self.opened.take() {
             Some(workspace) => Some(workspace.report()),
@@ -350,11 +354,11 @@ impl RunDriver {
         }
     }
 
-    /// What the box is by now, if that differs from what was told.
+    /// Returns the present report of the sandbox if it differs from the recorded one.
     fn changed_report(&self, draft: &JournalTransaction<'_>) -> Option<SandboxReport> {
         let told = draft.state.sandbox.as_ref().filter(|_| self.entered)?;
         let mut now = self.session.workspace()?.report();
-        // As it would be told.
+        // Redacted like the recorded one.
         self.parts.redactor.redact_report(&mut now);
         (now.masked != told.masked || now.warnings != told.warnings).then_some(now)
     }
@@ -434,7 +438,7 @@ impl RunDriver {
         }
     }
 
-    /// The journal could not be written: what can still be said is said, then the run ends.
+    /// Handles a failed append: settles the open effects and ends the run, if the journal can still take that.
     pub(super) async fn record_failure(&mut self, error: journal::Error) -> Result<(), Error> {
         self.tasks.shutdown().await;
         if !matches!(error, journal::Error::DiskFull { .. } | journal::Error::Ceiling { .. }) {

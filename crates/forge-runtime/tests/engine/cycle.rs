@@ -79,7 +79,7 @@ async fn of_two_processes_one_works_on_a_run() {
     until(&world, run, runs_a_tool).await;
     let other = world.forge(&world.store.reopen(), Arc::new(Brain::careful()));
     let error = other.resume(run, None, Arc::new(())).await.expect_err("it is held");
-    assert!(error.to_string().contains("is being worked on by"), "{error}");
+    assert!(error.to_string().contains("is active in"), "{error}");
     other.send_command(run, RunCommand::Cancel { by: "other".into() }).await.expect("sent");
     assert_eq!(driver.await.expect("no panic").expect("it ends").state.status, RunStatus::Cancelled);
 }

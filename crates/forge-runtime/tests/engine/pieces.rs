@@ -3,8 +3,8 @@
 use crate::harness::{Watched, World, plan};
 use crate::model::{Brain, failure, say, shell};
 use forge_runtime::{LiveSink, REDACTED, Redactor};
-use forge_types::wire::{LiveFrame, WireEvent};
 use forge_types::*;
+use forge_wire::{LiveFrame, WireEvent};
 use std::sync::{Arc, Mutex};
 
 const KEY: &str = "sk-very-secret-value";

@@ -135,8 +135,8 @@ async fn serve_connection(mut stream: TcpStream, path: &str, answers: &mpsc::Sen
     } else {
         ResultPage {
             status: "404 Not Found",
-            title: "Nothing here".to_owned(),
-            text: "Forge waits for a login on another path.".to_owned(),
+            title: "Not found".to_owned(),
+            text: "Forge expects the login on another path.".to_owned(),
         }
     };
     write_page(&mut stream, &page).await;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 pub enum LoginError {
     /// The callback port is in use.
     #[error(
-        "port {port} on this machine is taken ({why}), and {provider} sends the browser back to no other. Another login \
-         may be under way: finish or end it (`ss -ltnp sport = :{port}` shows who listens), then try again"
+        "port {port} is in use on this machine ({why}), and {provider} requires it for the callback. Another login may \
+         be in progress: finish or stop it (`ss -ltnp sport = :{port}` shows the process), then try again"
     )]
     PortTaken {
         /// Name of the provider.
@@ -21,7 +21,7 @@ pub enum LoginError {
     },
     /// The user or the provider refused the login in the browser.
     #[error(
-        "{provider} did not log you in: {why}. Say `forge login {provider}` to try again, or use a key: `forge secret set`"
+        "{provider} refused the login: {why}. Try again with `forge login {provider}`, or use a key: `forge secret set`"
     )]
     Refused {
         /// Name of the provider.
@@ -31,8 +31,8 @@ pub enum LoginError {
     },
     /// The callback belongs to another login.
     #[error(
-        "the browser came back with an answer that does not belong to this login (its `state` differs), so it was not \
-         used. Close old login tabs and say `forge login {provider}` again"
+        "the callback from the browser belongs to another login (its `state` differs) and was ignored. Close old login \
+         tabs and run `forge login {provider}` again"
     )]
     WrongState {
         /// Name of the provider.
@@ -40,7 +40,7 @@ pub enum LoginError {
     },
     /// The login was not finished in the browser.
     #[error(
-        "nobody finished the login in the browser within {minutes} minutes. Say `forge login {provider}` to try again"
+        "the login was not finished in the browser within {minutes} minutes. Try again with `forge login {provider}`"
     )]
     NobodyCame {
         /// Name of the provider.
@@ -49,7 +49,7 @@ pub enum LoginError {
         minutes: u64,
     },
     /// The provider revoked the login, or it expired.
-    #[error("the login at {provider} has ended ({why}). Log in again: forge login {provider}")]
+    #[error("the login to {provider} is no longer valid ({why}). Log in again: forge login {provider}")]
     Ended {
         /// Name of the provider.
         provider: String,
@@ -58,14 +58,14 @@ pub enum LoginError {
     },
     /// The user is not logged in.
     #[error(
-        "you are not logged in at {provider}. Log in with `forge login {provider}`, or use a key: `forge secret set`"
+        "you are not logged in to {provider}. Log in with `forge login {provider}`, or use a key: `forge secret set`"
     )]
     None {
         /// Name of the provider.
         provider: String,
     },
     /// The host can't be reached.
-    #[error("no connection to {host}: {why}. Is the network up? Try again later; nothing was changed")]
+    #[error("{host} is unavailable: {why}. Check the network and try again; nothing was changed")]
     Unreachable {
         /// Name of the host.
         host: String,
@@ -82,7 +82,7 @@ pub enum LoginError {
     },
     /// The response violates the protocol.
     #[error(
-        "{host} answered with something that is no answer to a login: {why}. Try again later; nothing was changed"
+        "{host} returned an invalid response to the login: {why}. Try again later; nothing was changed"
     )]
     Malformed {
         /// Name of the host.
@@ -92,7 +92,7 @@ pub enum LoginError {
     },
     /// Other users can read the file.
     #[error(
-        "{path} can be read by others (mode {mode:03o}). Close it with `chmod 600 {path}`, or log out and in again"
+        "{path} is readable by other users (mode {mode:03o}). Run `chmod 600 {path}`, or log out and in again"
     )]
     TooOpen {
         /// Path of the file.

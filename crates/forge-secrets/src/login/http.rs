@@ -146,7 +146,7 @@ impl TokenClient {
                 self.base_builder().tls_backend_preconfigured(tls).build().map_err(|error| root_cause(&error))
             })
         };
-        client.as_ref().map_err(|why| LoginError::Setup { what: format!("no HTTP client can be had: {why}") })
+        client.as_ref().map_err(|why| LoginError::Setup { what: format!("can't create an HTTP client: {why}") })
     }
 
     fn base_builder(&self) -> reqwest::ClientBuilder {
@@ -186,7 +186,7 @@ impl TokenClient {
         while let Some(piece) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&piece);
             if body.len() > MAX_RESPONSE_BYTES {
-                return Err(malformed_response(&host, "it does not end"));
+                return Err(malformed_response(&host, "it is too long"));
             }
         }
         parse_response(&host, status, &body, grant)
@@ -202,7 +202,7 @@ fn parse_response(
 ) -> Result<IssuedTokens, GrantFailure> {
     let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     if status >= 500 || status == 429 {
-        let why = format!("it has trouble (status {status})");
+        let why = format!("it returned status {status}");
         return Err(GrantFailure::Other(LoginError::Unreachable { host: host.to_owned(), why }));
     }
     if let Some(why) = refusal_reason(&json, &grant.secret_values()) {
@@ -210,7 +210,7 @@ fn parse_response(
     }
     if !json.is_object() {
         let page = body.trim_ascii_start().starts_with(b"<");
-        let what = if page { "a web page" } else { "no JSON" };
+        let what = if page { "a web page" } else { "not JSON" };
         return Err(malformed_response(host, &format!("{what} (status {status})")));
     }
     if status != 200 {
@@ -218,7 +218,7 @@ fn parse_response(
     }
     let text = |name: &str| json[name].as_str().filter(|text| !text.is_empty());
     let Some(access) = text("access_token") else {
-        return Err(malformed_response(host, "there is no access token in it"));
+        return Err(malformed_response(host, "it has no access token"));
     };
     if !access.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(malformed_response(host, "its access token can't be sent in a header"));
@@ -256,7 +256,7 @@ pub(super) fn sanitize_message(text: &str, secrets: &[&str]) -> String {
     let clean = secrets
         .iter()
         .filter(|secret| !secret.is_empty())
-        .fold(text.to_owned(), |text, secret| text.replace(secret, "[hidden]"));
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
     let line: Vec<&str> = clean.split_whitespace().collect();
     line.join(" ").chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect::<String>()
 }
@@ -274,10 +274,10 @@ fn account_name(token: &str) -> Option<String> {
 /// Returns the host and port of an address, for messages.
 fn host_of(url: &str) -> Result<String, LoginError> {
     let setup = |why: String| LoginError::Setup {
-        what: format!("login.token_url can't be used: {why}. Give it as https://host/path"),
+        what: format!("login.token_url is invalid: {why}. Use the form https://host/path"),
     };
     let parsed = url::Url::parse(url).map_err(|error| setup(error.to_string()))?;
-    let host = parsed.host_str().ok_or_else(|| setup("it names no host".to_owned()))?;
+    let host = parsed.host_str().ok_or_else(|| setup("it has no host".to_owned()))?;
     Ok(match parsed.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),

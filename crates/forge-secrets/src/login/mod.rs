@@ -116,7 +116,7 @@ pub async fn start_login(endpoints: LoginEndpoints) -> Result<BrowserLogin, Logi
     let (state, verifier) = (random_token()?, random_token()?);
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
     let mut url = Url::parse(&endpoints.authorize_url).map_err(|error| LoginError::Setup {
-        what: format!("login.authorize_url can't be used: {error}. Give it as https://host/path"),
+        what: format!("login.authorize_url is invalid: {error}. Use the form https://host/path"),
     })?;
     url.query_pairs_mut()
         .append_pair("response_type", "code")
@@ -170,7 +170,7 @@ impl BrowserLogin {
             return Err(LoginError::Refused { provider, why });
         }
         let Some(code) = answer.get("code").filter(|code| !code.is_empty()) else {
-            let why = "the browser came back without a code".to_owned();
+            let why = "the callback has no code".to_owned();
             return Err(LoginError::Refused { provider, why });
         };
         let grant = TokenGrant::Code { code, verifier: &self.verifier, redirect: &self.redirect };
@@ -189,6 +189,6 @@ impl BrowserLogin {
 fn random_token() -> Result<String, LoginError> {
     let mut bytes = [0; RANDOM_BYTES];
     getrandom::fill(&mut bytes)
-        .map_err(|error| LoginError::Setup { what: format!("there are no random numbers: {error}") })?;
+        .map_err(|error| LoginError::Setup { what: format!("no random numbers are available: {error}") })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

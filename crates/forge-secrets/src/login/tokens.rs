@@ -82,7 +82,7 @@ impl LoginSession {
         }
         let provider = &found.provider;
         let Some(refresh) = &found.refresh else {
-            let why = "the token has expired or was taken back, and there is none to renew it".to_owned();
+            let why = "the token has expired or was revoked, and there is no refresh token".to_owned();
             return Err(LoginError::Ended { provider: provider.clone(), why });
         };
         let grant = TokenGrant::Refresh { token: refresh.expose_secret() };

@@ -101,10 +101,10 @@ async fn an_answer_to_another_login_is_not_used() {
 async fn codes_that_are_missing_used_or_of_another_login_are_refused() {
     let server = AuthServer::start();
     for (fault, words) in [
-        (AuthFault::NoCode, "without a code"),
+        (AuthFault::NoCode, "no code"),
         (AuthFault::UsedCode, "used before"),
         (AuthFault::OtherChallenge, "does not fit the challenge"),
-        (AuthFault::ErrorIn200, "[hidden]"),
+        (AuthFault::ErrorIn200, "[redacted]"),
     ] {
         let (error, _) = fails(&server, fault).await;
         assert!(matches!(error, LoginError::Refused { .. }), "{fault:?}: {error}");

@@ -121,7 +121,7 @@ impl<'a> EnvelopeReader<'a> {
                 let head = self.at;
                 let hunks = self.read_hunks()?;
                 if hunks.is_empty() && moved.is_none() {
-                    return Err(PatchError::at_line(head - 1, format!("nothing is to change in `{path}`")));
+                    return Err(PatchError::at_line(head - 1, format!("nothing changes in `{path}`")));
                 }
                 let to = moved.map_or(*path, str::trim).to_owned();
                 Ok(FilePatch {

@@ -137,15 +137,15 @@ impl<'a> UnifiedReader<'a> {
             ));
         }
         if head.old.is_none() && head.new.is_none() {
-            let (old, new) = split_names(names)
-                .ok_or_else(|| PatchError::at_line(start, "the names can't be told apart"))?;
+            let (old, new) =
+                split_names(names).ok_or_else(|| PatchError::at_line(start, "the names are ambiguous"))?;
             (head.old, head.new) = strip_prefixes((Some(old), Some(new)));
         }
         let hunks = self.read_hunks()?;
         let action = head.to_action().ok_or_else(|| PatchError::at_line(start, "no file is named"))?;
         let still = matches!(&action, FileAction::Update { from, to } if from == to);
         if still && hunks.is_empty() && head.mode.is_none() {
-            return Err(PatchError::at_line(start, "nothing is to change here: no hunk (`@@ … @@`) follows"));
+            return Err(PatchError::at_line(start, "nothing changes here: no hunk (`@@ … @@`) follows"));
         }
         Ok(FilePatch { action, hunks, mode: head.mode })
     }

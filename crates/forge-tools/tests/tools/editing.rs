@@ -67,7 +67,7 @@ fn several_places_are_named_and_can_all_be_replaced() {
     let text = edit("x = 1\ny = 2\nx = 1\n", "x = 1", "z").unwrap_err();
     assert_eq!(
         text,
-        "old_text stands 2 times in `f`: lines 1, 3. Add lines around it to make it unique, or set replace_all"
+        "old_text occurs 2 times in `f`: lines 1, 3. Add lines around it to make it unique, or set replace_all"
     );
     assert!(edit("aaa", "aa", "b").unwrap_err().contains("2 times"));
     let bench = Bench::new();
@@ -83,7 +83,7 @@ fn a_miss_shows_the_nearest_place() {
     let text = edit(before, "fn parse_line(text: String) -> Option<u64> {\n    text.parse().ok()\n}", "")
         .unwrap_err();
     assert!(text.contains("Nearest are lines 3-5:\nfn parse_line(text: &str)"), "{text}");
-    assert!(edit(before, "nothing like it at all", "").unwrap_err().contains("nor anything like it"));
+    assert!(edit(before, "nothing like it at all", "").unwrap_err().contains("nor anything similar"));
     let text = edit(before, "   3\tfn parse_line(text: &str) -> Option<u32> {", "x").unwrap_err();
     assert!(text.contains("leave them out"), "{text}");
     let long: String =

@@ -50,7 +50,7 @@ fn a_tree_goes_as_deep_as_asked_and_leaves_out_what_drowns_it() {
     assert!(
         output.truncated
             && crate::said(&output)
-                .ends_with("499 (0 bytes)\n[more than 500 entries: list a folder of it, or use find_files]")
+                .ends_with("499 (0 bytes)\n[more than 500 entries: list a subdirectory, or use find_files]")
     );
 }
 

@@ -180,21 +180,21 @@ fn what_github_refuses_is_said_clearly() {
             "",
             json!({"message": "Bad credentials"}),
             ErrorKind::Auth,
-            "does not accept the token (401: Bad credentials)",
+            "rejected the token (401: Bad credentials)",
         ),
         (
             404,
             "",
             json!({"message": "Not Found"}),
             ErrorKind::NotFound,
-            "GitHub has no repository `o/n`, or the token may not see it",
+            "GitHub has no repository `o/n`, or the token can't access it",
         ),
         (
             403,
             "",
             json!({"message": "Resource not accessible"}),
             ErrorKind::Denied,
-            "the token may not do this (403: Resource",
+            "the token lacks permission for this (403: Resource",
         ),
         (
             403,
@@ -210,7 +210,7 @@ fn what_github_refuses_is_said_clearly() {
             "",
             none,
             ErrorKind::Execution,
-            "GitHub refuses it: Validation Failed; No commits between main and mend",
+            "GitHub refused the request: Validation Failed; No commits between main and mend",
         ),
         (422, "", echo, ErrorKind::Execution, "bad token ***"),
         (
@@ -238,7 +238,7 @@ fn nothing_is_opened_twice() {
         let output = open(&server.tools(), &usual(), given());
         assert!(
             output.is_ok()
-                && said(&output).contains("There is one already for these branches: pull request #7"),
+                && said(&output).contains("One already exists for these branches: pull request #7"),
             "{output:?}"
         );
         assert_eq!(server.lines()[1], "GET /repos/o/n/pulls?state=open&head=o%3Amend&base=main HTTP/1.1");
@@ -246,7 +246,7 @@ fn nothing_is_opened_twice() {
     let server = Server::start(vec![(502, "", String::new()), (200, "", "[]".to_owned())]);
     let output = open(&server.tools(), &usual(), given());
     assert_eq!(output.error, Some(ErrorKind::Unavailable));
-    assert!(said(&output).contains("is not known"), "{output:?}");
+    assert!(said(&output).contains("is unknown whether"), "{output:?}");
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn without_a_token_or_a_permitted_host_nothing_is_sent() {
             ErrorKind::Denied,
             "egress blocked",
         ),
-        ("http://git.example", Some(SECRET), &["*.example"], ErrorKind::ConfigInvalid, "by https only"),
+        ("http://git.example", Some(SECRET), &["*.example"], ErrorKind::ConfigInvalid, "over https only"),
         ("nonsense", Some(SECRET), &[], ErrorKind::ConfigInvalid, "is not a URL"),
     ] {
         let output = open(&tools(api, token, allow), &bench, given());

@@ -98,23 +98,23 @@ fn all_of_a_patch_is_applied_or_nothing() {
             ErrorKind::NotFound,
             "`nope` does not exist",
         ),
-        ("--- /dev/null\n+++ b/b\n@@ -0,0 +1 @@\n+x\n".to_owned(), ErrorKind::Execution, "exists already"),
+        ("--- /dev/null\n+++ b/b\n@@ -0,0 +1 @@\n+x\n".to_owned(), ErrorKind::Execution, "already exists"),
         (
             "--- a/b\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-fn alpha() {\n".to_owned(),
             ErrorKind::Execution,
-            "2 lines would be left",
+            "2 would remain",
         ),
         (
             "diff --git a/a b/b\nsimilarity index 100%\nrename from a\nrename to b\n".to_owned(),
             ErrorKind::Execution,
-            "`b` exists already",
+            "`b` already exists",
         ),
         ("*** Begin Patch\n*** Delete File: a\n".to_owned(), ErrorKind::BadArguments, "may be cut off"),
         ("nothing".to_owned(), ErrorKind::BadArguments, "no change was found"),
         (
             "*** Begin Patch\n*** Update File: a\n@@ nowhere\n+x\n*** End Patch".to_owned(),
             ErrorKind::Execution,
-            "does not stand in the file",
+            "is not in the file",
         ),
     ] {
         let said = refused(&bench, &patch, kind);

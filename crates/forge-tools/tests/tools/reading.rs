@@ -22,12 +22,12 @@ fn parts_of_a_file_say_where_they_are() {
     let part = |offset: u64, limit: u64| {
         bench.ok("read_file", json!({"path": "a", "offset": offset, "limit": limit}))
     };
-    assert_eq!(part(1, 2), "1\n2\n[lines 1-2 of 5; go on with offset=3]");
-    assert_eq!(part(3, 2), "3\n4\n[lines 3-4 of 5; go on with offset=5]");
+    assert_eq!(part(1, 2), "1\n2\n[lines 1-2 of 5; continue with offset=3]");
+    assert_eq!(part(3, 2), "3\n4\n[lines 3-4 of 5; continue with offset=5]");
     assert_eq!(part(5, 2), "5\n[lines 5-5 of 5]");
     assert_eq!(part(1, 5), "1\n2\n3\n4\n5");
     let text = bench.fails("read_file", json!({"path": "a", "offset": 6}), ErrorKind::BadArguments);
-    assert_eq!(text, "`a` has 5 lines; offset 6 lies behind its end");
+    assert_eq!(text, "`a` has 5 lines; offset 6 is after its end");
     for wrong in [json!(0), json!(-1), json!("x"), json!(1.5)] {
         bench.fails("read_file", json!({"path": "a", "offset": wrong}), ErrorKind::BadArguments);
     }
@@ -42,7 +42,7 @@ fn long_files_are_paged() {
     assert!(output.truncated);
     let text = said(&output);
     assert!(
-        text.ends_with("line 10000\n[lines 1-10000 of 30000; go on with offset=10001]"),
+        text.ends_with("line 10000\n[lines 1-10000 of 30000; continue with offset=10001]"),
         "{}",
         &text[text.len() - 90..]
     );
@@ -66,14 +66,14 @@ fn many_bytes_end_at_a_line_end_and_a_huge_line_is_cut() {
     let wide = format!("{}\n", "x".repeat(999));
     bench.put("wide", wide.repeat(200));
     let text = bench.ok("read_file", json!({"path": "wide"}));
-    assert!(text.ends_with("x\n[lines 1-102 of 200; go on with offset=103]"));
+    assert!(text.ends_with("x\n[lines 1-102 of 200; continue with offset=103]"));
     bench.put("line", format!("{}\nshort\n", "ü".repeat(200_000)));
     let output = bench.call("read_file", json!({"path": "line"}));
     assert!(output.truncated);
     let text = said(&output);
     assert!(text.starts_with("üü") && text.len() < 103_000 && !text.contains('\u{fffd}'));
     assert!(text.ends_with(
-        "[line 1 is cut; `cut -c` in run_shell shows the rest; lines 1-1 of 2; go on with offset=2]"
+        "[line 1 is cut; `cut -c` in run_shell shows the rest; lines 1-1 of 2; continue with offset=2]"
     ));
     assert_eq!(bench.ok("read_file", json!({"path": "line", "offset": 2})), "short\n[lines 2-2 of 2]");
 }
@@ -84,7 +84,7 @@ fn a_line_far_inside_a_large_file_is_found_by_streaming() {
     let lines: String = (1..=1_000_000).map(|n| format!("{n:0>9}\n")).collect();
     bench.put("large", lines);
     let text = bench.ok("read_file", json!({"path": "large", "offset": 900_000, "limit": 1}));
-    assert_eq!(text, "000900000\n[lines 900000-900000 of a file of 9.5 MB; go on with offset=900001]");
+    assert_eq!(text, "000900000\n[lines 900000-900000 of a file of 9.5 MB; continue with offset=900001]");
 }
 
 #[test]
@@ -166,6 +166,6 @@ fn what_is_not_there_is_looked_for_nearby() {
     );
     assert!(says("Readme.MD").contains("`README.md`"));
     assert!(says("scr/parser.rs").contains("`src/parser.rs`"));
-    assert!(says("zzz/qqq").contains("there is no folder `zzz`"));
+    assert!(says("zzz/qqq").contains("there is no directory `zzz`"));
     assert!(says("[x]{*").contains("does not exist"));
 }

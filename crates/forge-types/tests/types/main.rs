@@ -1,9 +1,3 @@
-//! The fold of a run and its projections, through the crate's public interface.
+//! Rules of egress, through the crate's public interface.
 
-mod compaction;
 mod egress;
-mod fold;
-mod golden;
-mod journal;
-mod projection;
-mod records;

@@ -1,11 +1,11 @@
-//! The commands that stand in a conversation.
+//! Commands within a conversation.
 
-/// What a line of the user is.
+/// A parsed line of user input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChatLine {
-    /// Nothing.
+    /// An empty line.
     Empty,
-    /// Something for the model.
+    /// A message for the model.
     Message(String),
     /// `!help`
     Help,
@@ -21,23 +21,23 @@ pub(super) enum ChatLine {
     Model(Option<String>),
     /// `!exit`
     Exit,
-    /// A command that there is not.
+    /// An unknown command.
     Unknown(String),
 }
 
-/// What `!help` says.
+/// Output of `!help`.
 pub(super) const HELP_LINES: [&str; 8] = [
-    "!help           these lines",
-    "!clear          forget what was said; facts stay",
-    "!facts          what is remembered for good",
-    "!memory         where the memory lies and what it holds",
-    "!model [NAME]   the model, or another one from now on (NAME or PROVIDER/NAME)",
-    "!cost           what this conversation has cost",
-    "!exit           end (so does Ctrl-D); Ctrl-C cancels the answer that is being made",
-    "!!…             a message that begins with an exclamation mark",
+    "!help           show this help",
+    "!clear          clear the conversation; facts are kept",
+    "!facts          show the remembered facts",
+    "!memory         show the location and size of the memory",
+    "!model [NAME]   show or change the model (NAME or PROVIDER/NAME)",
+    "!cost           show the cost of this conversation",
+    "!exit           quit (also Ctrl-D); Ctrl-C cancels the current answer",
+    "!!…             send a message that begins with an exclamation mark",
 ];
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn parse_chat_line(text: &str) -> ChatLine {
     let text = text.trim();
     if text.is_empty() {

@@ -1,5 +1,5 @@
-//! Lines of the user: edited on a terminal, as they come from anywhere else. A thread of its own reads them, so that
-//! signals are heard meanwhile.
+//! User input: edited lines on a terminal, plain lines otherwise. A separate thread reads them, so that signals are
+//! handled meanwhile.
 
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What came.
+/// A result of reading input.
 #[derive(Debug)]
 pub(super) enum InputEvent {
     /// A line.
@@ -18,28 +18,28 @@ pub(super) enum InputEvent {
     Interrupted,
     /// Ctrl-D, or the end of the input.
     End,
-    /// The input can't be read.
+    /// An error while reading.
     Failed(String),
 }
 
-/// Entries that the history file keeps.
+/// Maximum number of entries in the history file.
 const MAX_HISTORY_ENTRIES: usize = 1_000;
-/// Longest line that is read from a pipe; far more than a task may have.
+/// Maximum length of a line from a pipe, far more than a task may have.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// Reads lines when it is asked to.
+/// A reader of lines on request.
 pub(super) struct LineReader {
     asks: Sender<String>,
     lines: UnboundedReceiver<InputEvent>,
 }
 
 impl LineReader {
-    /// Lines of a terminal, with a history in this file.
+    /// Reads lines from a terminal, with a history in this file.
     pub(super) fn from_terminal(history: PathBuf) -> Self {
         Self::spawn_reader(move |asks, lines| read_edited_lines(&history, asks, lines))
     }
 
-    /// Lines of a pipe or file.
+    /// Reads lines from a pipe or file.
     pub(super) fn from_stdin() -> Self {
         Self::spawn_reader(|asks, lines| {
             let mut input = std::io::stdin().lock();
@@ -63,18 +63,18 @@ impl LineReader {
     ) -> Self {
         let (asks, asked) = channel();
         let (sender, lines) = unbounded_channel();
-        // Without the thread the first wait for a line says that none will come.
+        // If the thread can't start, the first `next` returns the end of the input.
         let _ = std::thread::Builder::new().name("lines".to_owned()).spawn(move || work(asked, sender));
         Self { asks, lines }
     }
 
-    /// Asks for the next line. A prompt is shown on terminals only.
+    /// Requests the next line. The prompt is shown on terminals only.
     pub(super) fn request_line(&self, prompt: &str) {
-        // A reader that is gone shows itself in `next`.
+        // If the reader is gone, `next` reports it.
         let _ = self.asks.send(prompt.to_owned());
     }
 
-    /// The line that was asked for.
+    /// Waits for the requested line.
     pub(super) async fn next(&mut self) -> InputEvent {
         self.lines.recv().await.unwrap_or(InputEvent::End)
     }
@@ -92,12 +92,12 @@ fn read_edited_lines(history: &PathBuf, asks: Receiver<String>, lines: Unbounded
             return;
         }
     };
-    // There is none the first time.
+    // The first time, there is no history.
     let _ = editor.load_history(history);
     for prompt in asks {
         let came = match editor.readline(&prompt) {
             Ok(line) => {
-                // What can't be kept is only not there next time.
+                // A line that can't be saved is only missing next time.
                 let _ = editor.append_history(history);
                 InputEvent::Text(line)
             }

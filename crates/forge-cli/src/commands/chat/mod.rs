@@ -15,18 +15,18 @@ use crate::ui::turn_display::TurnDisplay;
 use chat_commands::{ChatLine, HELP_LINES};
 use forge_config::FlagSetting;
 use forge_runtime::{ChatAnswer, ChatConversation, Forge, LiveSink, check_repo};
-use forge_types::wire::{LiveFrame, WireEvent};
 use forge_types::{ApplyPolicy, RunCommand, RunId, RunStatus};
+use forge_wire::{LiveFrame, WireEvent};
 use lines::{InputEvent, LineReader};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The file of what was typed, in the data folder.
+/// History of typed lines, in the data directory.
 const HISTORY_FILE: &str = "chat_history";
 
-/// Passes what the runtime shows on to the terminal.
+/// Forwards events and live frames to the display.
 struct TurnSink(Arc<TurnDisplay>);
 
 impl LiveSink for TurnSink {
@@ -39,13 +39,13 @@ impl LiveSink for TurnSink {
     }
 }
 
-/// Signals that a conversation hears.
+/// Signals handled during a conversation.
 struct ChatSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// One conversation of this process.
+/// A conversation in this process.
 struct ChatSession<'a> {
     session: &'a Session,
     repo: PathBuf,
@@ -59,7 +59,7 @@ struct ChatSession<'a> {
     failed: bool,
 }
 
-/// Talks until the input ends.
+/// Runs a conversation until the input ends.
 pub(crate) async fn chat(session: &Session, args: ChatArgs) -> Result<CliExit, CliError> {
     let repo = check_repo(&args.repo.as_ref().map_or(session.cwd.clone(), |repo| session.cwd.join(repo)))?;
     let overlay = ConfigOverrides { flags: chat_flags(&args), env_file: args.env.clone() };
@@ -88,14 +88,14 @@ pub(crate) async fn chat(session: &Session, args: ChatArgs) -> Result<CliExit, C
     chatting.print_greeting();
     let exit = chatting.run_loop(lines).await?;
     if let Err(error) = chatting.forge.run_cleanup(&loaded).await {
-        tracing::warn!(%error, "old snapshots are not cleared away; `forge gc` does it as well");
+        tracing::warn!(%error, "cannot remove old snapshots; try `forge gc`");
     }
     Ok(exit)
 }
 
 fn listen_for_signals() -> Result<ChatSignals, CliError> {
     let hear =
-        |kind| signal(kind).map_err(|error| CliError::failed(format!("signals can't be handled: {error}")));
+        |kind| signal(kind).map_err(|error| CliError::failed(format!("cannot handle signals: {error}")));
     Ok(ChatSignals { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
 }
 
@@ -114,7 +114,7 @@ impl ChatSession<'_> {
             line += &format!(" · {} remembered", pluralize(known, "message", "messages"));
         }
         if self.terminal {
-            ui.print_note(&ui.err.dim(&format!("{line} · !help, Ctrl-D ends")));
+            ui.print_note(&ui.err.dim(&format!("{line} · !help for help, Ctrl-D to quit")));
         } else {
             ui.print_note(&line);
         }
@@ -149,12 +149,12 @@ impl ChatSession<'_> {
                     if idle_interrupts > 1 {
                         return Ok(CliExit::Done);
                     }
-                    self.session.ui.print_note("Ctrl-D or !exit ends the conversation");
+                    self.session.ui.print_note("use Ctrl-D or !exit to quit");
                     continue;
                 }
                 InputEvent::End => return Ok(self.final_exit()),
                 InputEvent::Failed(why) => {
-                    return Err(CliError::failed(format!("the input can't be read: {why}")));
+                    return Err(CliError::failed(format!("cannot read the input: {why}")));
                 }
             };
             idle_interrupts = 0;
@@ -170,12 +170,12 @@ impl ChatSession<'_> {
         }
     }
 
-    /// A script hears of it if the last turn brought no answer.
+    /// Returns the exit code, which tells a script whether the last turn was answered.
     const fn final_exit(&self) -> CliExit {
         if self.failed && !self.terminal { CliExit::Failed } else { CliExit::Done }
     }
 
-    /// One turn. Whatever goes wrong is said, and the conversation goes on; a program that is told to end ends.
+    /// Runs one turn. An error is printed and the conversation continues. Returns an exit code if a signal ended it.
     async fn run_turn(&mut self, text: &str, signals: &mut ChatSignals) -> Option<CliExit> {
         self.turns += 1;
         let run = match self.conversation.start_turn(text).await {
@@ -196,7 +196,7 @@ impl ChatSession<'_> {
         leave
     }
 
-    /// Drives the run; signals cancel it.
+    /// Drives the run to its end; signals cancel it.
     async fn finish_turn(
         &mut self,
         run: RunId,
@@ -225,7 +225,7 @@ impl ChatSession<'_> {
                 ui.print_note("\ncancelling…");
             }
             let cancel = RunCommand::Cancel { by: "signal".to_owned() };
-            // A run that has just ended can't be cancelled, and need not be.
+            // A run that has just ended can't and need not be cancelled.
             let _ = forge.send_command(run, cancel).await;
         }
     }
@@ -253,7 +253,7 @@ impl ChatSession<'_> {
             let more = summary.files_modified.len().saturating_sub(files.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             ui.print_note(&format!(
-                "changed: {}{more} (forge undo {} --to 0 takes it back)",
+                "changed: {}{more} (undo: forge undo {} --to 0)",
                 files.join(", "),
                 answer.run
             ));
@@ -285,7 +285,7 @@ impl ChatSession<'_> {
             ChatLine::Help => HELP_LINES.map(str::to_owned).to_vec(),
             ChatLine::Clear => {
                 self.conversation.clear().await;
-                vec!["What was said is forgotten; facts stay.".to_owned()]
+                vec!["Conversation cleared; facts kept.".to_owned()]
             }
             ChatLine::Facts => self.fact_lines().await,
             ChatLine::Memory => self.memory_lines().await,
@@ -297,13 +297,13 @@ impl ChatSession<'_> {
             )],
             ChatLine::Model(None) => vec![self.conversation.plan().route.to_string()],
             ChatLine::Model(Some(name)) => match self.change_model(&name).await {
-                Ok(()) => vec![format!("from now on: {}", self.conversation.plan().route)],
+                Ok(()) => vec![format!("model changed to {}", self.conversation.plan().route)],
                 Err(error) => return self.print_failure(&error),
             },
             ChatLine::Unknown(text) => {
                 let text = one_line(&text);
                 return self.print_failure(
-                    &CliError::usage(format!("there is no command `{text}`")).with_hint("!help shows them"),
+                    &CliError::usage(format!("unknown command `{text}`")).with_hint("type !help for the list"),
                 );
             }
         };
@@ -324,34 +324,34 @@ impl ChatSession<'_> {
     async fn fact_lines(&self) -> Vec<String> {
         let facts = self.conversation.facts().await;
         if facts.is_empty() {
-            return vec!["No facts are remembered.".to_owned()];
+            return vec!["No facts are stored.".to_owned()];
         }
         facts.iter().map(|fact| format!("{} = {}", one_line(&fact.key), one_line(&fact.value))).collect()
     }
 
     async fn memory_lines(&self) -> Vec<String> {
         let Some(file) = &self.conversation.plan().memory else {
-            return vec!["Nothing is remembered: memory.enabled is false.".to_owned()];
+            return vec!["The memory is disabled: memory.enabled is false.".to_owned()];
         };
         let (said, facts) = (self.conversation.history().len(), self.conversation.facts().await.len());
         vec![
             file.display().to_string(),
             format!(
-                "{} told to the next turn, {}",
+                "{} for the next turn, {}",
                 pluralize(said, "message", "messages"),
                 pluralize(facts, "fact", "facts")
             ),
         ]
     }
 
-    /// Another model, as if it had been named at the start.
+    /// Switches to another model, as if it had been named at the start.
     async fn change_model(&mut self, name: &str) -> Result<(), CliError> {
         let mut overlay = self.overlay.clone();
         overlay.flags.retain(|flag| flag.key != "model.name");
         let names_provider = |name: &str| forge_runtime::is_provider(name);
         let model = match name.split_once('/').filter(|(provider, _)| names_provider(provider)) {
             Some((provider, model)) => {
-                // What was typed of the address belongs to the provider that was.
+                // A base URL given as a flag belongs to the previous provider.
                 overlay
                     .flags
                     .retain(|flag| !matches!(flag.key.as_str(), "model.provider" | "model.base_url"));

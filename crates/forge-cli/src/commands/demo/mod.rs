@@ -1,4 +1,4 @@
-//! `forge demo`: the whole machinery on a small project, with a model that reads its words from a file.
+//! `forge demo`: the complete program on a small project, with a scripted model.
 
 mod project;
 
@@ -17,27 +17,27 @@ use std::path::Path;
 
 const DEMO_TASK: &str = "An invoice with three chairs at 19.99 comes out too low. Find out why, fix it, and show that the tests pass.";
 
-const SCRIPTED_NOTICE: &str = "The model of this demo is scripted: its words stand in a file, and no key or network is needed. \
-     Everything else is real: the sandbox, the tools, the test runs, the journal, the changed files.";
+const SCRIPTED_NOTICE: &str = "The model of this demo is scripted: its replies come from a file, and no key or network is \
+     needed. Everything else is real: the sandbox, the tools, the test runs, the journal, the changed files.";
 
-/// Unpacks the project, lets the scripted model fix it, and shows what changed.
+/// Unpacks the project, lets the scripted model fix it, and shows the changes.
 pub(crate) async fn demo(session: &Session, args: DemoArgs) -> Result<CliExit, CliError> {
     let ui = &session.ui;
     let path = session.env.get("PATH").unwrap_or_default();
     if !path.split(':').any(|folder| Path::new(folder).join("python3").is_file()) {
-        return Err(CliError::failed("the demo's project is written in Python, and python3 is not here")
+        return Err(CliError::failed("the demo needs python3, which was not found")
             .with_hint("install python3, then try again"));
     }
     let folder = tempfile::Builder::new()
         .prefix("forge-demo-")
         .tempdir()
-        .map_err(|error| CliError::failed(format!("no temporary folder can be made: {error}")))?;
+        .map_err(|error| CliError::failed(format!("cannot create a temporary directory: {error}")))?;
     let repo = folder.path().join("invoice");
     let script = folder.path().join("script.json");
     project::unpack_project(&repo)
-        .map_err(|error| CliError::file_error("the demo can't be written to", &repo, &error))?;
+        .map_err(|error| CliError::file_error("cannot write the demo to", &repo, &error))?;
     std::fs::write(&script, project::MODEL_SCRIPT)
-        .map_err(|error| CliError::file_error("the script can't be written to", &script, &error))?;
+        .map_err(|error| CliError::file_error("cannot write the script to", &script, &error))?;
     ui.print_note(SCRIPTED_NOTICE);
     ui.print_note(&format!("Task: {DEMO_TASK}\n"));
 
@@ -60,7 +60,7 @@ pub(crate) async fn demo(session: &Session, args: DemoArgs) -> Result<CliExit, C
     exit
 }
 
-/// A session whose folders lie in `folder`: the demo reads no settings of the user and leaves no runs behind.
+/// Creates a session with its own directories, so that the demo reads no user settings and leaves no runs behind.
 fn isolated_session(session: &Session, folder: &Path) -> Session {
     let own = [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")];
     let own = own.map(|(name, below)| (name.to_owned(), folder.join(below).display().to_string()));
@@ -123,9 +123,9 @@ fn show_changes(ui: &Ui, repo: &Path) {
 
 fn next_steps(ui: &Ui) {
     ui.print_note(
-        "\nThat model was scripted. With a real one: set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or\n\
-         OPENROUTER_API_KEY, or start Ollama or llama.cpp; then, in a project of yours:\n\n  \
-         forge run \"what is to be done\"\n\n\
-         `forge doctor` says what is missing on this machine.",
+        "\nThat model was scripted. To use a real one, set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or\n\
+         OPENROUTER_API_KEY, or start Ollama or llama.cpp; then, in one of your projects:\n\n  \
+         forge run \"Fix the failing test\"\n\n\
+         Run `forge doctor` to see what is missing on this machine.",
     );
 }

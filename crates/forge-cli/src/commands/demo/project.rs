@@ -1,10 +1,10 @@
-//! The demo's project, part of the program so that the demo needs no download.
+//! Project of the demo, embedded in the program so that no download is needed.
 
 use std::path::Path;
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => {
-        /// Every file: path and content.
+        /// All files: path and content.
         pub(super) const FILES: &[(&str, &str)] = &[
             $(($name, include_str!(concat!("../../../../../tests/fixtures/demo/", $name)))),*
         ];
@@ -22,13 +22,13 @@ embedded! {
     "tests/test_invoice.py",
 }
 
-/// What the scripted model says.
+/// Replies of the scripted model.
 pub(super) const MODEL_SCRIPT: &str = include_str!("../../../../../tests/fixtures/demo/script.json");
 
-/// What Python leaves behind is no change of the project.
+/// Content of `.gitignore`: caches of Python are not changes of the project.
 const GITIGNORE_TEXT: &str = "__pycache__/\n";
 
-/// Writes the project into a new folder.
+/// Writes the project into a new directory.
 pub(super) fn unpack_project(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join(".gitignore"), GITIGNORE_TEXT)?;

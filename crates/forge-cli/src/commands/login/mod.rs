@@ -1,4 +1,4 @@
-//! `forge login`, `forge logout`: an account in the browser in place of a key.
+//! `forge login`, `forge logout`: an account in the browser instead of a key.
 
 mod browser;
 
@@ -12,7 +12,7 @@ use forge_runtime::{LoginError, LoginState, LoginStatus};
 use forge_types::ErrorClass;
 use std::path::Path;
 
-/// Logs in, or shows the logins there are.
+/// Logs in, or lists the logins.
 pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     if args.what == "status" {
@@ -23,24 +23,24 @@ pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result<CliExit,
     let url = under_way.url();
     let opened = !args.no_browser && browser::open_browser(&session.env, url);
     let words = if opened {
-        "Your browser opens. If it does not, open this address yourself:"
+        "Opening your browser. If nothing happens, open this address:"
     } else {
         "Open this address in a browser on this machine:"
     };
     session
         .ui
-        .print_notice(&format!("{words}\n\n  {url}\n\nWaiting for you to log in there (Ctrl-C gives up)…"));
+        .print_notice(&format!("{words}\n\n  {url}\n\nWaiting for the login (Ctrl-C to abort)…"));
     let done = tokio::select! {
         done = under_way.finish_login() => done?,
         _ = tokio::signal::ctrl_c() => {
-            session.ui.print_notice("given up; nothing was changed");
+            session.ui.print_notice("aborted; nothing was changed");
             return Ok(CliExit::Signal);
         }
     };
     match session.ui.format {
         StdoutFormat::Json => session.ui.print_json(&done),
         StdoutFormat::Text => session.ui.print_line(&format!(
-            "logged in {}; kept in {}",
+            "logged in {}; stored in {}",
             account_label(&done),
             done.path.display()
         )),
@@ -50,27 +50,27 @@ pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result<CliExit,
     {
         session
             .ui
-            .print_warning(&format!("{variable} is there as well ({origin}): a key is used before a login"));
+            .print_warning(&format!("{variable} is also set ({origin}): a key takes precedence over a login"));
     }
     Ok(CliExit::Done)
 }
 
-/// Forgets a login.
+/// Logs out of a provider.
 pub(crate) fn logout(session: &Session, args: &LogoutArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     let known = forge_runtime::login_providers();
     if !known.contains(&args.provider.as_str()) {
-        return Err(CliError::usage(format!("there are no logins at {}", one_line(&args.provider)))
-            .with_hint(format!("there may be one at {}", known.join(", "))));
+        return Err(CliError::usage(format!("{} does not support logins", one_line(&args.provider)))
+            .with_hint(format!("providers with logins: {}", known.join(", "))));
     }
     let was = forge_runtime::logout(&loaded, &args.provider)?;
     match (session.ui.format, was) {
         (StdoutFormat::Json, was) => {
             session.ui.print_json(&serde_json::json!({"provider": args.provider, "logged_out": was}));
         }
-        (StdoutFormat::Text, true) => session.ui.print_line(&format!("logged out at {}", args.provider)),
+        (StdoutFormat::Text, true) => session.ui.print_line(&format!("logged out of {}", args.provider)),
         (StdoutFormat::Text, false) => {
-            session.ui.print_line(&format!("you were not logged in at {}", args.provider))
+            session.ui.print_line(&format!("you were not logged in to {}", args.provider))
         }
     }
     Ok(CliExit::Done)
@@ -84,14 +84,14 @@ fn print_logins(session: &Session, logins: &[LoginStatus]) -> CliExit {
     for login in logins {
         let line = match login.state {
             LoginState::None => {
-                format!("not logged in at {0}. Log in with: forge login {0}", login.provider)
+                format!("not logged in to {0}. Log in: forge login {0}", login.provider)
             }
             LoginState::Valid => {
                 let until = login.expires.map_or_else(String::new, |time| format!(", token until {time}"));
-                format!("logged in {}{until} (renewed by itself)", account_label(login))
+                format!("logged in {}{until} (renewed automatically)", account_label(login))
             }
             LoginState::Renewable => {
-                format!("logged in {}; the token is renewed when it is used next", account_label(login))
+                format!("logged in {}; the token is renewed on its next use", account_label(login))
             }
             LoginState::Expired => {
                 format!(
@@ -109,8 +109,8 @@ fn print_logins(session: &Session, logins: &[LoginStatus]) -> CliExit {
 
 fn account_label(login: &LoginStatus) -> String {
     match &login.account {
-        Some(account) => format!("at {} as {}", login.provider, one_line(account)),
-        None => format!("at {}", login.provider),
+        Some(account) => format!("to {} as {}", login.provider, one_line(account)),
+        None => format!("to {}", login.provider),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `forge sandbox build`: images for boxes.
+//! `forge sandbox build`: builds images for sandboxes.
 
 use crate::args::{ImageKind, SandboxBuildArgs};
 use crate::error::CliError;
@@ -10,7 +10,7 @@ use forge_runtime::{BuildImage, ImageFlavor};
 use serde_json::json;
 use std::path::Path;
 
-/// Builds it, saying what it does, and names what was made.
+/// Builds the image, prints the progress, and names the result.
 pub(crate) async fn build(session: &Session, args: SandboxBuildArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     let kind = match args.kind {

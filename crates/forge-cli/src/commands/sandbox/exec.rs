@@ -1,4 +1,4 @@
-//! `forge sandbox exec`: a command in exactly the box that a run would get.
+//! `forge sandbox exec`: runs a command in the same sandbox as a run.
 
 use crate::args::SandboxExecArgs;
 use crate::commands::diff::diffstat_lines;
@@ -20,18 +20,18 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Passes a command's output on as it comes, without keys that are known. A terminal gets what it can show and nothing
-/// that it obeys; a file or a pipe gets the bytes themselves.
+/// Forwards the output of a command as it arrives, with known keys redacted. A terminal gets sanitized text; a file or
+/// a pipe gets the bytes themselves.
 struct ForwardOutput {
     redactor: Redactor,
     ways: [Mutex<Way>; 2],
 }
 
-/// Where one stream goes, and what of it waits.
+/// Destination of one stream, with its pending output.
 enum Way {
-    /// To a terminal, as text.
+    /// A terminal, which gets text.
     Terminal { hold: StreamRedactor, cut: Vec<u8> },
-    /// To a file or a pipe.
+    /// A file or a pipe.
     Bytes(ByteStreamRedactor),
 }
 
@@ -69,7 +69,7 @@ impl Way {
     }
 }
 
-/// Bytes at the end that are the beginning of a character.
+/// Returns the number of bytes at the end that begin an incomplete character.
 fn begun_character(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
     let begun = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
@@ -83,7 +83,7 @@ impl ForwardOutput {
         Self { redactor: Redactor::new(loaded.secrets.values_to_redact()), ways }
     }
 
-    /// Passes on what waited.
+    /// Forwards the pending output.
     fn end(&self) {
         for stream in [StdStream::Stdout, StdStream::Stderr] {
             let rest = self.way(stream).end(&self.redactor);
@@ -104,7 +104,7 @@ impl OutputSink for ForwardOutput {
 }
 
 fn write(stream: StdStream, bytes: &[u8]) {
-    // Whoever closed our stream does not want the rest.
+    // A closed stream needs no further output.
     let _ = match stream {
         StdStream::Stdout => {
             let mut out = std::io::stdout().lock();
@@ -114,19 +114,19 @@ fn write(stream: StdStream, bytes: &[u8]) {
     };
 }
 
-/// Paths that are listed of what a command changed.
+/// Maximum number of changed paths listed.
 const MAX_LISTED_PATHS: usize = 20;
-/// The most bytes of a program for `--code`.
+/// Maximum size of a program for `--code`, in bytes.
 const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 
-/// Runs it and ends with its exit code.
+/// Runs the command and exits with its exit code.
 pub(crate) async fn exec(session: &Session, args: SandboxExecArgs) -> Result<CliExit, CliError> {
     let named = resolve_repos(session, &args.repo);
     let all = named.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?;
-    let (repo, more) = all.split_first().ok_or_else(|| CliError::usage("there is no repository"))?;
+    let (repo, more) = all.split_first().ok_or_else(|| CliError::usage("no repository given"))?;
     let loaded =
         session.load_for_sandbox(repo, &ConfigOverrides { flags: exec_flags(&args), env_file: None })?;
-    // Nothing of it is kept: no run is made.
+    // No run is created, and nothing is stored.
     let forge = Forge::open(&loaded)?;
     let timeout = args.timeout.map(Duration::from_secs);
     if let Some(code) = &args.code {
@@ -168,7 +168,7 @@ fn as_json(ran: &SandboxCommandResult) -> Value {
     })
 }
 
-/// The value with each of its texts clean of secrets.
+/// Redacts secrets in all texts of the value.
 fn without_secrets(redactor: &Redactor, mut value: Value) -> Value {
     match &mut value {
         Value::String(text) => redactor.redact_in_place(text),
@@ -183,20 +183,20 @@ fn without_secrets(redactor: &Redactor, mut value: Value) -> Value {
     value
 }
 
-/// What a person should know besides the output.
+/// Prints notes for the user after the output.
 fn print_exec_notes(ui: &Ui, ran: &SandboxCommandResult, redactor: &Redactor) {
     if ran.result.timed_out {
-        ui.print_warning("the command's time was up");
+        ui.print_warning(&format!("timed out after {}", text::format_duration(ran.result.duration_ms)));
     }
     if ran.result.out_of_memory {
-        ui.print_warning("the memory limit ended the command");
+        ui.print_warning("killed: memory limit exceeded");
     }
     if !ran.changed.is_empty() && !ran.kept {
         ui.print_note(
-            "changed in a private view, which is thrown away now (--workspace inplace keeps changes):",
+            "discarding the changes in the private workspace (--workspace inplace keeps them):",
         );
         let mut lines = diffstat_lines(&ran.changed);
-        // The sum at the end counts them all.
+        // The total at the end counts all paths.
         let paths = ran.changed.len();
         if paths > MAX_LISTED_PATHS {
             lines.splice(MAX_LISTED_PATHS..paths, [format!("… and {} more", paths - MAX_LISTED_PATHS)]);
@@ -206,7 +206,7 @@ fn print_exec_notes(ui: &Ui, ran: &SandboxCommandResult, redactor: &Redactor) {
     for layer in &ran.report.layers {
         let SandboxLayerState::Absent(why) = &layer.state else { continue };
         let remedy = layer.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        ui.print_warning(&one_line(&format!("{} is not in force: {why}{remedy}", layer.name)));
+        ui.print_warning(&one_line(&format!("{} is not enforced: {why}{remedy}", layer.name)));
     }
     ran.report
         .warnings
@@ -223,7 +223,7 @@ async fn run_program(
 ) -> Result<CliExit, CliError> {
     let path = session.cwd.join(path);
     let code = forge_files::read_text(&path, MAX_PROGRAM_BYTES).map_err(|error| {
-        CliError::file_error("the program can't be read from", &path, &error.into_io_error())
+        CliError::file_error("cannot read the program from", &path, &error.into_io_error())
     })?;
     let language = path.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
     let ran = forge.run_one_shot(loaded, GeneratedProgram { code, language, timeout }).await?;
@@ -241,7 +241,7 @@ async fn run_program(
         pass_on.write_output(StdStream::Stderr, ran.stderr.as_bytes());
         pass_on.end();
         if ran.timed_out {
-            ui.print_warning("the command's time was up");
+            ui.print_warning(&format!("timed out after {}", text::format_duration(ran.duration_ms)));
         }
         ui.print_note(&format!("{} ms, {} MiB", ran.duration_ms, ran.memory_mb));
     }

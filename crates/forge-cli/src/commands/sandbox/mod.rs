@@ -1,4 +1,4 @@
-//! `forge sandbox`: the boxes that runs work in.
+//! `forge sandbox`: commands for the sandboxes of runs.
 
 mod build;
 mod exec;
@@ -12,7 +12,7 @@ use crate::ui::StdoutFormat;
 use serde_json::json;
 use std::path::Path;
 
-/// Does what was asked for.
+/// Runs the action.
 pub(crate) async fn sandbox(session: &Session, args: SandboxArgs) -> Result<CliExit, CliError> {
     match args.action {
         SandboxAction::Exec(exec) => exec::exec(session, exec).await,
@@ -22,13 +22,13 @@ pub(crate) async fn sandbox(session: &Session, args: SandboxArgs) -> Result<CliE
     }
 }
 
-/// Removes what was left behind and names it.
+/// Removes stale resources and names them.
 async fn prune_stale(session: &Session) -> Result<CliExit, CliError> {
     let loaded = session.load_silently(Path::new("."), &crate::session::ConfigOverrides::default())?;
     let removed = forge_runtime::prune_sandboxes(&loaded).await;
     match session.ui.format {
         StdoutFormat::Json => session.ui.print_json(&json!({ "removed": removed })),
-        StdoutFormat::Text if removed.is_empty() => session.ui.print_line("nothing was left behind"),
+        StdoutFormat::Text if removed.is_empty() => session.ui.print_line("Nothing to remove"),
         StdoutFormat::Text => {
             removed.iter().for_each(|what| session.ui.print_line(&format!("removed {what}")))
         }

@@ -1,4 +1,4 @@
-//! `forge sandbox verify`: tries to break out of a box.
+//! `forge sandbox verify`: tries to escape from a sandbox.
 
 use crate::args::SandboxVerifyArgs;
 use crate::error::CliError;
@@ -11,7 +11,7 @@ use forge_config::FlagSetting;
 use forge_runtime::{Forge, ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
 use std::path::Path;
 
-/// Runs the probes and shows the verdict; exit code 1 if something did not hold.
+/// Runs the probes and prints the verdict; exits with 1 if the isolation failed a probe.
 pub(crate) async fn verify(session: &Session, args: SandboxVerifyArgs) -> Result<CliExit, CliError> {
     let flag = args.backend.map(|value| FlagSetting {
         key: "sandbox.backend".to_owned(),
@@ -30,7 +30,7 @@ pub(crate) async fn verify(session: &Session, args: SandboxVerifyArgs) -> Result
     Ok(if verdict.passed { CliExit::Done } else { CliExit::Failed })
 }
 
-/// The group's name as it stands in the JSON form.
+/// Returns the name of the probe's group, as in the JSON output.
 fn group_name(probe: &ProbeResult) -> String {
     serde_json::to_value(probe.group)
         .ok()
@@ -58,7 +58,7 @@ fn print_verdict(session: &Session, verdict: &ProbeVerdict) {
         fixed_column("GROUP"),
         fixed_column("PROBE"),
         fixed_column("REQUIRED"),
-        flexible_column("WHAT WAS SEEN"),
+        flexible_column("DETAIL"),
     ];
     ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
     let count = |wanted: fn(&ProbeState) -> bool| verdict.probes.iter().filter(|p| wanted(&p.state)).count();

@@ -1,8 +1,8 @@
 //! A summary takes the place of messages: what the fold keeps, what the transcript remembers, what is told.
 
 use crate::journal::{Writer, facts, part_call, run};
-use forge_types::wire::{Projector, WireData};
 use forge_types::*;
+use forge_wire::{Projector, WireData};
 
 const COMPACTED: &str = include_str!("../golden/v1.compacted.jsonl");
 

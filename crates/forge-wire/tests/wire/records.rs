@@ -1,11 +1,11 @@
 //! The files of a run directory.
 
 use crate::journal::{Writer, part_call, run};
-use forge_types::record::{message_lines, run_record, run_summary, tool_invocations, wire_events};
 use forge_types::{
     ErrorInfo, ErrorKind, EventKind, FinishReason, MessagePart, OpaqueState, RunStatus, ToolAccess,
     ToolCallVerdict, ToolOutput,
 };
+use forge_wire::record::{message_lines, run_record, run_summary, tool_invocations, wire_events};
 
 fn journal() -> Writer {
     let mut writer = Writer::new();
@@ -73,7 +73,7 @@ fn the_summary_says_what_came_of_it() {
     assert_eq!(summary.files_modified, ["src/lib.rs"]);
     let json = serde_json::to_value(&summary).unwrap();
     assert_eq!(json["status"], "completed");
-    assert_eq!(serde_json::from_value::<forge_types::record::RunSummary>(json).unwrap(), summary);
+    assert_eq!(serde_json::from_value::<forge_wire::record::RunSummary>(json).unwrap(), summary);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod data;
 mod kind;
 mod live;
 mod project;
+pub mod record;
 
 pub use data::{
     BudgetChanged, BudgetKind, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
@@ -22,7 +23,7 @@ pub use live::{LiveFrame, OutputStream};
 pub(crate) use project::payload_text;
 pub use project::{PlanFacts, Projector};
 
-use crate::{RunId, Timestamp};
+use forge_types::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One event as the outside sees it.

@@ -3,8 +3,8 @@
 //! Nothing here is ever read back by the engine. Payloads that are stored by hash show where they are; whoever
 //! wants their text loads it into the events and the state before.
 
-use crate::wire::{PlanFacts, Projector, TokenTotals, WireEvent, payload_text};
-use crate::{
+use crate::{PlanFacts, Projector, TokenTotals, WireEvent, payload_text};
+use forge_types::{
     ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, LimitKind, Message,
     MessagePart, NetworkPolicy, Outcome, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
     SandboxLayer, SandboxLimits, Savings, Timestamp, ToolCall, Transcript, WaitingFor, WorkspaceMode,

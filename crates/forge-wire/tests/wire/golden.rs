@@ -1,8 +1,8 @@
 //! Journals of older versions must load for ever: the golden files are added to, never edited.
 
 use crate::journal::{facts, run};
-use forge_types::wire::{Projector, WireEvent};
 use forge_types::{Event, EventKind, RunState, RunStatus};
+use forge_wire::{Projector, WireEvent};
 
 const JOURNAL: &str = include_str!("../golden/v1.jsonl");
 const VIEWS: &str = include_str!("../golden/v1.views.jsonl");
@@ -50,7 +50,7 @@ fn a_run_whose_model_could_not_be_had_loads_and_tells_who_took_its_place() {
         stages: Vec::new(),
         rejected: Vec::new(),
     };
-    let facts = forge_types::wire::PlanFacts {
+    let facts = forge_wire::PlanFacts {
         fallbacks: vec![route("other/model")],
         routing: Some(Box::new(routing)),
         ..facts()

@@ -8,11 +8,10 @@ use super::{
     ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished, RunStarted, SandboxChanged, ToolCalled,
     ToolCompleted, WaitRequested, WaitResolved, WireData, WireEvent,
 };
-use crate::state::OutOfOrder;
-use crate::{
+use forge_types::{
     Digest, Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply,
-    ModelRoute, Money, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits, RunState,
-    RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
+    ModelRoute, Money, OutOfOrder, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits,
+    RunState, RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
     WaitingFor,
 };
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! When a budget is nearly or wholly used.
 
 use super::{BudgetChanged, BudgetKind, BudgetLevel};
-use crate::{LimitKind, RunLimits, RunState, Timestamp};
+use forge_types::{LimitKind, RunLimits, RunState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Remembers what was said, so that each level of each budget is said once per limit.
@@ -78,7 +78,7 @@ impl BudgetWatch {
 
 /// Used and allowed, in the budget's smallest unit.
 fn used_and_limit(budget: BudgetKind, state: &RunState, limits: &RunLimits, at: Timestamp) -> (u64, u64) {
-    let pico = |money: crate::Money| u64::try_from(money.0).unwrap_or(0);
+    let pico = |money: forge_types::Money| u64::try_from(money.0).unwrap_or(0);
     match budget {
         BudgetKind::Tokens => (state.usage.counted(), limits.max_tokens),
         BudgetKind::Cost => (pico(state.cost), pico(limits.max_cost)),
@@ -90,7 +90,7 @@ fn used_and_limit(budget: BudgetKind, state: &RunState, limits: &RunLimits, at: 
 #[allow(clippy::cast_precision_loss, reason = "shown, never computed with")]
 fn display_amount(budget: BudgetKind, amount: u64) -> f64 {
     match budget {
-        BudgetKind::Cost => crate::Money(i64::try_from(amount).unwrap_or(i64::MAX)).as_usd(),
+        BudgetKind::Cost => forge_types::Money(i64::try_from(amount).unwrap_or(i64::MAX)).as_usd(),
         _ => amount as f64,
     }
 }

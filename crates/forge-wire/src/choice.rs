@@ -1,7 +1,9 @@
 //! What is told of the choice of a model: who was chosen, who failed, and who is asked next.
 
 use super::{ModelFailed, ModelRouted, PlanFacts};
-use crate::{Effect, Event, EventKind, ModelCall, ModelRoute, RejectedCandidate, RouteStage, Timestamp};
+use forge_types::{
+    Effect, Event, EventKind, ModelCall, ModelRoute, RejectedCandidate, RouteStage, Timestamp,
+};
 
 impl PlanFacts {
     /// Whom a call of this target asks.

@@ -4,7 +4,7 @@
 
 use super::project::Projector;
 use super::{ModelCompleted, ModelFailed, ModelRequested, RunChanged, WireData};
-use crate::{
+use forge_types::{
     CompactCause, Compaction, EventKind, MessageSpan, Money, Outcome, RunStatus, SummaryBy, SummaryCall,
     Timestamp,
 };

@@ -1,12 +1,12 @@
 //! Journals for tests: random ones that a runtime could have written, with some that it should not.
 
-use forge_types::wire::PlanFacts;
 use forge_types::{
     CommandId, Digest, Effect, EffectId, ErrorInfo, ErrorKind, Event, EventKind, FinishReason, LimitKind,
     MessagePart, ModelCall, ModelReply, ModelRoute, Money, Outcome, Payload, RunCommand, RunCreation, RunId,
     RunLimits, RunSource, RunState, RunStatus, SandboxReport, SandboxState, Seq, Timestamp, ToolAccess,
     ToolCall, ToolCallVerdict, ToolOutput, ToolRun, Usage, WaitingFor,
 };
+use forge_wire::PlanFacts;
 use proptest::prelude::*;
 
 pub(crate) fn run() -> RunId {

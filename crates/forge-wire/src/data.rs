@@ -1,7 +1,7 @@
 //! What belongs to each kind of wire event that can occur.
 
 use super::WireKind;
-use crate::{
+use forge_types::{
     ErrorInfo, FinishReason, LimitKind, RejectedCandidate, RouteStage, RunSource, RunStatus, TaskKind, Tier,
     Timestamp, Usage, WaitingFor,
 };

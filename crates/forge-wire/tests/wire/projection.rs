@@ -1,11 +1,11 @@
 //! What the outside sees of a journal.
 
 use crate::journal::{Writer, facts, part_call, run, steps, write};
-use forge_types::wire::{Projector, WireData, WireEvent, WireKind};
 use forge_types::{
     CommandId, ErrorInfo, ErrorKind, Event, EventKind, FinishReason, LimitKind, MessagePart, Outcome,
     RunCommand, RunStatus, SandboxReport, SandboxState, ToolAccess, ToolCallVerdict, ToolOutput, WaitingFor,
 };
+use forge_wire::{Projector, WireData, WireEvent, WireKind};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

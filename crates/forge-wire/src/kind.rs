@@ -98,12 +98,12 @@ impl fmt::Display for WireKind {
 }
 
 impl FromStr for WireKind {
-    type Err = crate::IdError;
+    type Err = forge_types::IdError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .iter()
             .copied()
             .find(|kind| kind.name() == text)
-            .ok_or_else(|| crate::IdError { what: "event kind", text: text.to_owned() })
+            .ok_or_else(|| forge_types::IdError { what: "event kind", text: text.to_owned() })
     }
 }
