@@ -133,11 +133,7 @@ async fn check_git_history(loaded: &ResolvedConfig) -> Option<DoctorCheck> {
         }
     };
     if found.is_empty() {
-        return Some(DoctorCheck::new(
-            name,
-            CheckState::Ok,
-            "no tracked file looks like a secret",
-        ));
+        return Some(DoctorCheck::new(name, CheckState::Ok, "no tracked file looks like a secret"));
     }
     let paths: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
     let detail =

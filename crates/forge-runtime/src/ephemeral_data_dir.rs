@@ -32,9 +32,8 @@ impl EphemeralDataDir {
     pub(crate) fn create() -> Result<Self, Error> {
         let memory = Path::new(MEMORY_DIR);
         if !memory.is_dir() {
-            let what = format!(
-                "{MEMORY_DIR} does not exist, so a run can't be kept in memory. Omit --no-durable"
-            );
+            let what =
+                format!("{MEMORY_DIR} does not exist, so a run can't be kept in memory. Omit --no-durable");
             return Err(Error::Invalid { what });
         }
         remove_stale();

@@ -28,7 +28,9 @@ pub enum Error {
         runs: Vec<RunId>,
     },
     /// The journal of the run is damaged.
-    #[error("the journal of run {run} is damaged: {damage}. `forge status {run}` shows what is still readable")]
+    #[error(
+        "the journal of run {run} is damaged: {damage}. `forge status {run}` shows what is still readable"
+    )]
     Damaged {
         /// The run.
         run: RunId,

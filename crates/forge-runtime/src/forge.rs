@@ -112,8 +112,8 @@ impl Forge {
         check_task(&new.task)?;
         if self.data.starts_with(&new.repo) {
             let what = format!(
-                "the repository {} contains forge's own data directory {}, so a run could change its own records. Choose \
-                 a directory below it with --repo, or move the data directory with XDG_DATA_HOME",
+                "the repository {} contains forge's own data directory {}, so a run could change its own records. \
+                 Choose a directory below it with --repo, or move the data directory with XDG_DATA_HOME",
                 new.repo.display(),
                 self.data.display()
             );
@@ -301,7 +301,8 @@ impl Forge {
 
 fn check_task(task: &str) -> Result<(), Error> {
     if task.trim().is_empty() {
-        let what = "the task is empty: describe in a sentence what to do, for example forge run \"Fix the failing test\"";
+        let what = "the task is empty: describe in a sentence what to do, for example \
+                    forge run \"Fix the failing test\"";
         return Err(Error::Invalid { what: what.to_owned() });
     }
     let chars = task.chars().count();
@@ -334,7 +335,9 @@ pub fn check_repo(repo: &Path) -> Result<PathBuf, Error> {
         invalid(format!("the repository {} can't be read: {error}. Check its permissions", path.display()))
     })?;
     if path == Path::new("/") {
-        return Err(invalid("the whole file system can't be a repository: choose a directory with --repo".into()));
+        return Err(invalid(
+            "the whole file system can't be a repository: choose a directory with --repo".into(),
+        ));
     }
     Ok(path)
 }

@@ -111,8 +111,9 @@ impl Forge {
             organization: one.organization,
         };
         let mut targets = choice.targets.into_iter().map(target);
-        let first =
-            targets.next().ok_or_else(|| Error::Internal { what: "a routing decision without a model".into() })?;
+        let first = targets
+            .next()
+            .ok_or_else(|| Error::Internal { what: "a routing decision without a model".into() })?;
         let fallbacks = targets.collect();
         Ok(PlannedRoute {
             first,

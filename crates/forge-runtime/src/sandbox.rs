@@ -135,8 +135,10 @@ impl Forge {
         if verdict.required_passed {
             return Ok(());
         }
-        let missing =
-            vec![format!("{} (`forge sandbox verify --backend {backend}` shows all results)", verdict.summary())];
+        let missing = vec![format!(
+            "{} (`forge sandbox verify --backend {backend}` shows all results)",
+            verdict.summary()
+        )];
         Err(forge_ports::sandbox::Error::Missing { missing }.into())
     }
 }

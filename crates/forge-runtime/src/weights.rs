@@ -75,8 +75,10 @@ fn parse_full_route(text: &str) -> Result<ModelRoute, Error> {
     });
     let (provider, model) = parts.ok_or_else(|| {
         let known: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
-        let what =
-            format!("`{text}` is not of the form provider/model, such as openai/gpt-4o (providers: {})", known.join(", "));
+        let what = format!(
+            "`{text}` is not of the form provider/model, such as openai/gpt-4o (providers: {})",
+            known.join(", ")
+        );
         Error::Invalid { what }
     })?;
     Ok(ModelRoute { provider: provider.to_owned(), model: model.to_owned() })

@@ -266,8 +266,7 @@ impl Forge {
         if held.state.status.is_terminal() || held.state.status == RunStatus::Waiting {
             return Ok(held);
         }
-        let why =
-            "its process died. Continue it with `forge resume`, or end it with `forge cancel`";
+        let why = "its process died. Continue it with `forge resume`, or end it with `forge cancel`";
         let error = Error::WrongState { run, status: held.state.status, why: why.to_owned() };
         self.release_claim(held, Err(error)).await
     }

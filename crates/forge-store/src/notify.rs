@@ -172,7 +172,7 @@ impl SocketListener {
             Ok((socket, poke, file)) => (socket, poke, Some(file)),
             Err(error) => {
                 // Some file systems don't support sockets. Polling the change counter must then suffice.
-                tracing::debug!(%error, folder = %wake.socket_dir.display(), "can't bind a socket for change notifications");
+                tracing::debug!(%error, folder = %wake.socket_dir.display(), "can't bind a notification socket");
                 let (socket, poke) = UnixDatagram::pair()?;
                 (socket, poke, None)
             }

@@ -116,7 +116,8 @@ impl PreparedBatch {
             if event.run != batch.run || event.seq != last.next() || event.seq.0 >> SEQ_BITS != 0 {
                 let (run, found, wanted) = (batch.run, event.seq, last.next());
                 return Err(wrong(format!(
-                    "event {found} of run {} is in a batch for run {run} that expects event {wanted}; this is a bug in forge",
+                    "event {found} of run {} is in a batch for run {run} that expects event {wanted}; \
+                     this is a bug in forge",
                     event.run
                 )));
             }

@@ -183,7 +183,10 @@ fn a_slow_server_ends_the_login_in_the_time_that_is_set() {
 fn a_port_that_is_taken_and_a_provider_without_logins_are_named() {
     let logins = AuthServer::start();
     let mut world = world(&logins);
-    world.forge(&["login", "anthropic"]).exits(2).says(&["forge does not support logins at anthropic", "forge secret set"]);
+    world
+        .forge(&["login", "anthropic"])
+        .exits(2)
+        .says(&["forge does not support logins at anthropic", "forge secret set"]);
     world.forge(&["logout", "nobody"]).exits(2).says(&["openai"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -83,7 +83,10 @@ fn a_refreshed_price_is_what_runs_are_charged_and_a_wrong_table_changes_nothing(
         "input",
         "The old table stays",
     ]);
-    world.forge(&["prices", "update", "broken.json"]).exits(2).says(&["not valid JSON", "The old table stays"]);
+    world
+        .forge(&["prices", "update", "broken.json"])
+        .exits(2)
+        .says(&["not valid JSON", "The old table stays"]);
     world
         .forge(&["prices", "update", "missing.json"])
         .exits(2)

@@ -115,8 +115,10 @@ fn parse_program_output(result: &ExecResult) -> ToolOutput {
     };
     let mut output = if result.timed_out {
         let seconds = result.duration_ms / 1000;
-        let text =
-            format!("the program did not finish within {seconds} s (sandbox.timeout_seconds)\n{}", tail(&err));
+        let text = format!(
+            "the program did not finish within {seconds} s (sandbox.timeout_seconds)\n{}",
+            tail(&err)
+        );
         ToolOutput::failed(ErrorKind::Timeout, text)
     } else if result.exit_code != 0 {
         let code = result.exit_code;
