@@ -125,7 +125,7 @@ memory_hog() { # memory_hog WHO
     local said code=0
     said="$(as "$1" FORGE_SANDBOX_MEMORY_LIMIT=200m "${exec_box[@]}" \
         -- python3 -c 'b = bytearray(600 << 20); print("ALL OF IT")' 2>&1)" || code=$?
-    echo "code $code, \"$(grep -v "is not in force" <<<"$said" | tail -n 1)\""
+    echo "code $code, \"$(grep -v "is not enforced" <<<"$said" | tail -n 1)\""
     [ "$code" != 0 ] && [[ "$said" == *"memory limit"* || "$said" == *MemoryError* ]] && [[ "$said" != *"ALL OF"* ]]
 }
 
@@ -135,15 +135,15 @@ memory_of_many() { # memory_of_many WHO
     said="$(as "$1" FORGE_SANDBOX_MEMORY_LIMIT=300m "${exec_box[@]}" --timeout 60 -- sh -c '
         for i in 1 2 3 4; do python3 -c "b = bytearray(b\"x\") * (120 << 20); import time; time.sleep(15)" & done
         wait; echo ALL OF THEM' 2>&1)" || code=$?
-    echo "code $code, \"$(grep -v "is not in force" <<<"$said" | tail -n 1)\""
-    [[ "$said" == *"memory limit ended the command"* ]]
+    echo "code $code, \"$(grep -v "is not enforced" <<<"$said" | tail -n 1)\""
+    [[ "$said" == *"memory limit exceeded"* ]]
 }
 
 process_flood() { # process_flood WHO
     local said code=0
     said="$(as "$1" FORGE_SANDBOX_PIDS=20 "${exec_box[@]}" \
         -- sh -c 'for i in $(seq 60); do sleep 9 & done; echo ALL OF THEM' 2>&1)" || code=$?
-    echo "code $code, \"$(grep -v "is not in force" <<<"$said" | head -n 1)\""
+    echo "code $code, \"$(grep -v "is not enforced" <<<"$said" | head -n 1)\""
     [ "$code" != 0 ] && [[ "$said" == *ork* && "$said" != *"ALL OF"* ]]
 }
 

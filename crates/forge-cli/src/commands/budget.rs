@@ -46,7 +46,9 @@ fn print_delivery(
 ) -> Result<(), CliError> {
     let ui = &session.ui;
     let then = match delivery {
-        Delivery::Sent { holder } => format!("{holder}, where the run is active, uses the new limit from now on"),
+        Delivery::Sent { holder } => {
+            format!("{holder}, where the run is active, uses the new limit from now on")
+        }
         _ if stays => format!("resume it with `forge resume {run}`"),
         _ => "resuming".to_owned(),
     };

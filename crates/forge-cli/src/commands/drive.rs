@@ -138,10 +138,7 @@ async fn watch_signals(forge: Forge, run: RunId, live: Arc<LiveDisplay>, told: A
         }
         live.send_note("cancelling… (Ctrl-C again to exit at once)");
         if let Err(error) = forge.send_command(run, RunCommand::Cancel { by: "signal".to_owned() }).await {
-            live.send_note(format!(
-                "cannot cancel the run: {}",
-                text::sanitize_text(&error.to_string())
-            ));
+            live.send_note(format!("cannot cancel the run: {}", text::sanitize_text(&error.to_string())));
         }
     }
 }

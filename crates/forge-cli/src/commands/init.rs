@@ -46,7 +46,9 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliErro
         session.ui.print_line(&format!("{fate:17}  {}", file.path.display()));
     }
     if providers_with_keys(session).is_empty() {
-        session.ui.print_note("No API key found. Set one, such as OPENAI_API_KEY, or start Ollama or llama.cpp.");
+        session
+            .ui
+            .print_note("No API key found. Set one, such as OPENAI_API_KEY, or start Ollama or llama.cpp.");
     }
     session.ui.print_note("Next: forge doctor, then forge run \"Fix the failing test\"");
     Ok(CliExit::Done)

@@ -42,9 +42,9 @@ fn print_follow_end(session: &Session, run: RunId, end: Option<&FollowEnd>, foll
         Some(FollowEnd::Damaged(what)) => {
             session.ui.print_warning(&format!("cannot read the rest of the journal of run {run}: {what}"));
         }
-        Some(FollowEnd::Abandoned) if following => session.ui.print_note(&format!(
-            "run {run} is not active: its process ended. Continue: forge resume {run}"
-        )),
+        Some(FollowEnd::Abandoned) if following => session
+            .ui
+            .print_note(&format!("run {run} is not active: its process ended. Continue: forge resume {run}")),
         Some(FollowEnd::Parked) if following => {
             session.ui.print_note(&format!("run {run} is waiting. Continue: forge resume {run}"));
         }

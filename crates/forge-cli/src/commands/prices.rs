@@ -75,10 +75,7 @@ fn model_name(row: &PriceRow) -> String {
 }
 
 fn print_price_changes(ui: &Ui, update: &PriceUpdate) {
-    ui.print_line(&format!(
-        "Now using prices of {} instead of those of {}.",
-        update.as_of, update.before
-    ));
+    ui.print_line(&format!("Now using prices of {} instead of those of {}.", update.as_of, update.before));
     for change in update.changed.iter().take(MAX_LISTED_CHANGES) {
         let (before, after) = (&change.before, &change.after);
         ui.print_line(&format!(
@@ -104,8 +101,5 @@ fn print_price_changes(ui: &Ui, update: &PriceUpdate) {
     if update.changed.is_empty() && update.added.is_empty() && update.removed.is_empty() {
         ui.print_line("  No price changed.");
     }
-    ui.print_line(&format!(
-        "Stored in {}. Existing runs keep their prices.",
-        update.file.display()
-    ));
+    ui.print_line(&format!("Stored in {}. Existing runs keep their prices.", update.file.display()));
 }

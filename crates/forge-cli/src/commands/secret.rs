@@ -159,7 +159,7 @@ fn usable_stores(session: &Session, vault: &SecretStores, local: bool) -> Result
             places.push(StoreScope::Project);
         } else {
             session.ui.print_warning(&format!(
-                "ignoring {}: it was not created here. If it is yours, open it once with `forge secret list --local`",
+                "ignoring {}: it was not created by you on this machine. If it is yours, open it once with `forge secret list --local`",
                 vault.path(StoreScope::Project).display()
             ));
         }
@@ -331,12 +331,13 @@ fn new_passphrase(
         return Err(SecretStoreError::NoPassphrase { path }.into());
     };
     if phrase.is_empty() {
-        return Err(CliError::usage("the passphrase is empty")
-            .with_hint("nothing was stored; try again"));
+        return Err(CliError::usage("the passphrase is empty").with_hint("nothing was stored; try again"));
     }
     let again = session.ui.ask_hidden("Repeat passphrase: ");
     if again.as_deref() != Some(phrase.as_str()) {
-        return Err(CliError::usage("the passphrases do not match").with_hint("nothing was stored; try again"));
+        return Err(
+            CliError::usage("the passphrases do not match").with_hint("nothing was stored; try again")
+        );
     }
     Ok(SecretValue::new(phrase))
 }

@@ -67,7 +67,8 @@ fn cost_text(summary: &RunSummary, limits: Option<&RunLimits>) -> String {
     if summary.cost_known {
         return cost + &limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
     }
-    let known = if summary.cost_usd == 0.0 { "unknown".to_owned() } else { cost + " plus calls of unknown price" };
+    let known =
+        if summary.cost_usd == 0.0 { "unknown".to_owned() } else { cost + " plus calls of unknown price" };
     known + &limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default()
 }
 
@@ -126,7 +127,9 @@ fn workspace_facts(summary: &RunSummary) -> Vec<(&'static str, String)> {
             "NOT applied: {} changed in the repository meanwhile; try: forge apply {run}",
             pluralize(conflicts.len(), "path", "paths")
         ),
-        Some(ApplyOutcome::Failed { why }) => format!("NOT applied: {}; try: forge apply {run}", one_line(why)),
+        Some(ApplyOutcome::Failed { why }) => {
+            format!("NOT applied: {}; try: forge apply {run}", one_line(why))
+        }
         _ if workspace.mode == WorkspaceMode::Inplace => "the repository was edited directly".to_owned(),
         _ if workspace.pending => {
             format!("not in the repository yet: forge diff {run}, forge apply {run}")

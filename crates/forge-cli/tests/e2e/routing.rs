@@ -70,7 +70,9 @@ fn weights_set_by_hand_choose_and_pins_win_over_them() {
     let few = explain(&world, SIMPLE, &[]);
     assert_eq!(few["model"], "gpt-5.2-2025-12-11");
     assert!(
-        few["stages"][2]["reason"].as_str().is_some_and(|why| why.starts_with("4 of the required 5 outcomes"))
+        few["stages"][2]["reason"]
+            .as_str()
+            .is_some_and(|why| why.starts_with("4 of the required 5 outcomes"))
     );
     set("anthropic/light", "0.1", "2");
     let drawn = |seed: u32| {
@@ -94,7 +96,10 @@ fn weights_set_by_hand_choose_and_pins_win_over_them() {
         .forge(&["routing", "set", "code", "simple", "openai/x", "7"])
         .exits(2)
         .says(&["is not between 0.1 and 1"]);
-    world.forge(&["routing", "set", "code", "simple", "x", "0.5"]).exits(2).says(&["is not of the form provider/model"]);
+    world
+        .forge(&["routing", "set", "code", "simple", "x", "0.5"])
+        .exits(2)
+        .says(&["is not of the form provider/model"]);
 }
 
 #[test]
@@ -112,12 +117,7 @@ fn every_stage_says_why_and_nobody_is_asked() {
     let second = explain(&world, SIMPLE, &["--repair-attempt", "2"]);
     assert_eq!(second["stage"], "escalation");
     let text = world.forge(&["route", "explain", HARD]).exits(0);
-    text.shows(&[
-        "openai/gpt-4o",
-        "keyword database +0.25 hard",
-        "Rejected:",
-        "Fallbacks: anthropic/",
-    ]);
+    text.shows(&["openai/gpt-4o", "keyword database +0.25 hard", "Rejected:", "Fallbacks: anthropic/"]);
     assert_eq!(server.request_count(), 0);
 }
 

@@ -303,7 +303,8 @@ impl ChatSession<'_> {
             ChatLine::Unknown(text) => {
                 let text = one_line(&text);
                 return self.print_failure(
-                    &CliError::usage(format!("unknown command `{text}`")).with_hint("type !help for the list"),
+                    &CliError::usage(format!("unknown command `{text}`"))
+                        .with_hint("type !help for the list"),
                 );
             }
         };

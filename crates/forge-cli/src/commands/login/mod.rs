@@ -27,9 +27,7 @@ pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result<CliExit,
     } else {
         "Open this address in a browser on this machine:"
     };
-    session
-        .ui
-        .print_notice(&format!("{words}\n\n  {url}\n\nWaiting for the login (Ctrl-C to abort)…"));
+    session.ui.print_notice(&format!("{words}\n\n  {url}\n\nWaiting for the login (Ctrl-C to abort)…"));
     let done = tokio::select! {
         done = under_way.finish_login() => done?,
         _ = tokio::signal::ctrl_c() => {
@@ -48,9 +46,9 @@ pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result<CliExit,
     if let (Some(variable), Some(origin)) =
         (loaded.secrets.variable_of(provider), loaded.secrets.origin_of(provider))
     {
-        session
-            .ui
-            .print_warning(&format!("{variable} is also set ({origin}): a key takes precedence over a login"));
+        session.ui.print_warning(&format!(
+            "{variable} is also set ({origin}): a key takes precedence over a login"
+        ));
     }
     Ok(CliExit::Done)
 }

@@ -192,9 +192,7 @@ fn print_exec_notes(ui: &Ui, ran: &SandboxCommandResult, redactor: &Redactor) {
         ui.print_warning("killed: memory limit exceeded");
     }
     if !ran.changed.is_empty() && !ran.kept {
-        ui.print_note(
-            "discarding the changes in the private workspace (--workspace inplace keeps them):",
-        );
+        ui.print_note("discarding the changes in the private workspace (--workspace inplace keeps them):");
         let mut lines = diffstat_lines(&ran.changed);
         // The total at the end counts all paths.
         let paths = ran.changed.len();
