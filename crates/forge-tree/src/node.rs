@@ -134,8 +134,10 @@ impl TreeNode {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeltaEntry {
     /// What stood there at the beginning; `None`: nothing.
+    #[serde(alias = "was")]
     pub before: Option<TreeNode>,
     /// What stands there now; `None`: nothing.
+    #[serde(alias = "now")]
     pub after: Option<TreeNode>,
 }
 

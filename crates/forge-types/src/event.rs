@@ -114,6 +114,7 @@ pub enum EventKind {
         snapshot: Option<SnapshotId>,
     },
     /// A tool call was answered without being run.
+    #[serde(alias = "judged")]
     ToolCallRejected {
         /// The call's id.
         call_id: String,
@@ -155,6 +156,7 @@ pub enum EventKind {
         note: Option<String>,
     },
     /// The box reached hosts, or tried to.
+    #[serde(alias = "reached")]
     EgressRecorded {
         /// Each attempt.
         records: Vec<EgressRecord>,
@@ -164,6 +166,7 @@ pub enum EventKind {
         /// Which.
         to: SnapshotId,
         /// In which direction.
+        #[serde(alias = "travel")]
         direction: HistoryDirection,
         /// Whether the repository, which held a result of the run, went along.
         applied: bool,

@@ -151,22 +151,25 @@ pub struct RunState {
     #[serde(default)]
     pub delayed_ms: u64,
     /// How often the current turn was parked for a provider.
-    #[serde(default)]
+    #[serde(default, alias = "parks")]
     pub parked_count: u32,
     /// Whether a person ended a wait for a provider: the current turn asks whoever is said to be unavailable.
-    #[serde(default)]
+    #[serde(default, alias = "insists")]
     pub ignore_cooldowns: bool,
     /// The last reply, until the next turn begins.
     pub last_reply: Option<LastReply>,
     /// Replies of this run that were cut by the token limit, in a row.
+    #[serde(alias = "cuts")]
     pub truncated_replies: u32,
     /// Empty replies, in a row.
+    #[serde(alias = "empties")]
     pub empty_replies: u32,
     /// The answer: texts of the last reply without tool calls, with those it continues.
     pub answer: Vec<Payload>,
     /// Tokens used.
     pub usage: Usage,
     /// Prompt tokens as last reported, with the bytes of the conversation they stood for.
+    #[serde(alias = "measured")]
     pub last_measured_prompt: Option<(u64, u64)>,
     /// Money spent on calls of known price.
     pub cost: Money,
@@ -185,7 +188,7 @@ pub struct RunState {
     #[serde(default)]
     pub history: WorkspaceHistory,
     /// Whether a step that may have written was cut off, so that the workspace may differ from its last snapshot.
-    #[serde(default)]
+    #[serde(default, alias = "unkept")]
     pub has_unsaved_changes: bool,
     /// What was summarised of the conversation, and what is being done about it.
     #[serde(default)]
