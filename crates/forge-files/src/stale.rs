@@ -1,7 +1,7 @@
 //! Files and directories that belong to one process and would outlive it if it were killed. Their names identify the
 //! process, which distinguishes stale ones from those of a running process.
 //!
-//! A name is no proof, because anyone who can create files in a directory can choose such names. Stale entries are
+//! A name proves nothing, because anyone who can create files in a directory can choose such names. Stale entries are
 //! searched for in trusted directories only and are removed only if they belong to this user.
 
 use crate::remove::{RequiredOwner, is_own, remove_at};

@@ -1,7 +1,7 @@
-//! The location of a working directory's git data, and checks that the data belong to it.
+//! The location of a working directory's git data, and checks that it belongs to that directory.
 //!
 //! A `.git` file can name any path, and a directory unpacked from an archive brings its own. So git data outside the
-//! working directory are accepted only if they name this directory, and shared git data only if they contain the git
+//! working directory is accepted only if it names this directory, and shared git data only if it contains the git
 //! directory: only a user with write access there could have arranged that.
 
 use crate::directory::RepoDirectory;
@@ -35,7 +35,7 @@ impl GitData {
     /// Finds the git data of the working directory `repo`, a path without links.
     ///
     /// # Errors
-    /// There are no git data, or they may not belong to this directory.
+    /// There is no git data, or it may not belong to this directory.
     pub fn find(repo: &Path) -> Result<Self, Error> {
         let dot = repo.join(".git");
         let Ok(meta) = fs::symlink_metadata(&dot) else {
@@ -91,7 +91,7 @@ impl GitData {
     fn from_own_dir(repo: &Path, git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
         let shares = fs::symlink_metadata(git_dir.join("commondir")).is_ok();
         if shares && !points_back(&git_dir, repo) {
-            let why = "names git data elsewhere, which do not name this directory";
+            let why = "names git data elsewhere, which does not name this directory";
             return Err(Error::refused(&git_dir.join("commondir"), why));
         }
         Self::from_shared_dir(git_dir, named)

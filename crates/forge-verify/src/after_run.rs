@@ -1,5 +1,5 @@
-//! Probes of what a box leaves behind: traps and files that are hard to handle in the workspace, and processes, mounts
-//! and control groups on the host.
+//! Probes of what a sandbox leaves behind: traps and hard-to-handle files in the workspace, and processes, mounts and
+//! control groups on the host.
 
 use super::canary::CanaryHost;
 use super::host_facts::{ProberTask, ResourceCeiling, probe_failed, probe_passed, probe_untested};
@@ -16,16 +16,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// No file operation takes longer, whatever it meets.
+/// Maximum time of a file operation, whatever it meets.
 const FILE_OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
-/// Writes while a folder and a link are swapped; fewer where they take longer than [`PATIENCE`] in all.
+/// Maximum number of writes while a directory and a link are swapped; fewer if they exceed [`FILE_OPERATION_TIMEOUT`]
+/// in total.
 const MAX_SWAP_WRITES: usize = 2_000;
-/// So many on the slowest machine.
+/// Minimum number of writes, even on the slowest machine.
 const MIN_SWAP_WRITES: usize = 100;
-/// Where a write would land that followed a swapped or dangling link, in the box.
+/// Directory in the sandbox that a write would reach by following a swapped or dangling link.
 const SWAP_TARGET_DIR: &str = "/tmp/forge-swap";
 
-/// Makes all of them. `first` is the run whose box was closed before.
+/// Runs all of these probes. `first` is the run of the sandbox that was closed before.
 pub(super) async fn run_after_probes(
     sandbox: &dyn Sandbox,
     spec: &SandboxSpec,
@@ -60,7 +61,7 @@ async fn probe_workspace(
     run_task(&room, &ProberTask::Plant { canaries: canaries.clone() }).await?;
     exercise_workspace(&room).await;
     drop(room);
-    // Opening looks at the workspace on the host: what a run left must not act on the next.
+    // Opening inspects the workspace on the host; files left by one run must not affect the next.
     let room = ProbeSession::open(sandbox, &spec, run).await.map_err(|e| text(&e))?;
     exercise_workspace(&room).await;
     run_task(&room, &ProberTask::Litter { outside: stage.outside.clone() }).await?;
@@ -84,12 +85,12 @@ async fn probe_workspace(
 async fn run_task(room: &ProbeSession, task: &ProberTask) -> Result<(), String> {
     match room.run_prober(task, FILE_OPERATION_TIMEOUT, &()).await {
         Ok(ran) if ran.exit_code == 0 => Ok(()),
-        Ok(ran) => Err(format!("files could not be made in the box, code {}", ran.exit_code)),
+        Ok(ran) => Err(format!("files could not be created in the sandbox, code {}", ran.exit_code)),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Everything that Forge itself does with a workspace from outside.
+/// Performs every operation that Forge itself applies to a workspace from outside.
 async fn exercise_workspace(room: &ProbeSession) {
     let search = SearchSpec {
         pattern: "x".to_owned(),
@@ -98,7 +99,7 @@ async fn exercise_workspace(room: &ProbeSession) {
         max_matches: 100,
         max_files: 100,
     };
-    // What they answer is not the question here.
+    // The results do not matter here.
     let _ = room.0.list_directory("", 8, 10_000).await;
     let _ = room.0.find_files("*", 10_000).await;
     let _ = room.0.search_contents(search).await;
@@ -117,12 +118,12 @@ async fn time_outcome(outcome: impl Future<Output = AttemptOutcome>) -> (Attempt
     (outcome, u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The operation ends by itself and is refused.
+/// Expects that the operation ends by itself and is refused.
 async fn expect_refusal<T>(what: &str, operation: impl Future<Output = Result<T, Error>>) -> AttemptOutcome {
     match tokio::time::timeout(FILE_OPERATION_TIMEOUT, operation).await {
-        Err(_) => probe_failed(format!("{what} was waited for")),
+        Err(_) => probe_failed(format!("{what} blocked")),
         Ok(Ok(_)) => probe_failed(format!("{what} worked")),
-        Ok(Err(error @ Error::Died { .. })) => probe_failed(format!("{what} ended the box: {error}")),
+        Ok(Err(error @ Error::Died { .. })) => probe_failed(format!("{what} ended the sandbox: {error}")),
         Ok(Err(error)) => probe_passed(error),
     }
 }
@@ -154,7 +155,7 @@ async fn probe_sparse_file(room: &ProbeSession) -> AttemptOutcome {
         {
             probe_passed("read in parts")
         }
-        (Ok(_), Ok(_)) => probe_failed("other bytes came than were asked for"),
+        (Ok(_), Ok(_)) => probe_failed("other bytes were returned than requested"),
         (Err(error), _) | (_, Err(error)) => probe_untested(error),
     }
 }
@@ -205,8 +206,8 @@ async fn probe_symlink_loops(room: &ProbeSession) -> AttemptOutcome {
     let read = expect_refusal("reading a loop", room.0.read_file("loop-a", 0, 64)).await;
     let write = expect_refusal("writing a loop", room.0.write_file("loop-b", b"x")).await;
     let listed = match room.0.list_directory("cycle", 64, 10_000).await {
-        Ok(listed) if listed.items.len() < 10 => probe_passed("a circle is walked once"),
-        Ok(listed) => probe_failed(format!("a circle has {} entries", listed.items.len())),
+        Ok(listed) if listed.items.len() < 10 => probe_passed("a cycle is walked once"),
+        Ok(listed) => probe_failed(format!("a cycle has {} entries", listed.items.len())),
         Err(error) => probe_untested(error),
     };
     AttemptOutcome::worst([read, write, listed])
@@ -248,7 +249,7 @@ async fn probe_bad_paths(room: &ProbeSession) -> AttemptOutcome {
     AttemptOutcome::worst(outcomes)
 }
 
-/// Writes below a folder that the box swaps with a link out of the workspace.
+/// Writes below a directory that the sandbox swaps with a link out of the workspace.
 async fn probe_swapped_dir(room: &ProbeSession) -> AttemptOutcome {
     let swapper = ProberTask::Swap { target: PathBuf::from(SWAP_TARGET_DIR) };
     let mut swapping = std::pin::pin!(room.run_prober(&swapper, FILE_OPERATION_TIMEOUT * 2, &()));
@@ -259,7 +260,7 @@ async fn probe_swapped_dir(room: &ProbeSession) -> AttemptOutcome {
                 return (written, tried);
             }
             written += usize::from(room.0.write_file("swapped/file", b"astray").await.is_ok());
-            // A folder that the swapper has not made yet was made here, or the other way round: both are fine.
+            // The directory may have been created here or by the swapper; both are fine.
         }
         (written, MAX_SWAP_WRITES)
     };
@@ -269,7 +270,7 @@ async fn probe_swapped_dir(room: &ProbeSession) -> AttemptOutcome {
     };
     match room.existing_paths(vec![Path::new(SWAP_TARGET_DIR).join("file")]).await {
         Ok(found) if found.is_empty() => {
-            probe_passed(format!("{written} of {tried} writes landed in the folder, none astray"))
+            probe_passed(format!("{written} of {tried} writes landed in the directory, none elsewhere"))
         }
         Ok(_) => probe_failed("a write followed the link"),
         Err(error) => probe_untested(error),
@@ -284,9 +285,9 @@ async fn probe_fake_protocol(room: &ProbeSession) -> AttemptOutcome {
                 && ran.stderr.bytes == FAKE_PROTOCOL_OUTPUT.as_bytes()
                 && ran.exit_code == FAKE_EXIT_CODE =>
         {
-            probe_passed("it is output and nothing else")
+            probe_passed("it is treated as plain output")
         }
-        Ok(ran) => probe_failed(format!("{} bytes came, and code {}", ran.stdout.total, ran.exit_code)),
+        Ok(ran) => probe_failed(format!("{} bytes arrived, and code {}", ran.stdout.total, ran.exit_code)),
         Err(error) => probe_failed(error),
     }
 }
@@ -298,10 +299,10 @@ fn probe_tree_removal(workspace: &Path) -> AttemptOutcome {
             return probe_failed(format!("{name} could not be removed"));
         }
     }
-    probe_passed("closed, deep and oddly named trees were removed")
+    probe_passed("inaccessible, deep and oddly named trees were removed")
 }
 
-/// What is still there a moment after the boxes were closed.
+/// Checks what still exists a moment after the sandboxes were closed.
 async fn probe_residue(stage: &CanaryHost, runs: &[RunId], outcomes: &mut ProbeOutcomes) {
     let mut last = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..100 {
@@ -320,7 +321,7 @@ async fn probe_residue(stage: &CanaryHost, runs: &[RunId], outcomes: &mut ProbeO
     }
 }
 
-/// Control groups that carry the id of one of these runs.
+/// Finds control groups with the ID of one of these runs in their name.
 fn find_cgroups(runs: &[RunId]) -> Vec<String> {
     const MAX_CGROUP_DEPTH: usize = 8;
     let names: Vec<String> = runs.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Keeping a verdict, so that a run need not try everything again.
+//! Storage of a verdict, so that a run need not repeat all probes.
 
 use super::{HostFingerprint, ProbeScope, ProbeVerdict};
 use forge_types::Digest;
@@ -7,12 +7,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a kept verdict: some two hundred probes with a sentence each.
+/// Maximum size of a stored verdict: some two hundred probes with a sentence each.
 const MAX_VERDICT_BYTES: u64 = 4 << 20;
 
 impl ProbeVerdict {
-    /// What a verdict holds for: this machine, this user, this build of Forge, the backend and its version (of a
-    /// container engine, say; empty if it has none). A letter of it differs when one of them does.
+    /// Returns the key of a verdict. It depends on this machine, this user, this build of Forge, the backend and its
+    /// version (for example of a container engine; empty if there is none).
     #[must_use]
     pub fn cache_key(backend: &str, backend_version: &str, scope: ProbeScope) -> String {
         let build = fs::metadata("/proc/self/exe").map(|exe| (exe.len(), exe.mtime(), exe.mtime_nsec()));
@@ -28,19 +28,19 @@ impl ProbeVerdict {
         Digest::of_bytes(&text).to_string()
     }
 
-    /// The verdict that was kept under this key in `folder`, if one was.
+    /// Returns the verdict stored under this key in a directory, if there is one.
     #[must_use]
     pub fn load(folder: &Path, key: &str) -> Option<Self> {
         serde_json::from_slice(&forge_files::read(&verdict_path(folder, key), MAX_VERDICT_BYTES).ok()?).ok()
     }
 
-    /// Keeps the verdict under a key in `folder`, which is made if need be. Others for the same backend and scope go:
-    /// they were for a machine or a build that is no more.
+    /// Stores the verdict under a key in a directory, which is created if necessary. Other verdicts for the same backend
+    /// and scope are removed because they belong to an earlier machine or build.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// The directory cannot be written.
     pub fn store(&self, folder: &Path, key: &str) -> io::Result<()> {
-        // What was found out about this machine is its user's.
+        // Only the user may read what was found about this machine.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         for entry in fs::read_dir(folder)?.flatten() {
             let text = forge_files::read(&entry.path(), MAX_VERDICT_BYTES).ok();
@@ -48,7 +48,7 @@ impl ProbeVerdict {
             if other.is_some_and(|o| {
                 (o.backend, o.scope, o.host.uid) == (self.backend.clone(), self.scope, self.host.uid)
             }) {
-                // Somebody else may have removed it meanwhile.
+                // Another process may have removed it in the meantime.
                 let _ = fs::remove_file(entry.path());
             }
         }

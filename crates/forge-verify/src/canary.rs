@@ -1,4 +1,4 @@
-//! The other side of the walls: things of the host that are made before the attempts and looked at after them.
+//! Canaries: host objects that are created before the attempts and checked afterwards.
 
 use super::host_facts::HostFacts;
 use super::inside::files::etc_digest;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Instant, SystemTime};
 
-/// Files of the host whose content no attempt may change.
+/// Host files that no attempt may change.
 const WATCHED_FILES: &[&str] = &[
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/modprobe",
@@ -31,16 +31,16 @@ const WATCHED_FILES: &[&str] = &[
     "/sys/kernel/uevent_helper",
     "/proc/swaps",
 ];
-/// Names in the masked files' places.
+/// Paths of the masked files.
 pub(super) const MASKED_FILES: &[&str] = &[".env", "keys/id_rsa"];
-/// A clock that was set differs by more than this from what passed meanwhile, in seconds.
+/// Difference in seconds between system clock and elapsed time beyond which the clock must have been set.
 const MAX_CLOCK_DRIFT_SECS: f64 = 5.0;
-/// By which the folder of a stage is known.
+/// Name kind of the temporary directory.
 const TEMP_DIR_KIND: &str = "verify";
 
-/// The canaries of one verification. Everything is gone when it is dropped.
+/// The canaries of one verification, removed when dropped.
 pub(super) struct CanaryHost {
-    /// Holds the folders below.
+    /// Directory that contains the directories below.
     root: PathBuf,
     pub(super) workspace: PathBuf,
     pub(super) outside: PathBuf,
@@ -59,14 +59,14 @@ pub(super) struct CanaryHost {
     fixed: BTreeMap<&'static str, Vec<u8>>,
     clock: (SystemTime, Instant),
     mounts: BTreeSet<String>,
-    /// A file and a folder that whatever is started would inherit.
+    /// A file and a directory that every started process would inherit.
     _leaks: Vec<OwnedFd>,
 }
 
 impl CanaryHost {
     pub(super) fn set_up() -> io::Result<Self> {
         let id = RunId::generate().to_string().replace('-', "");
-        // The beginning is the time; the end tells two of the same moment apart.
+        // The beginning is the time; the end distinguishes IDs of the same moment.
         let token = id[id.len().saturating_sub(12)..].to_owned();
         let root =
             std::env::temp_dir().join(format!("{}-{token}", forge_files::owned_temp_name(TEMP_DIR_KIND)));
@@ -75,7 +75,7 @@ impl CanaryHost {
             fs::DirBuilder::new().mode(0o755).create(folder)?;
         }
         let secret = format!("secret-{}", RunId::generate());
-        // Readable by everybody: nothing but the box's walls protects it.
+        // Readable by every user, so that only the sandbox protects it.
         fs::write(outside.join("secret"), &secret)?;
         for name in MASKED_FILES {
             fs::write(workspace.join(name), &secret)?;
@@ -91,9 +91,9 @@ impl CanaryHost {
         let (key, posix) = (ipc_key(&token), posix_queue_name(&token));
         let mark = format!("forge-canary-{token}");
         let shm = shm_path(&token);
-        // New, or the attempts do without it: who can guess the name must not choose what is written to.
+        // Only a new file is used; otherwise a user who guesses the name could choose the file that is written.
         let _ = fs::File::create_new(&shm).and_then(|mut file| file.write_all(secret.as_bytes()));
-        // Close-on-exec is left out on purpose.
+        // Close-on-exec is not set, on purpose.
         let leaks =
             [(outside.join("secret"), OFlags::RDONLY), (outside.clone(), OFlags::RDONLY | OFlags::DIRECTORY)];
         let leaks = leaks.map(|(path, flags)| rustix::fs::open(path, flags, Mode::empty()));
@@ -120,7 +120,7 @@ impl CanaryHost {
         })
     }
 
-    /// What the attempts are told.
+    /// Returns the facts that the attempts need.
     pub(super) fn host_facts(&self, spec: &SandboxSpec) -> io::Result<HostFacts> {
         let secret = self.outside.join("secret");
         let environ = fs::read("/proc/self/environ").unwrap_or_default();
@@ -171,7 +171,7 @@ impl CanaryHost {
         })
     }
 
-    /// What is told only by looking from outside: probes that failed whatever was said inside.
+    /// Returns the probes that failed according to the canaries, regardless of their results inside the sandbox.
     pub(super) fn touched_canaries(&mut self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut see = |probe, seen: bool, what: &str| {
@@ -179,9 +179,9 @@ impl CanaryHost {
                 found.push((probe, format!("seen from outside: {what}")));
             }
         };
-        see("host-loopback", self.tcp.accept().is_ok(), "the host's listener was connected to");
+        see("host-loopback", self.tcp.accept().is_ok(), "the host's listener got a connection");
         see("host-loopback-udp", self.udp.recv(&mut [0; 16]).is_ok(), "a datagram arrived at the host");
-        see("abstract-socket", self.socket.accept().is_ok(), "the host's abstract socket was connected to");
+        see("abstract-socket", self.socket.accept().is_ok(), "the host's abstract socket got a connection");
         see(
             "host-shared-memory",
             self.memory.as_ref().is_some_and(|(_, m)| m.attach_count() > 0),
@@ -230,18 +230,18 @@ impl CanaryHost {
             ("write-root", "/var"),
             ("write-root", "/run"),
         ] {
-            see(probe, Path::new(folder).join(&made).exists(), "a file was made on the host");
+            see(probe, Path::new(folder).join(&made).exists(), "a file was created on the host");
         }
         found
     }
 
-    /// Mounts that are new on the host and tell of a box.
+    /// Returns new mounts on the host that belong to a sandbox.
     pub(super) fn new_mounts(&self) -> Vec<String> {
         let place = self.root.display().to_string();
         read_mounts().difference(&self.mounts).filter(|line| line.contains(&place)).cloned().collect()
     }
 
-    /// Processes of the host that carry the token in their command line, the bystander left out.
+    /// Returns host processes with the token in their command line, except the bystander.
     pub(super) fn token_processes(&self) -> Vec<String> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
@@ -249,7 +249,7 @@ impl CanaryHost {
         lines.filter(|line| line.contains(&self.token) && !line.contains(&self.mark)).collect()
     }
 
-    /// Makes a folder to work in.
+    /// Creates a directory for probes.
     pub(super) fn create_probe_dir(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.root.join(name);
         fs::DirBuilder::new().mode(0o755).create(&folder)?;
@@ -272,10 +272,10 @@ impl Drop for CanaryHost {
     }
 }
 
-/// Removes what stages left whose process was killed. Gives the folders.
+/// Removes the canaries of killed processes and returns their directories.
 #[must_use]
 pub fn prune_stale() -> Vec<PathBuf> {
-    // Only what this user made says what else is this user's.
+    // Only names in directories of this user reveal which other objects are this user's.
     let mut removed = forge_files::find_stale(&std::env::temp_dir(), &[TEMP_DIR_KIND]);
     removed.retain(|root| {
         let token = root.to_str().and_then(|path| path.rsplit('-').next());
@@ -286,7 +286,7 @@ pub fn prune_stale() -> Vec<PathBuf> {
             MessageQueueCanary::open_existing(ipc_key(token)),
         ));
         drop(PosixQueueCanary::open_existing(&posix_queue_name(token)));
-        // In places where everybody can put something, only what is this user's goes.
+        // In shared directories, only this user's entries are removed.
         forge_files::remove_own_tree(&shm_path(token));
         forge_files::remove_own_tree(root);
         fs::symlink_metadata(root).is_err()
@@ -306,11 +306,10 @@ fn shm_path(token: &str) -> PathBuf {
     Path::new("/dev/shm").join(format!("forge-probe-{token}-host"))
 }
 
-/// A process that does nothing; its first argument is a word by which it can be found. It ends with its input, which is
-/// this process's to close.
+/// Starts a process that does nothing; `mark`, its first argument, identifies it. It ends when its input is closed.
 #[allow(
     clippy::disallowed_methods,
-    reason = "a bystander that boxes must not see, ended with the verification"
+    reason = "a bystander that sandboxes must not see, ended with the verification"
 )]
 fn spawn_bystander(mark: &str) -> Option<Child> {
     let mut command = Command::new("/bin/cat");
@@ -324,10 +323,7 @@ fn spawn_bystander(mark: &str) -> Option<Child> {
     command.spawn().ok()
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "whether somebody sets the machine's clock is what is looked at"
-)]
+#[allow(clippy::disallowed_methods, reason = "the check is whether the machine's clock was set")]
 fn read_clocks() -> (SystemTime, Instant) {
     (SystemTime::now(), Instant::now())
 }

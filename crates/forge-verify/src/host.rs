@@ -1,4 +1,4 @@
-//! What of a machine a verdict depends on.
+//! Properties of a machine on which a verdict depends.
 
 use crate::attempts::landlock_abi;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Settings of the kernel that decide what a box can be made of.
+/// Kernel settings that affect which sandboxes are possible.
 const KERNEL_SETTINGS: &[&str] = &[
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
@@ -16,22 +16,22 @@ const KERNEL_SETTINGS: &[&str] = &[
     "user/max_user_namespaces",
 ];
 
-/// Facts about a machine that stay the same when it starts again.
+/// Facts about a machine that do not change when it is restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFingerprint {
-    /// The kernel's release.
+    /// Kernel release.
     pub kernel: String,
-    /// The processor's architecture.
+    /// Processor architecture.
     pub machine: String,
-    /// The user that boxes are opened by.
+    /// ID of the user that opens sandboxes.
     pub uid: u32,
     /// Version of control groups: `v2`, `v1`, `hybrid` or `none`.
     pub cgroups: String,
-    /// Security modules of the kernel; empty where it does not say.
+    /// Security modules of the kernel; empty if unknown.
     pub modules: String,
-    /// Version of Landlock; 0 without.
+    /// Version of Landlock; 0 if not available.
     pub landlock: u32,
-    /// Settings of the kernel that decide what a box can be made of, as far as it has them.
+    /// Kernel settings that affect which sandboxes are possible, as far as they exist.
     pub settings: BTreeMap<String, String>,
 }
 

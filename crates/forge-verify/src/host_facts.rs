@@ -1,4 +1,4 @@
-//! What the attempts inside are told about the host: where the canaries are, never what is in them.
+//! Host facts for the attempts inside a sandbox: the locations of the canaries, but never their contents.
 
 use crate::attempts::AttemptOutcome;
 use forge_types::NetworkPolicy;
@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-/// The other side of the box's walls, as data for the prober.
+/// Data about the host, passed to the prober.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct HostFacts {
-    /// Part of every name that the attempts use, so that what they leave can be found.
+    /// Part of every name that the attempts use, so that their traces can be found.
     pub(super) token: String,
-    /// A file of the host whose content nobody in the box may learn.
+    /// A host file with content that must not become known in the sandbox.
     pub(super) secret: PathBuf,
-    /// Its inode.
+    /// Inode of the secret file.
     pub(super) inode: u64,
-    /// A TCP listener and a UDP socket on the host's loopback.
+    /// Ports of a TCP listener and a UDP socket on the host's loopback.
     pub(super) tcp: u16,
     pub(super) udp: u16,
-    /// An abstract socket's name.
+    /// Name of an abstract socket.
     pub(super) socket: String,
-    /// Keys of System V objects, name of a POSIX queue. Those that the host could not make are absent.
+    /// Keys of System V objects, name of a POSIX queue; `None` if the host could not create them.
     pub(super) memory: Option<i32>,
     pub(super) queue: Option<i32>,
     pub(super) posix: Option<String>,
@@ -31,49 +31,49 @@ pub(super) struct HostFacts {
     /// The host's namespaces by kind.
     pub(super) namespaces: BTreeMap<String, String>,
     pub(super) hostname: String,
-    /// Digest of the host's list of users and list of names.
+    /// Digest of the host's lists of users and host names.
     pub(super) etc: String,
-    /// Variables in forge's own environment, each with the digest of its value.
+    /// Variables in Forge's own environment, each with the digest of its value.
     pub(super) variables: BTreeMap<String, String>,
-    /// Variables that the box is meant to have.
+    /// Variables that the sandbox is meant to have.
     pub(super) allowed: Vec<String>,
     /// Masked files, relative to the workspace.
     pub(super) masked: Vec<String>,
-    /// Mounts at or below these may come from anywhere on the host.
+    /// Paths below which mounts may come from anywhere on the host.
     pub(super) binds: Vec<PathBuf>,
-    /// The network that was asked for.
+    /// The requested network.
     pub(super) network: NetworkPolicy,
-    /// The backend by name.
+    /// Name of the backend.
     pub(super) backend: String,
-    /// Layers that the box itself says are not in force.
+    /// Layers that the sandbox itself reports as absent.
     pub(super) lacking: Vec<String>,
-    /// Descriptors that the prober was started with, beside its streams.
+    /// Descriptors that the prober inherited in addition to its streams.
     #[serde(skip)]
     pub(super) inherited: Vec<(RawFd, String)>,
 }
 
 impl HostFacts {
-    /// A name of a file for attempts.
+    /// Returns a file name for an attempt.
     pub(super) fn attempt_name(&self, what: &str) -> String {
         format!("forge-probe-{}-{what}", self.token)
     }
 
-    /// `outcome`, unless the box is meant to reach the host's network.
+    /// Returns `outcome`, unless the sandbox is meant to reach the host's network.
     pub(super) fn unless_host_network(&self, outcome: impl FnOnce() -> AttemptOutcome) -> AttemptOutcome {
         match self.network {
-            NetworkPolicy::Host => probe_not_applicable("the host's network was asked for"),
+            NetworkPolicy::Host => probe_not_applicable("the host's network was requested"),
             _ => outcome(),
         }
     }
 
-    /// Why a layer that the box says it lacks cannot hold.
+    /// Returns a not-applicable outcome if the sandbox reports this layer as absent.
     pub(super) fn missing_layer(&self, layer: &str) -> Option<AttemptOutcome> {
         let lacking = self.lacking.iter().any(|l| l == layer);
-        lacking.then(|| probe_not_applicable(&format!("the box reports that it has no {layer} here")))
+        lacking.then(|| probe_not_applicable(&format!("the sandbox reports that it has no {layer} here")))
     }
 }
 
-/// A control in one line.
+/// Creates a passed outcome with a one-line description.
 pub(super) fn probe_passed(text: impl ToString) -> AttemptOutcome {
     AttemptOutcome::Passed(text.to_string())
 }
@@ -90,7 +90,7 @@ pub(super) fn probe_untested(text: impl ToString) -> AttemptOutcome {
     AttemptOutcome::Untested(text.to_string())
 }
 
-/// What one probe came to, as a line of the prober.
+/// The outcome of one probe, as a line of the prober's output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ProbeLine {
     pub(super) probe: String,
@@ -98,27 +98,27 @@ pub(super) struct ProbeLine {
     pub(super) millis: u64,
 }
 
-/// What the prober is asked to do.
+/// A task for the prober.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ProberTask {
-    /// Make these attempts, one line each.
+    /// Makes these attempts, with one line of output each.
     Probes { scene: Box<HostFacts>, names: Vec<String> },
-    /// Press on one ceiling.
+    /// Presses on one limit.
     Exhaust { ceiling: ResourceCeiling, limit: u64, token: String },
-    /// Leave traps for whoever works with the workspace on the host; they would write below this folder.
+    /// Plants traps for programs that use the workspace on the host; the traps would write below this directory.
     Plant { canaries: PathBuf },
-    /// Make files that are hard to work with.
+    /// Creates files that are hard to handle.
     Litter { outside: PathBuf },
-    /// Swap a folder and a link to `target` until it is killed.
+    /// Swaps a directory and a link to `target` until killed.
     Swap { target: PathBuf },
-    /// Say which of these paths exist.
+    /// Reports which of these paths exist.
     Exist { paths: Vec<PathBuf> },
-    /// Say how many processes there are beside the init and the prober.
+    /// Reports the number of processes other than the init and the prober.
     Count,
 }
 
-/// What is pressed on.
+/// The resource to exhaust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ResourceCeiling {
@@ -135,14 +135,14 @@ pub(super) enum ResourceCeiling {
     Stdin,
     HoldOutput,
     FakeProtocol,
-    /// Memory files that nobody maps.
+    /// Memory files that no process maps.
     MemoryFiles,
-    /// What waits in sockets.
+    /// Data that waits in sockets.
     Sockets,
     /// Processes that hide.
     Hidden,
-    /// A daemon that reaches for others until it is told to end.
+    /// A daemon that tries to reach other processes until told to stop.
     Reach,
-    /// Runs until that one has tried.
+    /// A command that runs until that daemon has tried.
     Reached,
 }

@@ -1,13 +1,13 @@
-//! `forge sandbox verify`: whether the boxes of a backend hold on this machine, found out by trying to get out.
+//! `forge sandbox verify`: tests a backend's sandboxes on this machine by trying to escape from them.
 //!
-//! [`verify`] opens boxes as runs would, has the prober ([`inside`], the same binary) make the attempts of [`PROBES`]
-//! in them, and looks at canaries on the host before and after. A probe has passed only if it was refused inside and
-//! left no trace outside; what could not be tried has failed, or is named as not applicable with the reason. The
-//! verdict can be kept per machine ([`Verdict::store`], [`Verdict::load`]).
+//! [`run_probes`] opens sandboxes as runs would, lets the prober ([`inside`], the same binary) make the attempts of
+//! [`PROBES`] in them, and checks canaries on the host before and after. A probe has passed only if it was refused
+//! inside and left no trace outside; a probe that could not be made has failed, or is reported as not applicable with
+//! the reason. The verdict can be stored per machine ([`ProbeVerdict::store`], [`ProbeVerdict::load`]).
 
 #[allow(
     unsafe_code,
-    reason = "attempts are system calls that no safe wrapper offers; each says why it is sound"
+    reason = "attempts are system calls that no safe wrapper offers; each explains why it is sound"
 )]
 pub mod attempts;
 
@@ -38,15 +38,15 @@ use probe_session::ProbeSession;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Which probes are made.
+/// A selection of probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeScope {
-    /// Those that no run without a person starts without: one box, one program in it, well below a second.
+    /// The probes that must pass before an unattended run starts: one sandbox with one program, well below a second.
     Required,
-    /// Those of one group.
+    /// The probes of one group.
     Of(ProbeGroup),
-    /// All of them; takes some seconds.
+    /// All probes; takes some seconds.
     #[default]
     All,
 }
@@ -61,65 +61,65 @@ impl ProbeScope {
     }
 }
 
-/// What became of a probe.
+/// The state of a probe after it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state", content = "why")]
 pub enum ProbeState {
-    /// The box held, or what must work worked.
+    /// The sandbox resisted, or an operation that must work worked.
     Passed,
-    /// It did not, or it could not be found out.
+    /// The sandbox did not resist, or the result is unknown.
     Failed,
-    /// There is nothing here to try it on, for this reason.
+    /// The probe is not possible here, for this reason.
     NotApplicable(String),
 }
 
-/// One probe's result.
+/// The result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeResult {
-    /// The probe's name.
+    /// Name of the probe.
     pub name: String,
-    /// What it is about.
+    /// Group of the probe.
     pub group: ProbeGroup,
-    /// Whether no run without a person starts when it failed.
+    /// Whether an unattended run requires the probe to pass.
     pub required: bool,
-    /// What became of it.
+    /// State of the probe.
     #[serde(flatten)]
     pub state: ProbeState,
-    /// What was seen.
+    /// Description of the observation.
     pub detail: String,
-    /// Milliseconds it took; probes of one kind that are judged together share theirs.
+    /// Duration in milliseconds; probes that are judged together share theirs.
     pub millis: u64,
 }
 
-/// What is known about a backend on this machine.
+/// The results for a backend on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeVerdict {
     /// Version of Forge.
     pub forge: String,
-    /// The backend that was tried.
+    /// The backend that was tested.
     pub backend: String,
-    /// Which probes were made.
+    /// The selection of probes.
     pub scope: ProbeScope,
     /// The machine.
     pub host: HostFingerprint,
-    /// Every probe of the scope.
+    /// The results of all probes in the scope.
     pub probes: Vec<ProbeResult>,
-    /// Whether none failed.
+    /// Whether no probe failed.
     pub passed: bool,
-    /// Whether none failed of those that a run without a person needs.
+    /// Whether no probe failed that unattended runs require.
     pub required_passed: bool,
 }
 
-/// Outcomes by probe, with their time in milliseconds.
+/// Outcomes by probe, with their duration in milliseconds.
 type ProbeOutcomes = BTreeMap<String, (AttemptOutcome, u64)>;
 
-/// Tries to get out of boxes that `sandbox` opens with the backend `backend`.
+/// Tries to escape from sandboxes that `sandbox` opens with the backend `backend`.
 ///
-/// The boxes are those of `template`, except that they are around folders made for this, and that those whose ceilings
-/// are tried have lower ones. If its network is the host's, probes of the network are not applicable.
+/// The sandboxes follow `template`, except that they use directories created for this purpose, and that those for limit
+/// probes have lower limits. If the template has the host's network, probes of the network are not applicable.
 ///
 /// # Errors
-/// When no box opens, or the canaries cannot be made. A box that fails its probes is no error.
+/// No sandbox opens, or the canaries cannot be created. A sandbox that fails its probes is not an error.
 pub async fn run_probes(
     sandbox: &dyn Sandbox,
     backend: &str,
@@ -132,9 +132,9 @@ pub async fn run_probes(
         backend: backend.to_owned(),
         repo: stage.workspace.clone(),
         more_repos: Vec::new(),
-        // What is written must be seen on the host, where it is judged.
+        // Written files must be visible on the host, where they are checked.
         mode: WorkspaceMode::Inplace,
-        // The attempts start programs of their own; a list has a box and attempts to itself.
+        // The attempts start their own programs; a program list is tested separately in a sandbox of its own.
         programs: None,
         ..template.clone()
     };
@@ -154,11 +154,11 @@ pub async fn run_probes(
         .filter(|p| scope.includes(p))
         .filter(|p| matches!(p.tried, table::ProbeMethod::Inside(_)));
     let mut outcomes = room.run_attempts(&scene, names.map(|p| p.name.to_owned()).collect()).await;
-    // The init took every blow and still serves.
+    // The init has survived all attempts and still responds.
     if let Err(error) = room.count_processes().await {
         outcomes.insert(
             "signal-init".to_owned(),
-            (AttemptOutcome::Failed(format!("the box is gone: {error}")), 0),
+            (AttemptOutcome::Failed(format!("the sandbox is gone: {error}")), 0),
         );
     }
     drop(room);
@@ -174,12 +174,12 @@ pub async fn run_probes(
     if matches!(scope, ProbeScope::All | ProbeScope::Of(ProbeGroup::Programs)) {
         outcomes.extend(program_list::run_program_probes(sandbox, &spec, &scene).await);
     }
-    // Removing the fixture waits for a disk.
+    // Removing the canaries waits for disk I/O.
     run_blocking(move || drop(stage)).await?;
     Ok(ProbeVerdict::from_outcomes(backend, scope, &outcomes))
 }
 
-/// Runs work that may wait for a disk.
+/// Runs work that may wait for disk I/O.
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })
 }
@@ -201,12 +201,12 @@ impl ProbeVerdict {
         }
     }
 
-    /// The probes that failed.
+    /// Returns the probes that failed.
     pub fn failed_probes(&self) -> impl Iterator<Item = &ProbeResult> {
         self.probes.iter().filter(|probe| probe.state == ProbeState::Failed)
     }
 
-    /// The verdict in one line, and one more for each probe that failed.
+    /// Returns the verdict in one line, with one more line for each failed probe.
     #[must_use]
     pub fn summary(&self) -> String {
         let count = |wanted: fn(&ProbeState) -> bool| self.probes.iter().filter(|p| wanted(&p.state)).count();
@@ -226,7 +226,7 @@ impl ProbeVerdict {
 }
 
 fn judge_probe(probe: &Probe, outcome: Option<&(AttemptOutcome, u64)>) -> ProbeResult {
-    let missing = (AttemptOutcome::Untested("the probe gave no answer".to_owned()), 0);
+    let missing = (AttemptOutcome::Untested("the probe returned no result".to_owned()), 0);
     let (outcome, millis) = outcome.unwrap_or(&missing);
     let (state, detail) = match outcome {
         AttemptOutcome::Passed(how) => (ProbeState::Passed, how.clone()),

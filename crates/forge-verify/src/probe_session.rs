@@ -1,4 +1,4 @@
-//! A box that probes are made in.
+//! A sandbox in which probes are made.
 
 use super::ProbeOutcomes;
 use super::host_facts::{HostFacts, ProbeLine, ProberTask, probe_untested};
@@ -12,20 +12,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// All attempts of one program together take at most so long.
+/// Maximum time of all attempts of one program together.
 const PROBER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often, and with how much time between, a box is opened that another one stands in the way of.
+/// Number of tries, and the delay between them, for opening a sandbox while another one holds the directory.
 const MAX_OPEN_TRIES: u32 = 40;
 const OPEN_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Kept of a program's output.
+/// Maximum number of bytes kept of a program's output.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
-/// An open box.
+/// An open sandbox.
 #[derive(Clone)]
 pub(super) struct ProbeSession(pub(super) Arc<dyn Workspace>);
 
 impl ProbeSession {
-    /// Opens one. The folder may still be held by a box that is being closed, so it is tried for a while.
+    /// Opens a sandbox. A sandbox that is being closed may still hold the directory, so opening is retried for a while.
     pub(super) async fn open(sandbox: &dyn Sandbox, spec: &SandboxSpec, run: RunId) -> Result<Self, Error> {
         let mut tries = 0;
         loop {
@@ -53,7 +53,7 @@ impl ProbeSession {
         self.run_prober_with(task, timeout, output, BackgroundPolicy::Kill).await
     }
 
-    /// The same; says what becomes of the processes that it leaves behind.
+    /// Runs the prober on a task, with a choice of what happens to processes it leaves behind.
     pub(super) async fn run_prober_with(
         &self,
         task: &ProberTask,
@@ -97,13 +97,13 @@ impl ProbeSession {
         outcomes
     }
 
-    /// How many processes there are beside the init and the one that counts.
+    /// Returns the number of processes other than the init and the one that counts.
     pub(super) async fn count_processes(&self) -> Result<usize, Error> {
         let ran = self.run_prober(&ProberTask::Count, PROBER_TIMEOUT, &()).await?;
         parse_reply(&ran)
     }
 
-    /// Which of these paths exist in the box.
+    /// Returns which of these paths exist in the sandbox.
     pub(super) async fn existing_paths(&self, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
         let ran = self.run_prober(&ProberTask::Exist { paths }, PROBER_TIMEOUT, &()).await?;
         parse_reply(&ran)

@@ -1,8 +1,8 @@
-//! A sandbox whose commands may execute listed programs only: lines that try to run another one, and lines that must
-//! work.
+//! Probes of a sandbox with commands that may execute only listed programs: lines that try to run another program, and
+//! lines that must work.
 //!
-//! What must not run is `id`, whose output begins like nothing else that these lines print. Each line works in a
-//! sandbox without a list, else it would show nothing; see the tests of the suite itself.
+//! The forbidden program is `id`, because its output starts like nothing else that these lines print. Each line works
+//! in a sandbox without a list, otherwise it would prove nothing; this is checked by the tests of the suite itself.
 
 use super::ProbeOutcomes;
 use super::host_facts::{HostFacts, probe_failed, probe_passed, probe_untested};
@@ -15,19 +15,19 @@ use forge_types::{RunId, SandboxSpec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The list. Many of them start others or copy files: that must not help.
+/// The listed programs. Many of them start other programs or copy files, which must not help.
 const LISTED_PROGRAMS: &[&str] = &[
     "ls", "cat", "find", "git", "xargs", "env", "nice", "timeout", "cp", "ln", "mv", "rm", "chmod", "mkdir",
     "awk", "sed", "tar", "dd", "head", "sleep",
 ];
-/// What `id` prints first. Lines that load a library instead say this when it was.
+/// Start of the output of `id`. Lines that load a library print it when the library was loaded.
 const EXECUTED_MARKER: &str = "uid=";
-/// One line takes at most so long.
+/// Maximum time of one line.
 const LINE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Kept of a line's output.
+/// Maximum number of bytes kept of a line's output.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
 
-/// Lines of one probe. `@ID@` is the path of `id`, `@LD@` that of the loader that programs name.
+/// Lines of one probe. `@ID@` is the path of `id`, `@LD@` that of the loader in program headers.
 struct BypassClass {
     probe: &'static str,
     lines: &'static [&'static str],
@@ -148,7 +148,7 @@ const BYPASS_CLASSES: &[BypassClass] = &[
     BypassClass {
         probe: "interpreters-of-scripts",
         lines: &[
-            // Its argument is the script, which is nobody's name.
+            // Its argument is the script, which is not the name of a user.
             "printf '#!@ID@\\n' > s; chmod +x s; ./s 2>&1 | sed 's/.*no such user.*/uid=/'",
             "printf '#!/usr/bin/env id\\n' > s; chmod +x s; ./s; sh -c id < s",
             "printf '#!@LD@ @ID@\\n' > s; chmod +x s; ./s 2>&1 | sed 's/.*no such user.*/uid=/'",
@@ -208,7 +208,7 @@ const BYPASS_CLASSES: &[BypassClass] = &[
     },
 ];
 
-/// Lines that must work, and what they say.
+/// Lines that must work, with their output.
 const WORKING_LINES: &[(&str, &str)] = &[
     ("echo some > f; ls", "f"),
     ("echo some > f; cat f | sed s/some/other/", "other"),
@@ -224,7 +224,7 @@ const WORKING_LINES: &[(&str, &str)] = &[
     ("(sleep 0; echo late) & wait", "late"),
 ];
 
-/// Opens the sandbox and tries everything in it.
+/// Opens the sandbox and runs all lines in it.
 pub(super) async fn run_program_probes(
     sandbox: &dyn Sandbox,
     spec: &SandboxSpec,
@@ -258,7 +258,7 @@ fn elapsed_millis(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The files of the sandbox that lines name.
+/// Files of the sandbox that lines refer to.
 struct SandboxFiles {
     id: String,
     loader: String,
@@ -287,7 +287,7 @@ impl BypassClass {
     async fn run_class(&self, room: &ProbeSession, files: Option<&SandboxFiles>) -> AttemptOutcome {
         let Some(files) = files else {
             return AttemptOutcome::NotApplicable(
-                "the sandbox has no `id` and no library of the kind that is tried".to_owned(),
+                "the sandbox has no `id` or no suitable library".to_owned(),
             );
         };
         let mut seen = Vec::new();
@@ -319,7 +319,7 @@ async fn probe_working_lines(room: &ProbeSession) -> AttemptOutcome {
     probe_passed(format!("{} lines", WORKING_LINES.len()))
 }
 
-/// Runs a line by bash in a directory of its own; what it said, and its code.
+/// Runs a line with bash in a separate directory; returns its output and exit code.
 async fn run_line(room: &ProbeSession, name: &str, line: &str) -> Result<(String, i32), String> {
     let place = if name.is_empty() { String::new() } else { format!("mkdir -p '{name}' && cd '{name}' && ") };
     let script = format!("{place}exec bash -c \"$1\"");

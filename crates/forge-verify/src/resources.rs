@@ -1,4 +1,4 @@
-//! Probes of ceilings: a box with low ones, and programs in it that press on them.
+//! Probes of limits: a sandbox with low limits, and programs in it that press on them.
 
 use super::canary::CanaryHost;
 use super::host_facts::{
@@ -14,21 +14,21 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The low ceilings.
+/// The low limits.
 const LOW_LIMITS: SandboxLimits =
     SandboxLimits { memory_bytes: 128 << 20, pids: 64, cpus: None, tmp_bytes: 8 << 20, command_ms: 30_000 };
-/// For a program that comes to an end by itself.
+/// Maximum time of a program that ends by itself.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
-/// For one that does not.
+/// Maximum time of a program that does not.
 const ENDLESS_TIMEOUT: Duration = Duration::from_millis(400);
-/// A command that should be ended after [`SHORT`] must have been after this, on the slowest machine.
+/// Time after which a command with [`ENDLESS_TIMEOUT`] must have been ended, even on the slowest machine.
 const MAX_KILL_DELAY: Duration = Duration::from_secs(20);
-/// More open files, or files in /tmp, than any box allows.
+/// A number of open files, or of files in /tmp, that exceeds any sandbox's limit.
 const MAX_FILE_COUNT: u64 = 1 << 17;
-/// An endless output may make this process grow by so much, in bytes.
+/// Maximum growth of this process caused by endless output, in bytes.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
-/// Makes all of them.
+/// Runs all limit probes.
 pub(super) async fn run_limit_probes(
     sandbox: &dyn Sandbox,
     spec: &SandboxSpec,
@@ -47,13 +47,13 @@ pub(super) async fn run_limit_probes(
         Err(error) => {
             outcomes.insert(
                 "process-ceiling".to_owned(),
-                (probe_untested(format!("no box with low ceilings: {error}")), 0),
+                (probe_untested(format!("no sandbox with low limits: {error}")), 0),
             );
             return outcomes;
         }
     };
     let press = LimitProbe { session: room, token: stage.probe_token().to_owned(), stage };
-    let quota = "a workspace is a folder of your disk, which has no quota per folder; /tmp is bounded";
+    let quota = "a workspace is a directory on your disk, which has no quota per directory; /tmp is limited";
     outcomes.insert("workspace-ceiling".to_owned(), (probe_not_applicable(quota), 0));
     for (name, ceiling, limit) in [
         ("process-ceiling", ResourceCeiling::Processes, u64::from(LOW_LIMITS.pids)),
@@ -87,7 +87,7 @@ struct LimitProbe<'a> {
     stage: &'a CanaryHost,
 }
 
-/// Counts what passes by.
+/// A counter for output bytes.
 #[derive(Default)]
 struct ByteCounter(AtomicU64);
 
@@ -108,7 +108,7 @@ impl LimitProbe<'_> {
         self.session.run_prober(&task, time, &()).await
     }
 
-    /// Presses on one ceiling; whatever happens the box must serve afterwards, with nothing left in it.
+    /// Presses on one limit; afterwards the sandbox must still respond and have no processes left.
     async fn probe_ceiling(&self, ceiling: ResourceCeiling, limit: u64) -> AttemptOutcome {
         let outcome = match ceiling {
             ResourceCeiling::Spin | ResourceCeiling::IgnoreTerm | ResourceCeiling::Bomb => {
@@ -141,22 +141,24 @@ impl LimitProbe<'_> {
 
     async fn probe_memory(&self, ceiling: ResourceCeiling, limit: u64) -> AttemptOutcome {
         match self.run_task(ceiling, limit, COMMAND_TIMEOUT).await {
-            Ok(ran) if ran.out_of_memory => probe_passed("the command was ended for its memory"),
-            Ok(ran) if ran.timed_out => probe_failed("it took memory until its time was up"),
+            Ok(ran) if ran.out_of_memory => probe_passed("the command was killed for its memory use"),
+            Ok(ran) if ran.timed_out => probe_failed("it allocated memory until its time was up"),
             Ok(ran) => parse_reply(&ran).unwrap_or_else(|_| match ran.exit_code {
-                137 | 134 => probe_passed(format!("the command was ended, code {}", ran.exit_code)),
+                137 | 134 => probe_passed(format!("the command was killed, code {}", ran.exit_code)),
                 code => probe_untested(format!("it ended with code {code}")),
             }),
-            // The kernel chose the init: the box is gone, the machine is not.
+            // The kernel chose the init: the sandbox is gone, the machine is unharmed.
             Err(error) => probe_untested(error),
         }
     }
 
-    /// Leaves a process running that reaches for others, and runs a command.
+    /// Leaves a process running that tries to reach others, and runs a command.
     async fn probe_siblings(&self) -> AttemptOutcome {
         let lacking = self.session.sandbox_report().layers.into_iter().find(|layer| layer.name == "landlock");
         if let Some(SandboxLayerState::Absent(why)) = lacking.map(|layer| layer.state) {
-            return probe_not_applicable(&format!("without Landlock commands are not kept apart: {why}"));
+            return probe_not_applicable(&format!(
+                "without Landlock, commands are not isolated from one another: {why}"
+            ));
         }
         let task =
             ProberTask::Exhaust { ceiling: ResourceCeiling::Reach, limit: 0, token: self.token.clone() };
@@ -176,7 +178,7 @@ impl LimitProbe<'_> {
 
     async fn probe_endless(&self, ceiling: ResourceCeiling) -> AttemptOutcome {
         let begun = Instant::now();
-        // Only a bomb looks at it.
+        // Only the fork bomb uses the limit.
         match self.run_task(ceiling, 512, ENDLESS_TIMEOUT).await {
             Ok(ran) if ran.timed_out && begun.elapsed() < MAX_KILL_DELAY => {
                 probe_passed(format!("ended after {} ms", ran.duration_ms))
@@ -225,7 +227,7 @@ impl LimitProbe<'_> {
         }
     }
 
-    /// Whether the host sees nothing of a daemon any more, a moment after its command.
+    /// Checks that the host sees no trace of a daemon a moment after its command.
     async fn wait_until_gone(&self) -> AttemptOutcome {
         let mut left = Vec::new();
         for _ in 0..20 {
@@ -238,14 +240,14 @@ impl LimitProbe<'_> {
         probe_failed(format!("left on the host: {}", left.join("; ")))
     }
 
-    /// Whether the box serves and nothing runs in it.
+    /// Checks that the sandbox responds and nothing runs in it.
     async fn wait_until_empty(&self) -> Result<(), String> {
         let mut last = String::new();
         for _ in 0..20 {
             match self.session.count_processes().await {
                 Ok(0) => return Ok(()),
-                Ok(left) => last = format!("{left} processes are left in the box"),
-                Err(error) => last = format!("the box does not serve any more: {error}"),
+                Ok(left) => last = format!("{left} processes are left in the sandbox"),
+                Err(error) => last = format!("the sandbox no longer responds: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -253,7 +255,7 @@ impl LimitProbe<'_> {
     }
 }
 
-/// Memory of this process, in bytes.
+/// Returns the resident memory of this process in bytes.
 fn resident_bytes() -> u64 {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,13 +1,13 @@
-//! Traps that a box can leave in a repository: files that other programs run by themselves. Each writes a canary; on
-//! the host none may ever be written by what Forge does there.
+//! Traps that a sandbox can leave in a repository: files that other programs execute by themselves. Each writes a
+//! canary when executed, and no operation of Forge on the host may ever cause that.
 
-/// One trap.
+/// A trap.
 pub(super) struct WorkspaceTrap {
-    /// The probe it belongs to, which is also the canary's name.
+    /// Name of its probe and of its canary.
     pub(super) name: &'static str,
-    /// Paths in the workspace with their texts; `@CANARY@` stands for the canary's path.
+    /// Paths in the workspace with their contents; `@CANARY@` is replaced by the path of the canary.
     pub(super) files: &'static [(&'static str, &'static str)],
-    /// Whether the texts are added to what is there.
+    /// Whether the texts are appended to existing files.
     pub(super) joins: bool,
 }
 
@@ -21,7 +21,7 @@ const fn config_trap(name: &'static str, files: &'static [(&'static str, &'stati
 
 const HOOK_SCRIPT: &str = "#!/bin/sh\ntouch '@CANARY@'\n";
 
-/// All of them, in the order in which they are set.
+/// All traps, in the order in which they are set.
 pub(super) static TRAPS: &[WorkspaceTrap] = &[
     file_trap(
         "git-hooks",

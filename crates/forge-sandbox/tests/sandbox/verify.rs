@@ -124,7 +124,7 @@ fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [
         DisabledProtection::Landlock => (Required, "Landlock", &["landlock-in-force"]),
         DisabledProtection::Capabilities => (Required, "capabilities", &["capabilities", "bounding-set"]),
         DisabledProtection::NoNewPrivs => (Required, "no new privileges", &["no-new-privileges"]),
-        DisabledProtection::ProcHidden => (Required, "covered /proc", &["kernel-symbols"]),
+        DisabledProtection::ProcHidden => (Required, "masked /proc", &["kernel-symbols"]),
         DisabledProtection::ReadOnlyProc => (Required, "read-only /proc", &["read-only-proc"]),
         DisabledProtection::PidNamespace => (Required, "pid namespace", &["pid-namespace", "host-processes"]),
         DisabledProtection::NetNamespace => (
@@ -139,7 +139,7 @@ fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [
             (Required, "uts namespace", &["host-name-namespace", "host-name"])
         }
         DisabledProtection::ReadOnlySystem => (Required, "read-only mounts", &["write-root"]),
-        DisabledProtection::Masks => (Required, "covers", &["masked-files", "masked-files-by-their-folder"]),
+        DisabledProtection::Masks => (Required, "masks", &["masked-files", "masked-files-by-their-folder"]),
         DisabledProtection::EnvironmentCleared => (Required, "empty environment", &["host-environment"]),
         DisabledProtection::Memory => (
             Of(ProbeGroup::Resources),
@@ -148,7 +148,7 @@ fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [
         ),
         DisabledProtection::Pids => (Of(ProbeGroup::Resources), "limits", &["process-ceiling"]),
         DisabledProtection::KillBackground => {
-            (Of(ProbeGroup::Resources), "leftovers are killed", &["daemons"])
+            (Of(ProbeGroup::Resources), "remaining processes are killed", &["daemons"])
         }
         DisabledProtection::Siblings => {
             (Of(ProbeGroup::Resources), "domains of commands", &["sibling-commands"])

@@ -1,4 +1,4 @@
-//! Work in a process of its own, and processes that try the ceilings.
+//! Work in a separate process, and processes that press on limits.
 
 use forge_sys::{self as sys, ForkSide};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -6,35 +6,35 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
-/// How a child ended that did not give its answer.
+/// The end of a child that did not return an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildEnd {
-    /// It could not be started, by this error number.
+    /// The child could not be started; contains the error number.
     NotStarted(i32),
-    /// This signal ended it.
+    /// The child was ended by this signal.
     Signal(i32),
-    /// It ended by itself.
+    /// The child ended by itself.
     Silent,
-    /// Its time was up.
+    /// The child exceeded its time limit.
     TimedOut,
 }
 
-/// Runs `work` in a forked child and gives what it returned, at most for `limit`.
+/// Runs `work` in a forked child for at most `limit` and returns its result.
 ///
 /// # Errors
-/// How the child ended instead.
+/// The way in which the child ended instead.
 ///
 /// # Panics
-/// If this process has more than one thread: a fork would then leave locks behind that nobody opens.
+/// This process has more than one thread: a fork would then leave locks behind that are never released.
 pub fn in_child(limit: Duration, work: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, ChildEnd> {
-    assert_eq!(thread_count(), 1, "children are forked by a process of one thread");
+    assert_eq!(thread_count(), 1, "children must be forked by a single-threaded process");
     let refused = |error: &io::Error| ChildEnd::NotStarted(error.raw_os_error().unwrap_or(libc::EIO));
     let (mut read, mut write) = io::pipe().map_err(|e| refused(&e))?;
     let pid = match sys::fork(0).map_err(|e| refused(&e))? {
         ForkSide::Parent(pid) => pid,
         ForkSide::Child => {
             drop(read);
-            // Ends with whoever asked, so that no attempt outlives its box's helper.
+            // The child dies with its parent, so that no attempt outlives the prober.
             let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             let sent = done.ok().and_then(|bytes| {
@@ -60,7 +60,7 @@ fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
-/// Reads a length and so many bytes. Not to the end: a grandchild may still hold the pipe.
+/// Reads a length and that many bytes, but not to the end, because a grandchild may still hold the pipe.
 fn receive_answer(pipe: &mut io::PipeReader, limit: Duration) -> Result<Vec<u8>, ChildEnd> {
     let deadline = Instant::now() + limit;
     let (mut bytes, mut piece) = (Vec::new(), [0u8; 4096]);
@@ -91,8 +91,8 @@ fn receive_answer(pipe: &mut io::PipeReader, limit: Duration) -> Result<Vec<u8>,
     }
 }
 
-/// Forks children that only wait, until the kernel refuses or there are `most`. Gives their ids and the error number
-/// that ended it, if one did.
+/// Forks children that only wait, until the kernel refuses or there are `most`. Returns their IDs and the error number
+/// of a refusal.
 #[must_use]
 pub fn fork_until_refused(most: usize) -> (Vec<i32>, Option<i32>) {
     let mut children = Vec::new();
@@ -108,10 +108,10 @@ pub fn fork_until_refused(most: usize) -> (Vec<i32>, Option<i32>) {
     (children, None)
 }
 
-/// Forks so many children, each of which does `work` and then only waits.
+/// Forks this number of children; each does `work` and then only waits.
 ///
 /// # Errors
-/// The error number of the first fork that was refused; the children before it live.
+/// The error number of the first refused fork; the children before it keep running.
 pub fn fork_each(count: usize, work: impl Fn()) -> Result<Vec<i32>, i32> {
     let mut children = Vec::new();
     for _ in 0..count {
@@ -129,13 +129,13 @@ pub fn fork_each(count: usize, work: impl Fn()) -> Result<Vec<i32>, i32> {
     Ok(children)
 }
 
-/// Whether one of this process's children has ended; it is collected then.
+/// Reaps one child of this process if any has ended, and returns whether one had.
 #[must_use]
 pub fn reap_one() -> bool {
     matches!(sys::reap(-1, libc::WNOHANG), Ok(Some(_)))
 }
 
-/// Takes a name that is no text, and forbids others to look into this process, as far as that is allowed.
+/// Takes a name that is not valid text and forbids others to inspect this process, as far as permitted.
 pub fn obscure_process() {
     // SAFETY: the name is a C string that lives across the call, which copies it; the other call takes integers.
     unsafe {
@@ -144,7 +144,7 @@ pub fn obscure_process() {
     }
 }
 
-/// Kills and reaps what [`fork_until_refused`] made.
+/// Kills and reaps the children of [`fork_until_refused`].
 pub fn end_children(children: &[i32]) {
     for pid in children {
         sys::kill(*pid, libc::SIGKILL);
@@ -152,14 +152,14 @@ pub fn end_children(children: &[i32]) {
     }
 }
 
-/// A fork bomb: every process of it starts more as long as it can. Only ever in a box with a ceiling.
+/// Runs a fork bomb, in which every process starts more as long as it can. Use only in a sandbox with a process limit.
 pub fn fork_bomb() -> ! {
     loop {
         let _ = sys::fork(0);
     }
 }
 
-/// From here on this process ignores TERM, INT and HUP.
+/// Makes this process ignore TERM, INT and HUP.
 pub fn ignore_term() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: SIG_IGN installs no handler.
@@ -169,7 +169,7 @@ pub fn ignore_term() {
     }
 }
 
-/// Makes the three streams copies of `file`.
+/// Replaces the three standard streams by copies of `file`.
 pub fn replace_streams(file: &std::os::fd::OwnedFd) {
     for stream in 0..3 {
         // SAFETY: dup2 takes two integers. The streams are never owned by a value that would close them twice.
@@ -179,11 +179,11 @@ pub fn replace_streams(file: &std::os::fd::OwnedFd) {
     }
 }
 
-/// Goes on in a daemon: two forks and a new session away. The caller of the first process sees `Some(())`, the daemon
-/// `None`.
+/// Continues as a daemon after two forks and in a new session. Returns `Some(())` in the first process and `None` in
+/// the daemon.
 ///
 /// # Errors
-/// When the kernel refuses the fork.
+/// The kernel refuses the fork.
 pub fn daemonize() -> io::Result<Option<()>> {
     if let ForkSide::Parent(pid) = sys::fork(0)? {
         let _ = sys::reap(pid, 0);
@@ -201,7 +201,7 @@ pub fn daemonize() -> io::Result<Option<()>> {
 mod tests {
     use super::*;
 
-    // The test runner has threads, so the fork itself is tried by the sandbox's suite, whose helper has none.
+    // The test runner has threads, so the fork itself is tested by the sandbox's suite with a single-threaded helper.
     #[test]
     fn an_answer_is_read_by_its_length_and_no_answer_is_told_from_it() {
         let (mut read, mut write) = io::pipe().unwrap();

@@ -1,32 +1,32 @@
-//! The other side: things of the host that no box may reach, made before attempts and looked at after them.
+//! Canaries on the host: objects that no sandbox may reach, created before the attempts and checked afterwards.
 
 use forge_sys as sys;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-/// Bytes in a canary of shared memory.
+/// Size of a shared memory canary in bytes.
 const SEGMENT_BYTES: usize = 4096;
-/// Everybody may read and write: nothing but a namespace keeps others away.
+/// Mode that lets every user read and write, so that only a namespace protects the object.
 const OPEN_MODE: i32 = 0o666;
 
 fn check_result(result: libc::c_long) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
 }
 
-/// A System V segment of shared memory; removed when it is dropped.
+/// A System V shared memory segment, removed when dropped.
 #[derive(Debug)]
 pub struct SharedMemoryCanary {
     id: i32,
 }
 
-/// A System V message queue with one message in it; removed when it is dropped.
+/// A System V message queue with one message, removed when dropped.
 #[derive(Debug)]
 pub struct MessageQueueCanary {
     id: i32,
 }
 
-/// A POSIX message queue; removed when it is dropped.
+/// A POSIX message queue, removed when dropped.
 #[derive(Debug)]
 pub struct PosixQueueCanary {
     name: CString,
@@ -34,10 +34,10 @@ pub struct PosixQueueCanary {
 }
 
 impl SharedMemoryCanary {
-    /// Makes a segment.
+    /// Creates a segment.
     ///
     /// # Errors
-    /// When the kernel refuses, or the key is taken.
+    /// The kernel refuses, or the key is taken.
     pub fn create(key: i32) -> io::Result<Self> {
         // SAFETY: takes integers only.
         let id = check_result(unsafe {
@@ -46,14 +46,14 @@ impl SharedMemoryCanary {
         Ok(Self { id })
     }
 
-    /// The one with this key, to be removed.
+    /// Opens the segment with this key in order to remove it.
     #[must_use]
     pub fn open_existing(key: i32) -> Option<Self> {
         // SAFETY: takes integers only.
         check_result(unsafe { libc::syscall(libc::SYS_shmget, key, 0, 0) }).ok().map(|id| Self { id })
     }
 
-    /// How many processes have attached it since it was made.
+    /// Returns how many processes have attached the segment since its creation.
     #[must_use]
     pub fn attach_count(&self) -> u64 {
         // SAFETY: all zeroes is a value of this plain structure.
@@ -72,10 +72,10 @@ impl Drop for SharedMemoryCanary {
 }
 
 impl MessageQueueCanary {
-    /// Makes a queue and puts a message in.
+    /// Creates a queue and adds a message.
     ///
     /// # Errors
-    /// When the kernel refuses, or the key is taken.
+    /// The kernel refuses, or the key is taken.
     pub fn create(key: i32) -> io::Result<Self> {
         // SAFETY: takes integers only.
         let id = check_result(unsafe {
@@ -91,14 +91,14 @@ impl MessageQueueCanary {
         Ok(queue)
     }
 
-    /// The one with this key, to be removed.
+    /// Opens the queue with this key in order to remove it.
     #[must_use]
     pub fn open_existing(key: i32) -> Option<Self> {
         // SAFETY: takes integers only.
         check_result(unsafe { libc::syscall(libc::SYS_msgget, key, 0) }).ok().map(|id| Self { id })
     }
 
-    /// Messages in it; 1 if nobody touched it.
+    /// Returns the number of messages; 1 if the queue was not touched.
     #[must_use]
     pub fn message_count(&self) -> u64 {
         // SAFETY: all zeroes is a value of this plain structure.
@@ -117,10 +117,10 @@ impl Drop for MessageQueueCanary {
 }
 
 impl PosixQueueCanary {
-    /// Makes a queue; the name has no slash.
+    /// Creates a queue; the name contains no slash.
     ///
     /// # Errors
-    /// When the kernel refuses, or the name is taken.
+    /// The kernel refuses, or the name is taken.
     pub fn create(name: &str) -> io::Result<Self> {
         let name = CString::new(name)?;
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
@@ -137,7 +137,7 @@ impl PosixQueueCanary {
         Ok(Self { name, _queue: sys::adopt_fd(fd)? })
     }
 
-    /// The one of this name, to be removed.
+    /// Opens the queue with this name in order to remove it.
     #[must_use]
     pub fn open_existing(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
@@ -150,7 +150,7 @@ impl PosixQueueCanary {
         Some(Self { name, _queue: sys::adopt_fd(fd).ok()? })
     }
 
-    /// The descriptor's number, for messages about it.
+    /// Returns the descriptor's number, for messages about it.
     #[must_use]
     pub fn raw_descriptor(&self) -> i32 {
         self._queue.as_raw_fd()

@@ -1,4 +1,5 @@
-//! Attempts on the walls themselves: other architectures' calls, sockets, signals, identities, Landlock's own state.
+//! Attempts on the isolation layers themselves: other architectures' calls, sockets, signals, identities, Landlock's
+//! own state.
 
 use super::AttemptOutcome;
 use super::syscalls::{REFUSAL_ERRNOS, SyscallArg, call, errno_text, judge_call, pad_args};
@@ -7,7 +8,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 
-/// A call of the 32-bit table, whose numbers mean other things than the filter thinks. The filter kills for it.
+/// Makes a call of the 32-bit table, in which numbers have other meanings than the filter assumes. The filter kills the
+/// process.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn thirty_two_bit_calls() -> AttemptOutcome {
     const SYS_GETPID_32: i32 = 20;
@@ -18,19 +20,19 @@ pub(super) fn thirty_two_bit_calls() -> AttemptOutcome {
         std::arch::asm!("int 0x80", inlateout("eax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
     }
     if result > 0 {
-        AttemptOutcome::Failed("a 32-bit call was answered".to_owned())
+        AttemptOutcome::Failed("a 32-bit call was executed".to_owned())
     } else {
         judge_call("int 0x80", Err(-result), REFUSAL_ERRNOS)
     }
 }
 
-/// Other processors' kernels have no second table that a program could use in the middle of itself.
+/// Other processors' kernels have no second call table that a running program could use.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn thirty_two_bit_calls() -> AttemptOutcome {
     AttemptOutcome::NotApplicable("this processor has no such instruction".to_owned())
 }
 
-/// A call with the bit of the x32 table.
+/// Makes a call with the bit of the x32 table.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn x32_calls() -> AttemptOutcome {
     const X32_SYSCALL_BIT: libc::c_long = 0x4000_0000;
@@ -39,14 +41,14 @@ pub(super) fn x32_calls() -> AttemptOutcome {
     judge_call("x32 getpid", result, REFUSAL_ERRNOS)
 }
 
-/// Only x86-64 has that table.
+/// Only x86-64 has the x32 table.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn x32_calls() -> AttemptOutcome {
     AttemptOutcome::NotApplicable("this processor has no such calls".to_owned())
 }
 
-/// Families beside those that have an attempt of their own: Bluetooth, CAN, algorithms, IEEE 802.15.4, XDP, TIPC, key,
-/// NFC, and others that a program of a build never needs.
+/// Socket families without an attempt of their own: Bluetooth, CAN, algorithms, IEEE 802.15.4, XDP, TIPC, key, NFC, and
+/// others that a build never needs.
 pub(super) const OTHER_FAMILIES: &[i32] = &[
     libc::AF_BLUETOOTH,
     libc::AF_CAN,
@@ -63,7 +65,7 @@ pub(super) const OTHER_FAMILIES: &[i32] = &[
     43,
 ];
 
-/// Sockets of these families, of every kind.
+/// Opens sockets of these families, of every type.
 pub(super) fn open_sockets(families: &[i32]) -> AttemptOutcome {
     const SOCKET_REFUSAL_ERRNOS: &[i32] = &[
         libc::EPERM,
@@ -81,10 +83,10 @@ pub(super) fn open_sockets(families: &[i32]) -> AttemptOutcome {
     }))
 }
 
-/// Protocols that few kernels have, and whose sockets load modules where they do: DCCP, L2TP, SCTP, UDP-Lite, SMC, MPTCP.
+/// Protocols that few kernels support and that load modules where they do: DCCP, L2TP, SCTP, UDP-Lite, SMC, MPTCP.
 const OTHER_PROTOCOLS: [i32; 6] = [33, 115, 132, 136, 256, 262];
 
-/// Internet sockets of these protocols.
+/// Opens internet sockets of these protocols.
 pub(super) fn open_other_protocols() -> AttemptOutcome {
     const PROTOCOL_REFUSAL_ERRNOS: &[i32] =
         &[libc::EPERM, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT, libc::EAFNOSUPPORT];
@@ -98,7 +100,7 @@ pub(super) fn open_other_protocols() -> AttemptOutcome {
     }))
 }
 
-/// Sockets that send packets of their own making.
+/// Opens sockets that send hand-made packets.
 pub(super) fn open_raw_sockets() -> AttemptOutcome {
     let tried = [
         (libc::AF_INET, libc::SOCK_RAW, 1),
@@ -110,7 +112,7 @@ pub(super) fn open_raw_sockets() -> AttemptOutcome {
     }))
 }
 
-/// Sends TERM to a process of the host by its number there, and asks after its neighbours.
+/// Sends TERM to a process of the host by its host ID, and checks whether that ID exists.
 pub(super) fn signal_host(pid: i32) -> AttemptOutcome {
     AttemptOutcome::worst([(pid, libc::SIGTERM), (pid, 0)].map(|(pid, signal)| {
         match call!(SYS_kill, pid, signal) {
@@ -120,28 +122,28 @@ pub(super) fn signal_host(pid: i32) -> AttemptOutcome {
     }))
 }
 
-/// Sends signals to the init, which must live: whoever asked for this attempt sees to that afterwards.
+/// Sends signals to the init, which must survive; the caller checks that afterwards.
 pub(super) fn signal_init() -> AttemptOutcome {
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGSEGV, libc::SIGSTOP, libc::SIGKILL] {
         sys::kill(1, signal);
     }
-    AttemptOutcome::Passed("the init went on".to_owned())
+    AttemptOutcome::Passed("the init survived".to_owned())
 }
 
-/// Makes each descriptor the working folder and looks for the host's files from there.
+/// Makes each descriptor the working directory and looks for the host's files from there.
 pub(super) fn leave_by_directory(fds: &[RawFd]) -> AttemptOutcome {
     for fd in fds {
         // SAFETY: the numbers were open when this process started, which closes none of them; a number that is not
         // open any more only makes the call fail.
         let folder = unsafe { BorrowedFd::borrow_raw(*fd) };
         if rustix::process::fchdir(folder.as_fd()).is_ok() {
-            return AttemptOutcome::Failed(format!("descriptor {fd} leads to a folder outside"));
+            return AttemptOutcome::Failed(format!("descriptor {fd} leads to a directory outside"));
         }
     }
-    AttemptOutcome::Passed(format!("{} descriptors were passed on, none is a folder", fds.len()))
+    AttemptOutcome::Passed(format!("{} descriptors were inherited, none is a directory", fds.len()))
 }
 
-/// Every way to another user and group.
+/// Tries every way to become another user or group.
 pub(super) fn become_root() -> AttemptOutcome {
     let groups = [0u32; 1024];
     let mut room = [0u8; 4096];
@@ -156,7 +158,7 @@ pub(super) fn become_root() -> AttemptOutcome {
         ("setgroups", call!(SYS_setgroups, 1, &mut room)),
         ("chown", call!(SYS_fchownat, libc::AT_FDCWD, c"/tmp", 0, 0)),
     ];
-    // EINVAL: there is no such user in the box.
+    // EINVAL: the sandbox has no such user.
     const IDENTITY_REFUSAL_ERRNOS: &[i32] =
         &[libc::EPERM, libc::EINVAL, libc::EACCES, libc::ENOSYS, libc::EROFS];
     AttemptOutcome::worst(tried.map(|(name, result)| judge_call(name, result, IDENTITY_REFUSAL_ERRNOS)))
@@ -176,10 +178,10 @@ pub(super) fn find_ipc(name: &str, number: libc::c_long, key: i32) -> AttemptOut
     }
 }
 
-/// Makes a small segment of shared memory, a set of semaphores and a message queue, and removes them again.
+/// Creates and removes a small shared memory segment, a semaphore set and a message queue.
 ///
 /// # Errors
-/// What the kernel says.
+/// An error of the kernel.
 pub fn share_memory() -> io::Result<()> {
     const IPC_CREATE_FLAGS: i32 = 0o1600;
     let made = [
@@ -199,7 +201,9 @@ pub fn share_memory() -> io::Result<()> {
 
 /// Looks for a POSIX message queue of the host.
 pub(super) fn find_posix_queue(name: &str) -> AttemptOutcome {
-    let Ok(name) = CString::new(name) else { return AttemptOutcome::Untested("no such name".to_owned()) };
+    let Ok(name) = CString::new(name) else {
+        return AttemptOutcome::Untested("the name is not valid".to_owned());
+    };
     match call!(SYS_mq_open, name.as_c_str(), libc::O_RDONLY) {
         Ok(_) => AttemptOutcome::Failed("the host's message queue was opened".to_owned()),
         Err(errno) if [libc::ENOENT, libc::ENOSYS, libc::EPERM].contains(&errno) => {
@@ -211,14 +215,15 @@ pub(super) fn find_posix_queue(name: &str) -> AttemptOutcome {
     }
 }
 
-/// Landlock cannot be asked whether it is in force, but it takes 16 layers at most: if 16 more fit, there was none.
+/// Checks indirectly whether Landlock is in force, because it cannot be queried: it allows 16 layers, so if 16 more
+/// fit, there were none.
 pub(super) fn landlock_in_force() -> AttemptOutcome {
     const MAX_LANDLOCK_LAYERS: usize = 16;
     const ACCESS_MAKE_BLOCK: u64 = 1 << 11;
     if sys::landlock_abi() == 0 {
         return AttemptOutcome::NotApplicable("this kernel has no Landlock".to_owned());
     }
-    // A process may put itself under Landlock only after this promise.
+    // A process may restrict itself with Landlock only after this promise.
     let _ = sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0);
     let layered = || -> io::Result<()> {
         let ruleset = sys::landlock_ruleset(ACCESS_MAKE_BLOCK, 0, 0, 1)?;
@@ -236,5 +241,5 @@ pub(super) fn landlock_in_force() -> AttemptOutcome {
             Err(error) => return AttemptOutcome::Untested(error.to_string()),
         }
     }
-    AttemptOutcome::Failed("no layer of Landlock is in force".to_owned())
+    AttemptOutcome::Failed("no Landlock layer is in force".to_owned())
 }

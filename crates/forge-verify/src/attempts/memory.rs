@@ -1,4 +1,4 @@
-//! Attempts on memory: of other processes, and of files through the own.
+//! Attempts on memory: that of other processes, and that of files through the process's own memory.
 
 use super::AttemptOutcome;
 use super::syscalls::{REFUSAL_ERRNOS, errno_text, judge_call};
@@ -13,10 +13,10 @@ pub(super) fn access_other_memory(number: libc::c_long) -> AttemptOutcome {
     AttemptOutcome::worst([1, parent].map(|pid| {
         let (here, there) = ([0u8; 8], [0u8; 8]);
         let local = libc::iovec { iov_base: here.as_ptr().cast_mut().cast(), iov_len: here.len() };
-        // The parent is a copy of this process, so the place exists there too.
+        // The parent is a copy of this process, so the address is valid there too.
         let remote = libc::iovec { iov_base: there.as_ptr().cast_mut().cast(), iov_len: there.len() };
         // SAFETY: both vectors and the local bytes live across the call, which reads or writes eight bytes of `here`
-        // and of another process; written are the bytes that stand there already, zeroes over an unused buffer.
+        // and of another process. A write stores the bytes that are already there, zeroes over an unused buffer.
         let result = unsafe {
             libc::syscall(number, pid, &raw const local, 1usize, &raw const remote, 1usize, 0usize)
         };
@@ -30,12 +30,12 @@ fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// Maps a system file read-only and writes there through `/proc/self/mem`, which ignores what the map allows. The
-/// write may land in a private copy; the file must stay.
+/// Maps a system file read-only and writes to it through `/proc/self/mem`, which ignores the protection of the map. The
+/// write may reach a private copy, but the file must not change.
 pub(super) fn write_read_only_map() -> AttemptOutcome {
     const MAPPED_PROGRAM: &str = "/usr/bin/env";
     let Ok(file) = File::open(MAPPED_PROGRAM) else {
-        return AttemptOutcome::NotApplicable(format!("there is no {MAPPED_PROGRAM}"));
+        return AttemptOutcome::NotApplicable(format!("{MAPPED_PROGRAM} does not exist"));
     };
     let mut before = [0u8; 4];
     if file.read_exact_at(&mut before, 0).is_err() {
@@ -43,7 +43,7 @@ pub(super) fn write_read_only_map() -> AttemptOutcome {
     }
     let mut outcomes = Vec::new();
     for kind in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
-        // SAFETY: maps a page anywhere, for reading, of an open file; nothing else is at the place that is returned.
+        // SAFETY: maps a page of an open file for reading, at any address; nothing else is at the returned address.
         let page =
             unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, kind, file.as_raw_fd(), 0) };
         if page == libc::MAP_FAILED {

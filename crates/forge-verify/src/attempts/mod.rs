@@ -1,9 +1,9 @@
-//! Attempts to leave a box, made from inside: each a system call that must be refused there.
+//! Attempts to escape from a sandbox, made inside it: system calls that must be refused there.
 //!
-//! The attempts are a closed list: nobody can make an arbitrary call through this module. Each is made so that its
-//! success would do as little as possible (a wrong magic number, the present time), and should be made in a process
-//! of its own ([`in_child`]), because some successes change the caller for good. [`host`] makes the other side: things
-//! of the host that no attempt may reach.
+//! The attempts are a closed list, so this module cannot be used to make arbitrary calls. Each is designed to have as
+//! little effect as possible if it succeeds (a wrong magic number, the present time), and should be made in a separate
+//! process ([`in_child`]) because some successes change the caller permanently. [`host`] creates the counterpart:
+//! objects of the host that no attempt may reach.
 
 mod child;
 pub mod host;
@@ -22,22 +22,22 @@ pub use child::{
     obscure_process, reap_one, replace_streams,
 };
 
-/// What became of an attempt, or of something that must work.
+/// The result of an attempt, or of an operation that must work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state", content = "detail")]
 pub enum AttemptOutcome {
-    /// It was refused as it must be (or works, where it must work); in words, how.
+    /// The attempt was refused, or the operation works, as required; with a description.
     Passed(String),
-    /// It succeeded, or the kernel did more than refuse it; in words, what it could do.
+    /// The attempt succeeded, or the kernel did more than refuse it; with a description of the effect.
     Failed(String),
-    /// There is nothing here to try it on; in words, what is not there.
+    /// The attempt is not possible here; with a description of what is missing.
     NotApplicable(String),
-    /// It could not be found out; in words, why. Never as good as [`Outcome::Held`].
+    /// The result could not be determined; with the reason. Never as good as [`AttemptOutcome::Passed`].
     Untested(String),
 }
 
 impl AttemptOutcome {
-    /// The words.
+    /// Returns the description.
     #[must_use]
     pub fn detail(&self) -> &str {
         let (Self::Passed(text) | Self::Failed(text) | Self::NotApplicable(text) | Self::Untested(text)) =
@@ -45,7 +45,7 @@ impl AttemptOutcome {
         text
     }
 
-    /// The first of several that did not hold, or the last.
+    /// Returns the first outcome that is not passed, or the last one.
     #[must_use]
     pub fn worst(outcomes: impl IntoIterator<Item = Self>) -> Self {
         let mut last = Self::Untested("nothing was tried".to_owned());
@@ -59,7 +59,7 @@ impl AttemptOutcome {
     }
 }
 
-/// One attempt.
+/// An attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the system calls or of what is tried")]
 pub enum EscapeAttempt {
@@ -71,7 +71,7 @@ pub enum EscapeAttempt {
     Setns,
     Mount,
     UmountProc,
-    /// Takes the cover off a masked file.
+    /// Unmounts the mask of a masked file.
     UmountCover(std::ffi::CString),
     Fsopen,
     OpenTree,
@@ -81,9 +81,9 @@ pub enum EscapeAttempt {
     PivotRoot,
     OpenByHandle,
     MakeDevice,
-    /// Leaves a device's node behind by renaming a file.
+    /// Creates a device node by renaming a file with a whiteout.
     MakeWhiteout,
-    /// Sets the limit by which the init tells commands apart.
+    /// Sets the limit by which the init distinguishes commands.
     SetMark,
     Ptrace,
     ProcessVmRead,
@@ -126,13 +126,13 @@ pub enum EscapeAttempt {
     SharedMemory(i32),
     /// Finds the message queue with this key.
     MessageQueue(i32),
-    /// Opens the POSIX message queue of this name.
+    /// Opens the POSIX message queue with this name.
     PosixQueue(String),
-    /// Sends TERM to this process id of the host, and 0 to its neighbours.
+    /// Sends TERM and 0 to the process with this ID on the host.
     SignalHost(i32),
     /// Sends signals to the init.
     SignalInit,
-    /// Walks out through these descriptors.
+    /// Leaves the sandbox through these descriptors.
     LeaveByFolder(Vec<RawFd>),
     /// Writes through `/proc/self/mem` over a read-only map of a file.
     MemoryOverReadOnlyMap,
@@ -140,7 +140,7 @@ pub enum EscapeAttempt {
     LandlockInForce,
 }
 
-/// Makes the attempt. Some leave the process changed if they succeed: see [`in_child`].
+/// Makes the attempt. Some change the process if they succeed: see [`in_child`].
 #[must_use]
 pub fn make_attempt(what: &EscapeAttempt) -> AttemptOutcome {
     use EscapeAttempt as A;
@@ -170,7 +170,7 @@ pub fn make_attempt(what: &EscapeAttempt) -> AttemptOutcome {
     }
 }
 
-/// Executes a file by a descriptor and a path at once. If that works, this process is that program.
+/// Executes a file given by both a descriptor and a path. If that succeeds, the program replaces this process.
 #[must_use]
 pub fn execute_at(path: &std::ffi::CStr) -> AttemptOutcome {
     syscalls::judge_call(
@@ -180,7 +180,7 @@ pub fn execute_at(path: &std::ffi::CStr) -> AttemptOutcome {
     )
 }
 
-/// The version of Landlock this kernel speaks; 0 when it has none.
+/// Returns the Landlock version of this kernel; 0 if it has none.
 #[must_use]
 pub fn landlock_abi() -> u32 {
     forge_sys::landlock_abi()

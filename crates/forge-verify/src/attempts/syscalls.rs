@@ -1,19 +1,19 @@
-//! Attempts that are nothing but system calls.
+//! Attempts that consist of system calls only.
 
 use super::{AttemptOutcome, EscapeAttempt};
 use std::ffi::CStr;
 use std::os::fd::AsRawFd as _;
 
-/// Room for whatever a call of this file writes: each writes a structure or a few dozen bytes.
+/// Size of a buffer for the output of any call in this file: each writes a structure or a few dozen bytes.
 const CALL_BUFFER_BYTES: usize = 4096;
 
-/// An argument of a call.
+/// An argument of a system call.
 pub(super) enum SyscallArg<'a> {
-    /// A number, a flag, a descriptor.
+    /// A number, a flag or a descriptor.
     Number(i64),
     /// A path or name.
     Text(&'a CStr),
-    /// A structure, or room for one; at least [`ROOM`] bytes.
+    /// A structure, or space for one; [`CALL_BUFFER_BYTES`] bytes.
     Buffer(&'a mut [u8; CALL_BUFFER_BYTES]),
 }
 
@@ -41,24 +41,24 @@ impl<'a> From<&'a mut [u8; CALL_BUFFER_BYTES]> for SyscallArg<'a> {
     }
 }
 
-/// A raw system call: its result, or the error number.
+/// Makes a raw system call and returns its result or error number.
 ///
-/// Only for calls that take integers, C strings and structures below [`ROOM`] bytes that hold no pointers of their own
-/// (or none that the kernel writes through).
+/// Only for calls that take integers, C strings and structures smaller than [`CALL_BUFFER_BYTES`] that contain no
+/// pointers (or none through which the kernel writes).
 pub(super) fn raw_syscall(number: libc::c_long, arguments: [SyscallArg<'_>; 6]) -> Result<i64, i32> {
     let words = arguments.map(|argument| match argument {
         SyscallArg::Number(number) => number,
         SyscallArg::Text(text) => text.as_ptr().expose_provenance() as i64,
         SyscallArg::Buffer(room) => room.as_mut_ptr().expose_provenance() as i64,
     });
-    // SAFETY: pointers among the words come from borrows that live across the call: C strings end with NUL, rooms are
-    // larger than any structure that the calls of this module read or write. The calls are a fixed list of this
-    // module, made in a process of one thread; none of them changes memory other than the rooms.
+    // SAFETY: pointers among the words come from borrows that live across the call: C strings end with NUL, buffers are
+    // larger than any structure that the calls of this module read or write. The calls are a fixed list of this module,
+    // made in a process with one thread; none of them changes memory other than the buffers.
     let result = unsafe { libc::syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]) };
     if result == -1 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(result) }
 }
 
-/// A call with fewer than six arguments; what is left over is zero.
+/// Makes a call with fewer than six arguments; missing ones are zero.
 macro_rules! call {
     ($number:ident $(, $argument:expr)*) => {
         $crate::attempts::syscalls::raw_syscall(libc::$number, $crate::attempts::syscalls::pad_args([$($crate::attempts::syscalls::SyscallArg::from($argument)),*]))
@@ -71,7 +71,7 @@ pub(super) fn pad_args<const N: usize>(given: [SyscallArg<'_>; N]) -> [SyscallAr
     std::array::from_fn(|_| given.next().unwrap_or(SyscallArg::Number(0)))
 }
 
-/// What counts as a refusal: the kernel or the filter said no before it looked at what was asked.
+/// Error numbers that count as a refusal: the kernel or the filter rejected the call before processing it.
 pub(super) const REFUSAL_ERRNOS: &[i32] = &[libc::EPERM, libc::EACCES, libc::ENOSYS];
 
 pub(super) fn judge_call(name: &str, result: Result<i64, i32>, refusals: &[i32]) -> AttemptOutcome {
@@ -86,12 +86,12 @@ pub(super) fn judge_call(name: &str, result: Result<i64, i32>, refusals: &[i32])
     }
 }
 
-/// An error number in words.
+/// Returns the message of an error number.
 pub(super) fn errno_text(errno: i32) -> String {
     std::io::Error::from_raw_os_error(errno).to_string()
 }
 
-/// Every call of the list must be refused.
+/// Expects that every call of the list is refused.
 macro_rules! refused {
     ($($number:ident ( $($argument:expr),* $(,)? ));+ $(;)?) => {
         AttemptOutcome::worst([$(judge_call(
@@ -107,7 +107,7 @@ pub(super) fn attempt_call(what: &EscapeAttempt) -> AttemptOutcome {
         .or_else(|| attempt_kernel_calls(what))
         .or_else(|| attempt_nodes_and_limits(what))
         .or_else(|| attempt_admin_calls(what));
-    outcome.unwrap_or_else(|| AttemptOutcome::Untested("there is no such call on this processor".to_owned()))
+    outcome.unwrap_or_else(|| AttemptOutcome::Untested("this processor has no such call".to_owned()))
 }
 
 const CURRENT_DIR_FD: i32 = libc::AT_FDCWD;
@@ -144,7 +144,7 @@ fn attempt_namespaces(what: &EscapeAttempt) -> Option<AttemptOutcome> {
             refused!(SYS_setns(own, 0); SYS_setns(init, libc::CLONE_NEWNS))
         }
         EscapeAttempt::Mount => {
-            // Over a folder of its own: if it worked nothing else would be hidden.
+            // Over a separate directory, so that success would hide nothing else.
             let _ = std::fs::create_dir_all("/tmp/forge-probe-mount");
             let (tmpfs, place) = (c"tmpfs", c"/tmp/forge-probe-mount");
             refused!(
@@ -153,7 +153,7 @@ fn attempt_namespaces(what: &EscapeAttempt) -> Option<AttemptOutcome> {
                 SYS_mount(c"/proc", place, c"proc")
             )
         }
-        // Asks to expire it: allowed or not is answered in the same way, and a mount in use stays.
+        // Asks to expire it: the permission check is the same, and a mount in use stays.
         EscapeAttempt::UmountProc => refused!(SYS_umount2(c"/proc", libc::MNT_EXPIRE)),
         EscapeAttempt::UmountCover(path) => refused!(SYS_umount2(path.as_c_str(), libc::MNT_EXPIRE)),
         EscapeAttempt::Fsopen => refused!(SYS_fsopen(c"tmpfs", 0); SYS_fspick(CURRENT_DIR_FD, c"/", 0)),
@@ -168,7 +168,7 @@ fn attempt_namespaces(what: &EscapeAttempt) -> Option<AttemptOutcome> {
     })
 }
 
-/// The child of a clone that should not have worked ends at once.
+/// Judges a clone; a child of a clone that should have been refused ends at once.
 fn judge_clone(result: Result<i64, i32>, name: &str) -> AttemptOutcome {
     if result == Ok(0) {
         forge_sys::exit_now(0);
@@ -204,7 +204,7 @@ fn attempt_kernel_calls(what: &EscapeAttempt) -> Option<AttemptOutcome> {
             refused!(SYS_bpf(0, room, 128))
         }
         EscapeAttempt::Perf => {
-            // A software clock, of this process alone.
+            // A software clock of this process alone.
             room[..4].copy_from_slice(&1u32.to_ne_bytes());
             room[4..8].copy_from_slice(&128u32.to_ne_bytes());
             refused!(SYS_perf_event_open(room, 0, -1, -1))
@@ -224,7 +224,7 @@ fn attempt_kernel_calls(what: &EscapeAttempt) -> Option<AttemptOutcome> {
         EscapeAttempt::OpenByHandle => {
             room[..4].copy_from_slice(&128u32.to_ne_bytes());
             let named = refused!(SYS_name_to_handle_at(CURRENT_DIR_FD, c"/workspace", &mut *room, more, 0));
-            // A handle as ext4 writes it, of the root folder: eight bytes, inode 2.
+            // An ext4 handle of the root directory: eight bytes, inode 2.
             room.fill(0);
             for (at, word) in [8u32, 1, 2, 0].into_iter().enumerate() {
                 room[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
@@ -235,7 +235,7 @@ fn attempt_kernel_calls(what: &EscapeAttempt) -> Option<AttemptOutcome> {
     })
 }
 
-/// Devices' nodes, and limits.
+/// Attempts on device nodes and limits.
 fn attempt_nodes_and_limits(what: &EscapeAttempt) -> Option<AttemptOutcome> {
     let (room, more) = (&mut [0u8; CALL_BUFFER_BYTES], &mut [0u8; CALL_BUFFER_BYTES]);
     Some(match what {
@@ -282,8 +282,8 @@ fn attempt_nodes_and_limits(what: &EscapeAttempt) -> Option<AttemptOutcome> {
     })
 }
 
-/// What belongs to the administrator. Magic numbers are wrong and times are the present one, so that a call which
-/// came past the check still changes nothing.
+/// Attempts on the administrator's calls. Magic numbers are wrong and times are the present one, so that a call which
+/// passes the permission check still changes nothing.
 fn attempt_admin_calls(what: &EscapeAttempt) -> Option<AttemptOutcome> {
     let room = &mut [0u8; CALL_BUFFER_BYTES];
     Some(match what {

@@ -1,17 +1,17 @@
-//! Attempts on terminals: typing into one that somebody else reads.
+//! Attempts on terminals: typing into one that another process reads.
 
 use super::AttemptOutcome;
 use super::syscalls::errno_text;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-/// Makes a terminal of its own the controlling one and types into it, as a command would into the user's.
+/// Makes a new terminal the controlling one and types into it, as a command could do with the user's terminal.
 pub(super) fn type_into_terminal() -> AttemptOutcome {
     let Ok((_leader, follower)) = open_pty_pair() else {
-        return AttemptOutcome::NotApplicable("no pseudo-terminal can be made here".to_owned());
+        return AttemptOutcome::NotApplicable("no pseudo-terminal can be created here".to_owned());
     };
     const TIOCSCTTY: u64 = 0x540E;
-    // The terminal's end is this process's end otherwise.
+    // Otherwise, closing the terminal would end this process.
     super::ignore_term();
     let _ = rustix::process::setsid();
     let _ = terminal_ioctl(&follower, TIOCSCTTY, &mut [0; 8]);
@@ -34,7 +34,7 @@ pub(super) fn type_into_terminal() -> AttemptOutcome {
     }))
 }
 
-/// Opens the controlling terminal: a command has none.
+/// Opens the controlling terminal, which a command must not have.
 pub(super) fn open_controlling() -> AttemptOutcome {
     match rustix::fs::open(c"/dev/tty", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(_) => AttemptOutcome::Failed("there is a controlling terminal".to_owned()),

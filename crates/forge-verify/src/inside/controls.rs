@@ -1,4 +1,4 @@
-//! What must work in the box: a box in which nothing works would refuse every attempt.
+//! Operations that must work in the sandbox: one in which nothing works would refuse every attempt.
 
 use crate::attempts::{AttemptOutcome, ChildEnd, in_child};
 use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed};
@@ -15,15 +15,15 @@ use std::time::Duration;
 fn judge_control(result: std::io::Result<bool>) -> AttemptOutcome {
     match result {
         Ok(true) => probe_passed("works"),
-        Ok(false) => probe_failed("it gave a wrong answer"),
+        Ok(false) => probe_failed("it returned a wrong result"),
         Err(error) => probe_failed(error),
     }
 }
 
-/// A program's output, or that it is not in the box.
+/// Returns a program's output, or an outcome if the sandbox does not have it.
 #[allow(
     clippy::disallowed_methods,
-    reason = "this program runs in the box, where commands may start commands"
+    reason = "this program runs in the sandbox, where commands may start commands"
 )]
 fn run_program(argv: &[&str]) -> Result<String, AttemptOutcome> {
     let mut command = Command::new(argv[0]);
@@ -36,16 +36,16 @@ fn run_program(argv: &[&str]) -> Result<String, AttemptOutcome> {
             String::from_utf8_lossy(&output.stderr).trim()
         ))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(probe_not_applicable(&format!("there is no {} in the box", argv[0])))
+            Err(probe_not_applicable(&format!("the sandbox has no {}", argv[0])))
         }
         Err(error) => Err(probe_failed(error)),
     }
 }
 
-/// What a program says that is started by this path alone.
+/// Returns the output of a program started by path without arguments.
 #[allow(
     clippy::disallowed_methods,
-    reason = "this program runs in the box, where commands may start commands"
+    reason = "this program runs in the sandbox, where commands may start commands"
 )]
 pub(super) fn program_output(path: &str) -> std::io::Result<String> {
     let output = Command::new(path).stdin(Stdio::null()).output()?;
@@ -55,7 +55,7 @@ pub(super) fn program_output(path: &str) -> std::io::Result<String> {
 fn expect_output(argv: &[&str], wanted: &str) -> AttemptOutcome {
     match run_program(argv) {
         Ok(text) if text.contains(wanted) => probe_passed(text.lines().next().unwrap_or_default()),
-        Ok(text) => probe_failed(format!("it said {text:?}")),
+        Ok(text) => probe_failed(format!("it printed {text:?}")),
         Err(outcome) => outcome,
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn write_workspace(scene: &HostFacts) -> AttemptOutcome {
 }
 
 pub(crate) fn write_temp_dirs(scene: &HostFacts) -> AttemptOutcome {
-    // Images have a /var/tmp of their own, which is read-only as the rest of them.
+    // Images have their own /var/tmp, which is read-only like the rest of them.
     let more = if scene.backend == "native" { "/var/tmp" } else { "/tmp" };
     AttemptOutcome::worst(
         ["/tmp", more, "/dev/shm"].map(|folder| write_and_read_back(Path::new(folder), scene)),
@@ -87,7 +87,7 @@ pub(crate) fn write_home(scene: &HostFacts) -> AttemptOutcome {
     let home = environment.split(|b| *b == 0).find_map(|pair| pair.strip_prefix(b"HOME="));
     match home.and_then(|home| std::str::from_utf8(home).ok()) {
         Some(home) => write_and_read_back(Path::new(home), scene),
-        None => probe_failed("there is no HOME"),
+        None => probe_failed("HOME is not set"),
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn symlink_inside(scene: &HostFacts) -> AttemptOutcome {
 pub(crate) fn fork_child(_: &HostFacts) -> AttemptOutcome {
     match in_child(Duration::from_secs(5), || b"child".to_vec()) {
         Ok(answer) if answer == b"child" => probe_passed("works"),
-        Ok(_) => probe_failed("it gave a wrong answer"),
+        Ok(_) => probe_failed("it returned a wrong result"),
         Err(ChildEnd::NotStarted(errno)) => probe_failed(std::io::Error::from_raw_os_error(errno)),
         Err(end) => probe_failed(format!("{end:?}")),
     }
@@ -193,13 +193,13 @@ pub(crate) fn socket_pair(_: &HostFacts) -> AttemptOutcome {
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "this program runs in the box, where commands may start commands"
+    reason = "this program runs in the sandbox, where commands may start commands"
 )]
 pub(crate) fn signal_own(_: &HostFacts) -> AttemptOutcome {
     let child = Command::new("sleep").arg("100").spawn();
     match child {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            probe_not_applicable("there is no sleep in the box")
+            probe_not_applicable("the sandbox has no sleep")
         }
         child => judge_control(child.and_then(|mut child| {
             child.kill()?;

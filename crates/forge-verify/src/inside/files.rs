@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// None of these can be read; a file that is empty tells nothing.
+/// Expects that none of these can be read; an empty file reveals nothing.
 fn expect_unreadable<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> AttemptOutcome {
     AttemptOutcome::worst(paths.into_iter().map(|path| {
         let path = path.as_ref();
@@ -22,7 +22,7 @@ fn expect_unreadable<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Atte
     }))
 }
 
-/// None of these can be opened for writing.
+/// Expects that none of these can be opened for writing.
 fn expect_unwritable<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> AttemptOutcome {
     AttemptOutcome::worst(paths.into_iter().map(|path| {
         let path = path.as_ref();
@@ -33,11 +33,11 @@ fn expect_unwritable<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Atte
     }))
 }
 
-/// In none of these folders a file can be made.
+/// Expects that no file can be created in any of these directories.
 fn expect_uncreatable(scene: &HostFacts, folders: &[&str]) -> AttemptOutcome {
     AttemptOutcome::worst(folders.iter().map(|folder| {
         match fs::File::create_new(Path::new(folder).join(scene.attempt_name("made"))) {
-            Ok(_) => probe_failed(format!("a file was made in {folder}")),
+            Ok(_) => probe_failed(format!("a file was created in {folder}")),
             Err(error) => probe_passed(format!("{folder}: {error}")),
         }
     }))
@@ -62,7 +62,7 @@ pub(crate) fn dot_dot_chain(scene: &HostFacts) -> AttemptOutcome {
 pub(crate) fn symlink_out(scene: &HostFacts) -> AttemptOutcome {
     let link = Path::new(WORKSPACE_PATH).join(scene.attempt_name("link"));
     if let Err(error) = symlink(&scene.secret, &link) {
-        return probe_untested(format!("no link could be made: {error}"));
+        return probe_untested(format!("no link could be created: {error}"));
     }
     expect_unreadable([
         link,
@@ -158,7 +158,7 @@ pub(crate) fn write_root(scene: &HostFacts) -> AttemptOutcome {
 
 pub(crate) fn replace_helper(_: &HostFacts) -> AttemptOutcome {
     let gone = match fs::rename(HELPER_PATH, "/tmp/forge-moved").or_else(|_| fs::remove_file(HELPER_PATH)) {
-        Ok(()) => probe_failed("the helper was taken away"),
+        Ok(()) => probe_failed("the helper was removed"),
         Err(error) => probe_passed(error),
     };
     AttemptOutcome::worst([expect_unwritable([HELPER_PATH, "/proc/1/exe", "/proc/self/exe"]), gone])
@@ -166,7 +166,7 @@ pub(crate) fn replace_helper(_: &HostFacts) -> AttemptOutcome {
 
 pub(crate) fn host_etc(scene: &HostFacts) -> AttemptOutcome {
     if etc_digest() == scene.etc {
-        return probe_failed("the users and names of the host's /etc are seen");
+        return probe_failed("the users and names of the host's /etc are visible");
     }
     expect_unreadable([
         "/etc/shadow",
@@ -180,7 +180,7 @@ pub(crate) fn host_etc(scene: &HostFacts) -> AttemptOutcome {
     ])
 }
 
-/// What tells one machine's /etc from another's.
+/// Returns a digest that distinguishes one machine's /etc from another's.
 pub(crate) fn etc_digest() -> String {
     let text = |path: &str| fs::read(path).unwrap_or_default();
     Digest::of_bytes(&[text("/etc/passwd"), text("/etc/hosts"), text("/etc/group")].concat()).to_string()
@@ -230,11 +230,11 @@ pub(crate) fn kernel_sysctls(_: &HostFacts) -> AttemptOutcome {
     ])
 }
 
-/// As a whole: that covers what a list of its files would forget.
+/// Checks the whole mount, which covers files that a list would forget.
 pub(crate) fn read_only_proc(scene: &HostFacts) -> AttemptOutcome {
     if scene.backend != "native" {
         return probe_not_applicable(
-            "engines mount /proc writable, its settings read-only and its telling files covered",
+            "engines mount /proc writable, but its settings read-only and its revealing files masked",
         );
     }
     match rustix::fs::statvfs("/proc") {
@@ -271,7 +271,7 @@ pub(crate) fn read_kmsg(_: &HostFacts) -> AttemptOutcome {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     AttemptOutcome::worst(["/proc/kmsg", "/dev/kmsg"].map(|path| {
         let opened = rustix::fs::open(path, flags, Mode::empty());
-        // Something empty may stand in its place; that there is nothing new to read is not that.
+        // An empty replacement counts as passed; having no new messages to read does not.
         match opened.and_then(|file| rustix::io::read(file, &mut [0u8; 64])) {
             Ok(0) => probe_passed(format!("{path} is empty")),
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::PIPE) => {
@@ -284,16 +284,16 @@ pub(crate) fn read_kmsg(_: &HostFacts) -> AttemptOutcome {
 
 pub(crate) fn kernel_symbols(scene: &HostFacts) -> AttemptOutcome {
     if scene.backend != "native" {
-        // Engines leave these files readable to everybody, as the kernel does, with its addresses as zeroes.
+        // Engines leave these files readable to every user, as the kernel does, with zeroes as addresses.
         let text = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
         let zeroes = text
             .lines()
             .take(100)
             .all(|line| line.split(' ').next().is_some_and(|a| a.bytes().all(|b| b == b'0')));
         return if zeroes {
-            probe_passed("no addresses are shown")
+            probe_passed("no addresses are visible")
         } else {
-            probe_failed("addresses of the kernel are shown")
+            probe_failed("kernel addresses are visible")
         };
     }
     expect_unreadable([
@@ -314,7 +314,7 @@ pub(crate) fn kernel_keys(scene: &HostFacts) -> AttemptOutcome {
 
 pub(crate) fn open_device(name: &str) -> AttemptOutcome {
     let path = Path::new("/dev").join(name);
-    // Opening is the attempt: some of them have effects when they are read.
+    // Opening is the attempt: reading some of them has effects.
     match fs::File::open(&path) {
         Ok(_) => probe_failed(format!("{} can be opened", path.display())),
         Err(error) => probe_passed(error),
@@ -377,7 +377,7 @@ pub(crate) fn host_mountinfo(scene: &HostFacts) -> AttemptOutcome {
             return probe_failed(format!("{} shows {root} of the host", place.display()));
         }
     }
-    probe_passed("nothing of the host but what was asked for")
+    probe_passed("nothing of the host except what was requested")
 }
 
 pub(crate) fn setuid_program(_: &HostFacts) -> AttemptOutcome {
@@ -395,7 +395,7 @@ pub(crate) fn setuid_program(_: &HostFacts) -> AttemptOutcome {
     if let Some(path) = found.iter().find(|path| !guarded && !idle(path)) {
         return probe_failed(format!("{} would run as another user", path.display()));
     }
-    // One of our own: a bit on a file of ours gives nobody's rights but ours, and its owner cannot be changed.
+    // A file of our own: its setuid bit grants only our rights, and its owner cannot be changed.
     let own = "/tmp/forge-setuid";
     let made = fs::write(own, "#!/bin/sh\n")
         .and_then(|()| fs::set_permissions(own, fs::Permissions::from_mode(0o6755)));
@@ -403,7 +403,7 @@ pub(crate) fn setuid_program(_: &HostFacts) -> AttemptOutcome {
     let _ = fs::remove_file(own);
     match (made, changed) {
         (_, Ok(())) => probe_failed("a file was given to root"),
-        _ => probe_passed(format!("{} of them, none can act", found.len())),
+        _ => probe_passed(format!("{} of them, none takes effect", found.len())),
     }
 }
 
@@ -440,7 +440,7 @@ pub(crate) fn masked_files(scene: &HostFacts) -> AttemptOutcome {
 
 pub(crate) fn masked_by_renamed_dir(scene: &HostFacts) -> AttemptOutcome {
     let Some(path) = scene.masked.iter().find_map(|name| name.rsplit_once('/')) else {
-        return probe_not_applicable("no masked file lies in a folder");
+        return probe_not_applicable("no masked file is in a directory");
     };
     let (from, to) = (
         Path::new(WORKSPACE_PATH).join(path.0),
@@ -452,7 +452,7 @@ pub(crate) fn masked_by_renamed_dir(scene: &HostFacts) -> AttemptOutcome {
     let seen = expect_unreadable([to.join(path.1)]);
     match fs::rename(&to, &from) {
         Ok(()) => seen,
-        Err(error) => probe_untested(format!("the folder could not be moved back: {error}")),
+        Err(error) => probe_untested(format!("the directory could not be moved back: {error}")),
     }
 }
 

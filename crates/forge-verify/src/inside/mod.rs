@@ -1,8 +1,8 @@
-//! The prober: the program inside the box that makes the attempts.
+//! The prober: the program inside the sandbox that makes the attempts.
 //!
-//! It is the same binary as everything else of Forge, so any image will do: [`answer`] is started as
-//! `/run/forge/forge forge-prober TASK`, the task in JSON, and writes one line of JSON for each attempt. Every attempt
-//! is made in a process of its own with little time, because some attempts kill whoever makes them.
+//! The prober is the Forge binary itself, so it runs in any image: it is started as `/run/forge/forge forge-prober
+//! TASK` with the task in JSON, handled by [`run_prober_task`], and writes one line of JSON for each attempt. Every
+//! attempt is made in a separate process with little time, because some attempts kill the process that makes them.
 
 pub(super) mod controls;
 pub(super) mod files;
@@ -26,12 +26,12 @@ use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-/// The first argument by which the binary in the box is the prober.
+/// First argument that makes the binary act as the prober.
 pub const PROBER_ARG: &str = "forge-prober";
-/// An attempt takes at most so long.
+/// Maximum time of an attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Does a task and gives the exit code.
+/// Performs a task and returns the exit code.
 pub fn run_prober_task(task: Option<&str>) -> i32 {
     let inherited = inherited_descriptors();
     let Some(Ok(task)) = task.map(serde_json::from_str::<ProberTask>) else {
@@ -53,7 +53,7 @@ pub fn run_prober_task(task: Option<&str>) -> i32 {
     i32::from(done.is_err())
 }
 
-/// Descriptors beyond the three streams, with what they are. The one that lists them is not among them.
+/// Returns descriptors other than the three streams with their targets, except the one used for listing them.
 fn inherited_descriptors() -> Vec<(RawFd, String)> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let numbers: Vec<RawFd> =
@@ -69,7 +69,7 @@ fn run_attempts(scene: HostFacts, names: &[String]) -> std::io::Result<()> {
         let probe = PROBES.iter().find(|probe| probe.name == name);
         let outcome = match probe.map(|probe| probe.tried) {
             Some(ProbeMethod::Inside(tried) | ProbeMethod::Listed(tried)) => run_in_child(tried, &scene),
-            _ => probe_untested("there is no such attempt"),
+            _ => probe_untested("no such attempt exists"),
         };
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         print_json_line(&ProbeLine { probe: name.clone(), outcome, millis })?;
@@ -77,9 +77,9 @@ fn run_attempts(scene: HostFacts, names: &[String]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes an attempt in a process of its own.
+/// Makes an attempt in a separate process.
 fn run_in_child(tried: fn(&HostFacts) -> AttemptOutcome, scene: &HostFacts) -> AttemptOutcome {
-    // SIGSYS: the filter kills for calls of other architectures.
+    // SIGSYS: the filter kills the process for calls of other architectures.
     const SIGSYS: i32 = 31;
     match in_child(ATTEMPT_TIMEOUT, || serde_json::to_vec(&tried(scene)).unwrap_or_default()) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| probe_untested(error.to_string())),

@@ -1,4 +1,4 @@
-//! Attempts on the network and on what else leads to other processes of the host.
+//! Attempts on the network and on other channels to processes of the host.
 
 use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
 use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
@@ -7,21 +7,21 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// A connection that takes longer is none.
+/// Time after which a connection counts as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn expect_unreachable(addresses: &[&str]) -> AttemptOutcome {
     AttemptOutcome::worst(addresses.iter().map(|address| {
         let Ok(parsed) = address.parse::<SocketAddr>() else {
-            return probe_untested(format!("{address} is no address"));
+            return probe_untested(format!("{address} is not an address"));
         };
         match TcpStream::connect_timeout(&parsed, CONNECT_TIMEOUT) {
             Ok(_) => probe_failed(format!("{address} answered")),
-            // A refusal is an answer too, except from the box's own loopback.
+            // A refusal is a response too, except from the sandbox's own loopback.
             Err(error)
                 if error.kind() == std::io::ErrorKind::ConnectionRefused && !parsed.ip().is_loopback() =>
             {
-                probe_failed(format!("{address} refused: it was reached"))
+                probe_failed(format!("{address} refused the connection, so it was reached"))
             }
             Err(error) => probe_passed(format!("{address}: {error}")),
         }
@@ -80,8 +80,8 @@ pub(crate) fn host_loopback(scene: &HostFacts) -> AttemptOutcome {
 pub(crate) fn host_loopback_udp(scene: &HostFacts) -> AttemptOutcome {
     scene.unless_host_network(|| {
         match UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"forge", ("127.0.0.1", scene.udp))) {
-            // Whether it arrived is seen outside.
-            Ok(_) => probe_passed("nothing of it arrived at the host"),
+            // The canary on the host shows whether it arrived.
+            Ok(_) => probe_passed("nothing arrived at the host"),
             Err(error) => probe_passed(error),
         }
     })
@@ -105,7 +105,7 @@ pub(crate) fn outside_udp(scene: &HostFacts) -> AttemptOutcome {
     })
 }
 
-/// A question for example.com, as RFC 1035 has it: a header with one question, the name, type A, class IN.
+/// A DNS query for example.com (RFC 1035): a header with one question, the name, type A, class IN.
 const DNS_QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
 
 pub(crate) fn resolve_names(scene: &HostFacts) -> AttemptOutcome {
@@ -128,7 +128,7 @@ pub(crate) fn resolve_names(scene: &HostFacts) -> AttemptOutcome {
                 socket.recv(&mut [0; 512])
             });
             match asked {
-                Ok(_) => probe_failed(format!("{server} answered a question for a name")),
+                Ok(_) => probe_failed(format!("{server} answered a name query")),
                 Err(error) => probe_passed(format!("{server}: {error}")),
             }
         }))
@@ -140,7 +140,7 @@ pub(crate) fn network_interfaces(scene: &HostFacts) -> AttemptOutcome {
         Err(error) => probe_untested(error),
         Ok(text) => {
             let names = text.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim);
-            // What some kernels put into every new network: tunnels that are down and lead nowhere.
+            // Interfaces that some kernels add to every new network: tunnels that are down and have no peer.
             let inert = [
                 "lo", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0",
                 "ip6gre0",
@@ -167,7 +167,7 @@ fn expect_no_sockets(paths: &[&str]) -> AttemptOutcome {
     AttemptOutcome::worst(paths.iter().map(|path| match UnixStream::connect(path) {
         Ok(_) => probe_failed(format!("{path} answered")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            probe_passed(format!("there is no {path}"))
+            probe_passed(format!("{path} does not exist"))
         }
         Err(error) => probe_failed(format!("{path} exists here ({error})")),
     }))
@@ -202,16 +202,16 @@ pub(crate) fn system_buses(_: &HostFacts) -> AttemptOutcome {
 
 pub(crate) fn shared_memory(scene: &HostFacts) -> AttemptOutcome {
     let rows = std::fs::read_to_string("/proc/sysvipc/shm").map_or(0, |text| text.lines().skip(1).count());
-    let Some(key) = scene.memory else { return probe_not_applicable("the host could make no segment") };
+    let Some(key) = scene.memory else { return probe_not_applicable("the host could not create a segment") };
     if rows > 0 {
-        return probe_failed(format!("{rows} segments of others are seen"));
+        return probe_failed(format!("{rows} segments of other processes are visible"));
     }
     make_attempt(&EscapeAttempt::SharedMemory(key))
 }
 
 pub(crate) fn message_queue(scene: &HostFacts) -> AttemptOutcome {
     scene.queue.map_or_else(
-        || probe_not_applicable("the host could make no queue"),
+        || probe_not_applicable("the host could not create a queue"),
         |key| make_attempt(&EscapeAttempt::MessageQueue(key)),
     )
 }
@@ -219,14 +219,14 @@ pub(crate) fn message_queue(scene: &HostFacts) -> AttemptOutcome {
 pub(crate) fn posix_queue(scene: &HostFacts) -> AttemptOutcome {
     let queue = scene.posix.clone();
     queue.map_or_else(
-        || probe_not_applicable("the host could make no queue"),
+        || probe_not_applicable("the host could not create a queue"),
         |name| make_attempt(&EscapeAttempt::PosixQueue(name)),
     )
 }
 
 pub(crate) fn shared_shm_file(scene: &HostFacts) -> AttemptOutcome {
     match std::path::Path::new("/dev/shm").join(scene.attempt_name("host")).exists() {
-        true => probe_failed("the host's /dev/shm is seen"),
-        false => probe_passed("/dev/shm is the box's own"),
+        true => probe_failed("the host's /dev/shm is visible"),
+        false => probe_passed("/dev/shm belongs to the sandbox"),
     }
 }

@@ -1,4 +1,4 @@
-//! Programs that a list does not name, executed by ways that no command line has.
+//! Execution of unlisted programs by means that no command line offers.
 
 use super::controls::program_output;
 use crate::attempts::{AttemptOutcome, execute_at};
@@ -7,10 +7,10 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-/// A program is executed out of a memory file, which lies in no file system.
+/// Executes a program from a memory file, which is not in any file system.
 pub(crate) fn memory_file(_: &HostFacts) -> AttemptOutcome {
     let Some(id) = ["/usr/bin/id", "/bin/id"].map(Path::new).into_iter().find(|id| id.exists()) else {
-        return AttemptOutcome::NotApplicable("there is no `id` in the box".to_owned());
+        return AttemptOutcome::NotApplicable("the sandbox has no `id`".to_owned());
     };
     let made = rustix::fs::memfd_create("program", rustix::fs::MemfdFlags::empty());
     let mut file = match made {
@@ -23,18 +23,18 @@ pub(crate) fn memory_file(_: &HostFacts) -> AttemptOutcome {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     match program_output(&path) {
         Ok(text) if text.contains("uid=") => probe_failed("it was executed"),
-        Ok(text) => probe_passed(format!("it said {text:?}")),
+        Ok(text) => probe_passed(format!("it printed {text:?}")),
         Err(error) => probe_passed(error),
     }
 }
 
-/// A program is executed by the descriptor that it is open on.
+/// Executes a program through an open descriptor.
 pub(crate) fn by_descriptor(_: &HostFacts) -> AttemptOutcome {
     let Some(id) = [c"/usr/bin/id", c"/bin/id"]
         .into_iter()
         .find(|id| rustix::fs::access(*id, rustix::fs::Access::EXISTS).is_ok())
     else {
-        return AttemptOutcome::NotApplicable("there is no `id` in the box".to_owned());
+        return AttemptOutcome::NotApplicable("the sandbox has no `id`".to_owned());
     };
     execute_at(id)
 }

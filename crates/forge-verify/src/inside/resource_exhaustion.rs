@@ -1,4 +1,4 @@
-//! Pressing on the box's ceilings. What each does is bounded here as well, for the case that a ceiling is missing.
+//! Exhaustion of the sandbox's limits. Each attempt is also bounded here, in case a limit is missing.
 
 use super::{siblings, unattributed_memory};
 use crate::attempts::{self, AttemptOutcome};
@@ -8,14 +8,14 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Errors by which a ceiling shows itself.
+/// Errors caused by reaching a limit.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
-/// How far above its limit something is tried.
+/// Factor by which attempts exceed a limit.
 pub(super) const LIMIT_FACTOR: u64 = 3;
-/// Most of an endless output.
+/// Maximum size of endless output.
 const MAX_FLOOD_BYTES: u64 = 10 << 30;
 
 pub(super) fn exhaust_ceiling(ceiling: ResourceCeiling, limit: u64, token: &str) -> io::Result<()> {
@@ -57,7 +57,8 @@ fn fork_processes(limit: u64) -> AttemptOutcome {
     }
 }
 
-/// Without a ceiling of the box it is bounded by one of its own, so that a box that fails costs the machine little.
+/// Sets a process limit of its own in addition to the sandbox's, so that a faulty sandbox does little harm to the
+/// machine.
 fn start_fork_bomb(limit: u64) -> AttemptOutcome {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let most = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nproc).maximum };
@@ -91,7 +92,7 @@ fn allocate_memory(limit: u64) -> AttemptOutcome {
         if let Err(error) = piece.try_reserve_exact(CHUNK_BYTES) {
             return probe_passed(format!("after {} MiB: {error}", pieces.len()));
         }
-        // Every page, so that it is really there.
+        // Touches every page, so that the memory is really allocated.
         piece.resize(CHUNK_BYTES, 0xA5);
         pieces.push(std::hint::black_box(piece));
     }
@@ -126,7 +127,7 @@ fn fill_tmp_files(limit: u64) -> AttemptOutcome {
     let _ = fs::remove_dir_all(folder);
     if ended.is_ok() && rustix::fs::statvfs("/tmp").is_ok_and(|size| size.f_files > limit) {
         return probe_not_applicable(
-            "no number of files in /tmp can be set there; their memory counts against the box's",
+            "the number of files in /tmp cannot be limited there; their memory counts against the sandbox's limit",
         );
     }
     judge_full(ended, &format!("{made} files in /tmp"))
@@ -142,7 +143,7 @@ fn judge_full(ended: io::Result<()>, what: &str) -> AttemptOutcome {
     }
 }
 
-/// No newline, NULs, what moves a terminal's cursor and sets its title, and bytes that are no UTF-8.
+/// Prints NULs, cursor movements, title changes and invalid UTF-8, without a newline.
 fn flood_output() -> io::Result<()> {
     let piece = b"\0\x1b[2J\x1b]0;owned\x07\x1b[31m\xff\xfe \x08\x08\r\x9b1A".repeat(2048);
     let mut out = io::stdout().lock();
@@ -162,14 +163,14 @@ fn spin_cpu() -> AttemptOutcome {
     probe_failed("it ran for a minute")
 }
 
-/// What a daemon does with the streams it was started with.
+/// Treatment of the standard streams by a daemon.
 #[derive(PartialEq, Eq)]
 enum DaemonStreams {
     Close,
     Hold,
 }
 
-/// Leaves a process behind that has left its session and its parents; its name says whose it is.
+/// Leaves a process that has left its session and its parents; its name contains the token.
 fn leave_daemon(token: &str, streams: DaemonStreams) -> io::Result<()> {
     if attempts::daemonize()?.is_some() {
         return super::print_json_line(&probe_passed("a daemon was left behind"));
@@ -179,7 +180,7 @@ fn leave_daemon(token: &str, streams: DaemonStreams) -> io::Result<()> {
         attempts::replace_streams(&null.into());
     }
     attempts::ignore_term();
-    // Its command line holds the token already; this keeps it from being only a sleeper.
+    // Its command line already contains the token; the writes keep it from merely sleeping.
     for _ in 0..1000 {
         let _ = fs::write(format!("/workspace/forge-daemon-{token}"), "alive");
         let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 20_000_000 });
@@ -196,10 +197,10 @@ fn read_stdin() -> AttemptOutcome {
     }
 }
 
-/// Output that poses as the box's init answering.
+/// Output that imitates a response of the sandbox's init.
 pub(crate) const FAKE_PROTOCOL_OUTPUT: &str =
     "I{\"id\":1,\"body\":{\"is\":\"ended\",\"end\":{\"exited\":0}}}{\"ready\":{\"layers\":[]}}";
-/// How the poser really ends.
+/// The real exit code of the imitating command.
 pub(crate) const FAKE_EXIT_CODE: i32 = 1;
 
 fn print_fake_protocol() -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! A process that a command left running, and the command after it.
+//! A process that a command left running, and the next command.
 
 use crate::attempts::{self, AttemptOutcome};
 use crate::host_facts::{probe_failed, probe_passed};
@@ -6,11 +6,11 @@ use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-/// Neither waits longer for the other.
+/// Maximum time that either waits for the other.
 const SIBLING_TIMEOUT: Duration = Duration::from_secs(15);
-/// So often the daemon looks at everything while the later command runs.
+/// Minimum number of rounds that the daemon completes while the later command runs.
 const MIN_DAEMON_ROUNDS: u64 = 3;
-/// What it writes into streams.
+/// Text that the daemon writes into streams.
 pub(crate) const FORGED_LINE: &str = "forged by another command\n";
 
 fn completed_rounds(token: &str) -> u64 {
@@ -20,7 +20,7 @@ fn completed_rounds(token: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// The daemon: reaches for every process that is not its own, until it is told to end.
+/// Runs the daemon, which tries to reach every process but its own until told to stop.
 pub(super) fn run_reaching_daemon(token: &str) -> std::io::Result<()> {
     let first = std::process::id();
     if attempts::daemonize()?.is_some() {
@@ -28,7 +28,7 @@ pub(super) fn run_reaching_daemon(token: &str) -> std::io::Result<()> {
     }
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     attempts::replace_streams(&null.into());
-    // Of its own command, as long as they are there.
+    // The processes of its own command, as long as they exist.
     let parent = rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get().unsigned_abs());
     let own = [1, first, parent, std::process::id()];
     let (begun, mut done) = (Instant::now(), 0u64);
@@ -48,14 +48,14 @@ pub(super) fn run_reaching_daemon(token: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes a file that is read by the later command meanwhile.
+/// Replaces a file that the later command may be reading at the same time.
 fn write_note(name: &str, token: &str, text: &str) -> std::io::Result<()> {
     let new = format!("/workspace/forge-{name}-{token}.new");
     fs::write(&new, text)?;
     fs::rename(new, format!("/workspace/forge-{name}-{token}"))
 }
 
-/// What can be done to a process.
+/// Returns the operations that succeeded on a process.
 fn reach_process(pid: u32) -> Vec<String> {
     let mut done = Vec::new();
     for stream in [1, 2] {
@@ -64,7 +64,7 @@ fn reach_process(pid: u32) -> Vec<String> {
             done.push(format!("its stream {stream} was written"));
         }
     }
-    // Of one that is just ending they are empty.
+    // A process that is just ending has empty ones.
     for file in ["environ", "maps"] {
         if fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| !bytes.is_empty()) {
             done.push(format!("its {file} was read"));
@@ -73,13 +73,13 @@ fn reach_process(pid: u32) -> Vec<String> {
     done
 }
 
-/// The later command.
+/// Runs the later command.
 pub(super) fn wait_for_daemon(token: &str) -> AttemptOutcome {
     let (begun, before) = (Instant::now(), completed_rounds(token));
     while completed_rounds(token) < before + MIN_DAEMON_ROUNDS || before == 0 && completed_rounds(token) == 0
     {
         if begun.elapsed() > SIBLING_TIMEOUT {
-            return AttemptOutcome::Untested("the daemon does nothing".to_owned());
+            return AttemptOutcome::Untested("the daemon did nothing".to_owned());
         }
         let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
     }

@@ -1,4 +1,4 @@
-//! Memory that stands in no process's resident size, or in processes that hide.
+//! Memory that is not part of any process's resident size, or belongs to processes that hide.
 
 use super::resource_exhaustion::LIMIT_FACTOR;
 use crate::attempts::{self, AttemptOutcome};
@@ -10,16 +10,16 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 const CHUNK_BYTES: usize = 1 << 20;
-/// Who counts looks from time to time; so long everything is held for that.
+/// Time for which memory is held, because the supervisor measures at intervals.
 const HOLD_DURATION: Duration = Duration::from_secs(10);
 
-/// Memory of this process itself. Where the kernel ends somebody for the box's ceiling it looks at nothing else, and the
-/// init, which is small, is not to be the largest.
+/// Allocates memory of this process itself. When the kernel kills a process for exceeding the sandbox's limit, it
+/// considers nothing else, and the small init must not be the largest process.
 fn resident_ballast() -> Vec<u8> {
     std::hint::black_box(vec![0xA5; 24 * CHUNK_BYTES])
 }
 
-/// Holds everything until somebody ends this, or nobody does.
+/// Holds the memory until this process is killed or the time is up.
 fn hold_memory(mib: u64, limit: u64) -> AttemptOutcome {
     let begun = Instant::now();
     while begun.elapsed() < HOLD_DURATION {
@@ -55,7 +55,7 @@ pub(super) fn fill_sockets(limit: u64) -> AttemptOutcome {
     let (mut pairs, mut bytes) = (Vec::new(), 0u64);
     while bytes < limit * LIMIT_FACTOR {
         let pair = UnixStream::pair().and_then(|(near, far)| {
-            // As much as the host lets it be.
+            // As much as the host permits.
             let _ = set_socket_send_buffer_size(&near, 8 << 20);
             near.set_nonblocking(true).map(|()| (near, far))
         });
@@ -71,14 +71,14 @@ pub(super) fn fill_sockets(limit: u64) -> AttemptOutcome {
             }
         }
         if bytes == before {
-            return probe_passed(format!("after {} MiB nothing more can wait", bytes >> 20));
+            return probe_passed(format!("after {} MiB no more data is accepted", bytes >> 20));
         }
         pairs.push((near, far));
     }
     hold_memory(bytes >> 20, limit)
 }
 
-/// Each process below its own limit.
+/// Fills memory in several processes, each below its own limit.
 pub(super) fn fill_hidden_processes(limit: u64) -> AttemptOutcome {
     let bytes = usize::try_from(limit / 2).unwrap_or(usize::MAX);
     let count = usize::try_from(LIMIT_FACTOR * 2).unwrap_or(1);
@@ -96,7 +96,7 @@ pub(super) fn fill_hidden_processes(limit: u64) -> AttemptOutcome {
     };
     let begun = Instant::now();
     while begun.elapsed() < HOLD_DURATION {
-        // Whoever ends one of them only has ended enough.
+        // Killing a single one of them is enough.
         if attempts::reap_one() {
             attempts::end_children(&children);
             return probe_passed("one of them was ended");

@@ -1,4 +1,4 @@
-//! What the box leaves in the workspace: traps for whoever works there on the host, and files that are hard to handle.
+//! Files that the sandbox leaves in the workspace: traps for programs on the host, and files that are hard to handle.
 
 use crate::traps::{self, WorkspaceTrap};
 use forge_jail::WORKSPACE_PATH;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-/// Sets all traps. Each would make a file below `canaries`, a folder of the host, if something ran it there.
+/// Sets all traps. Each would create a file below `canaries`, a directory of the host, if it were executed there.
 pub(super) fn plant_traps(canaries: &Path) -> io::Result<()> {
     for trap in traps::TRAPS {
         plant_trap(trap, canaries)?;
@@ -32,13 +32,13 @@ fn plant_trap(trap: &WorkspaceTrap, canaries: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Depth of the deep folder.
+/// Depth of the deep directory tree.
 pub(crate) const DEEP_TREE_DEPTH: usize = 4096;
-/// Names that are no text, break lines, or turn the direction of writing.
+/// Names that are not UTF-8, contain line breaks, or change the text direction.
 pub(crate) const ODD_NAMES: &[&[u8]] =
     &[b"not-\xff\xfe-utf8", b"new\nline", "right-\u{202e}to-left".as_bytes(), b"\x1b[31mred", b"-rf", b" "];
 
-/// Makes files that are hard to work with.
+/// Creates files that are hard to handle.
 pub(super) fn make_hostile_files(outside: &Path) -> io::Result<()> {
     let place = |name: &str| Path::new(WORKSPACE_PATH).join(name);
     let special = |name: &str, kind, mode| {
@@ -63,7 +63,7 @@ pub(super) fn make_hostile_files(outside: &Path) -> io::Result<()> {
     make_deep_tree()
 }
 
-/// A tree whose folders nobody may enter.
+/// Creates a tree of inaccessible directories.
 fn make_closed_tree() -> io::Result<()> {
     let top = Path::new(WORKSPACE_PATH).join("shut");
     fs::create_dir_all(top.join("inner/most"))?;
@@ -74,7 +74,7 @@ fn make_closed_tree() -> io::Result<()> {
     Ok(())
 }
 
-/// Deeper than any path may be long.
+/// Creates a tree that is deeper than the maximum path length.
 fn make_deep_tree() -> io::Result<()> {
     let top = Path::new(WORKSPACE_PATH).join("deep");
     fs::create_dir(&top)?;
@@ -86,7 +86,7 @@ fn make_deep_tree() -> io::Result<()> {
     Ok(())
 }
 
-/// Swaps a folder and a link to `target`, as fast as it can, until it is killed.
+/// Swaps a directory and a link to `target` as fast as possible until killed.
 pub(super) fn swap_dir_and_link(target: &Path) -> io::Result<()> {
     let (folder, link) =
         (Path::new(WORKSPACE_PATH).join("swapped"), Path::new(WORKSPACE_PATH).join("swapped-link"));
@@ -95,7 +95,7 @@ pub(super) fn swap_dir_and_link(target: &Path) -> io::Result<()> {
     let _ = fs::remove_file(&link);
     symlink(target, &link)?;
     for round in 0u32.. {
-        // Not in step with whoever writes: writes should meet both, and the change itself.
+        // Varies the delay, so that writes meet both states and the change itself.
         for _ in 0..round.wrapping_mul(2_654_435_761) % 4_000 {
             std::hint::spin_loop();
         }
