@@ -195,7 +195,10 @@ fn parse_origin(base: &str) -> Result<String, (String, &'static str)> {
     }
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
-        return Err((shown(), "it must not contain a user name or password; API keys are configured separately"));
+        return Err((
+            shown(),
+            "it must not contain a user name or password; API keys are configured separately",
+        ));
     }
     if host.is_empty() || host.contains(char::is_whitespace) || reqwest::Url::parse(base).is_err() {
         return Err((shown(), "it has no host"));

@@ -57,7 +57,7 @@ impl VocabularyCounter {
         self.vocabulary
     }
 
-    /// Loads the vocabulary, so that the first count is fast. Blocks for tenths of a second; call it on a separate thread.
+    /// Loads the vocabulary, so that the first count is fast. Blocks for tenths of a second: call it on another thread.
     pub fn load(self) {
         let _ = self.encoder();
     }

@@ -131,9 +131,7 @@ impl SecretStore {
             return Err(Error::Unopened { path: self.path.clone() });
         };
         let values: BTreeMap<String, String> = serde_json::from_slice(&plain).map_err(|_| {
-            self.foreign_file_error(
-                "its content is not names and values; another program wrote it",
-            )
+            self.foreign_file_error("its content is not names and values; another program wrote it")
         })?;
         Ok(values.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect())
     }

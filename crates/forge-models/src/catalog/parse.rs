@@ -84,8 +84,8 @@ pub(super) fn parse_catalog(text: &str) -> Result<Catalog, CatalogError> {
     };
     reject_unknown_fields(table, &["as_of", "source", "models", "families"])
         .map_err(|name| field_error("models", format!("is next to the unknown field `{name}`")))?;
-    let as_of = text_of(table, "as_of")
-        .ok_or_else(|| field_error("as_of", "is missing: the date of the prices"))?;
+    let as_of =
+        text_of(table, "as_of").ok_or_else(|| field_error("as_of", "is missing: the date of the prices"))?;
     if as_of.parse::<jiff::civil::Date>().is_err() {
         return Err(field_error("as_of", format!("must be a date such as 2026-04-06, not `{as_of}`")));
     }
@@ -247,12 +247,8 @@ impl<'a> RowReader<'a> {
                 Some(dollars) if dollars < 0.0 => {
                     Err(self.row_error(name, format!("is negative ({dollars})")))
                 }
-                Some(dollars) if dollars > MAX_USD_PER_MILLION_TOKENS => Err(self.row_error(
-                    name,
-                    format!(
-                        "is implausibly high: {dollars} dollars per million tokens"
-                    ),
-                )),
+                Some(dollars) if dollars > MAX_USD_PER_MILLION_TOKENS => Err(self
+                    .row_error(name, format!("is implausibly high: {dollars} dollars per million tokens"))),
                 Some(dollars) => Ok(Some(dollars)),
                 None => Err(self.row_error(name, "is not a usable number")),
             },

@@ -110,8 +110,8 @@ impl HttpClients {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = self.base_builder(reuse);
         if let Some(proxy) = &self.proxy {
-            let proxy = reqwest::Proxy::all(proxy.as_str())
-                .map_err(|_| "the proxy URL is invalid".to_owned())?;
+            let proxy =
+                reqwest::Proxy::all(proxy.as_str()).map_err(|_| "the proxy URL is invalid".to_owned())?;
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(|error| {

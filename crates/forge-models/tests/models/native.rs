@@ -124,7 +124,10 @@ fn what_can_not_be_turned_into_vectors_is_said() {
         let anthropic = models(at("anthropic", &server.url()));
         assert!(!anthropic.supports_embeddings("anthropic"));
         let error = anthropic.embed(texts("anthropic", "m")).await.unwrap_err();
-        assert!(error.kind == ErrorKind::Format && error.message.contains("does not support embeddings"), "{error}");
+        assert!(
+            error.kind == ErrorKind::Format && error.message.contains("does not support embeddings"),
+            "{error}"
+        );
         let openai = models(at("openai", &server.base_url(VendorFormat::OpenAi)));
         let error = openai.embed(texts("openai", "m")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Auth, "{error}");
@@ -210,7 +213,10 @@ fn an_answer_without_end_is_no_answer() {
                     .await
                     .unwrap_err();
                 assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
-                assert!(error.message.contains("exceeded the limit") && error.message.contains("max_tokens"), "{error}");
+                assert!(
+                    error.message.contains("exceeded the limit") && error.message.contains("max_tokens"),
+                    "{error}"
+                );
             }
         }
     });

@@ -81,9 +81,7 @@ pub enum LoginError {
         seconds: u64,
     },
     /// The response violates the protocol.
-    #[error(
-        "{host} returned an invalid response to the login: {why}. Try again later; nothing was changed"
-    )]
+    #[error("{host} returned an invalid response to the login: {why}. Try again later; nothing was changed")]
     Malformed {
         /// Name of the host.
         host: String,

@@ -146,7 +146,9 @@ impl TokenClient {
                 self.base_builder().tls_backend_preconfigured(tls).build().map_err(|error| root_cause(&error))
             })
         };
-        client.as_ref().map_err(|why| LoginError::Setup { what: format!("can't create an HTTP client: {why}") })
+        client
+            .as_ref()
+            .map_err(|why| LoginError::Setup { what: format!("can't create an HTTP client: {why}") })
     }
 
     fn base_builder(&self) -> reqwest::ClientBuilder {
