@@ -46,8 +46,9 @@ pub(crate) fn crate_names(tree: &Tree, rules: &Rules) -> Vec<Violation> {
         .iter()
         .filter_map(|package| banned(&package.name).map(|word| (package, word)))
         .map(|(package, word)| {
-            let message =
-                format!("no crate may be called `{word}`: a catch-all name attracts everything; name it after its purpose");
+            let message = format!(
+                "no crate may be called `{word}`, which attracts everything; name it after its purpose"
+            );
             Violation::new(&package.manifest_path(), 0, "crate-names", message)
         })
         .collect()

@@ -148,8 +148,8 @@ impl CredentialScan {
         });
         if inline {
             self.warnings.push(
-                ".git/config contains a password or token that commands in the sandbox can read; use a credential helper \
-                 instead"
+                ".git/config contains a password or token that commands in the sandbox can read; use a credential \
+                 helper instead"
                     .to_owned(),
             );
         }

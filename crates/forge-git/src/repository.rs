@@ -117,7 +117,7 @@ impl GitData {
             .filter(|common| normalize_path(&git_dir.join(&named_common)) == **common);
         let Some(common) = common else {
             let why = format!(
-                "names {}, but {} is none of its worktrees: it is not shown to the sandbox",
+                "names {}, but {} is not one of its worktrees: it is not shown to the sandbox",
                 named_common.display(),
                 git_dir.display()
             );
@@ -223,8 +223,8 @@ impl Repository {
             // Objects of another repository must not be exposed; the sandbox does not see them either.
             let path = common.path().join(borrowed);
             if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0) {
-                let why = "makes the repository borrow objects from another one, which is not supported: run `git repack -ad` \
-                           and remove the file, or use `--workspace transaction`";
+                let why = "makes the repository borrow objects from another one, which is not supported: run \
+                           `git repack -ad` and remove the file, or use `--workspace transaction`";
                 return Err(Error::refused(&path, why));
             }
         }

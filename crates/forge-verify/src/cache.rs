@@ -34,8 +34,8 @@ impl ProbeVerdict {
         serde_json::from_slice(&forge_files::read(&verdict_path(folder, key), MAX_VERDICT_BYTES).ok()?).ok()
     }
 
-    /// Stores the verdict under a key in a directory, which is created if necessary. Other verdicts for the same backend
-    /// and scope are removed because they belong to an earlier machine or build.
+    /// Stores the verdict under a key in a directory, which is created if necessary. Other verdicts for the same
+    /// backend and scope are removed because they belong to an earlier machine or build.
     ///
     /// # Errors
     /// The directory cannot be written.

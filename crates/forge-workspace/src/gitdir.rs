@@ -199,7 +199,7 @@ mod tests {
             fs::write(main.join("worktrees/tree/commondir"), format!("{common}\n")).unwrap();
             let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
             assert!(
-                found.binds.is_empty() && found.warnings[0].contains("none of its worktrees"),
+                found.binds.is_empty() && found.warnings[0].contains("not one of its worktrees"),
                 "{common}: {found:?}"
             );
         }
