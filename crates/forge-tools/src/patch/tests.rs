@@ -120,7 +120,7 @@ fn what_is_no_patch_is_refused_with_its_line() {
             "line 3 of the patch: each line of a new file",
         ),
         ("*** Begin Patch\n*** Add File: \n+a\n*** End Patch", "names no file"),
-        ("*** Begin Patch\n*** Update File: x\n*** End Patch", "nothing is to change in `x`"),
+        ("*** Begin Patch\n*** Update File: x\n*** End Patch", "nothing changes in `x`"),
         ("*** Begin Patch\n*** Update File: x\n-a\nb\n*** End Patch", "line 4 of the patch"),
         ("*** Begin Patch\nfoo\n*** End Patch", "line 2 of the patch"),
     ] {

@@ -42,7 +42,7 @@ fn passages_come_word_by_word_with_their_place() {
 #[test]
 fn nothing_found_nothing_summarised_and_nothing_readable_are_told_apart() {
     let none = said(&recall(Ok(TranscriptMatches { passages: Vec::new(), searched: 9 })));
-    assert!(none.starts_with("None of the 9 messages"), "{none}");
+    assert!(none.starts_with("None of the 9 summarised messages"), "{none}");
     let early = recall(Ok(TranscriptMatches::default()));
     assert_eq!(early.error, Some(ErrorKind::NotEnabled));
     let damaged = recall(Err(Error { why: "the journal is damaged".into() }));
