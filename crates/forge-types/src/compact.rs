@@ -1,126 +1,126 @@
-//! Compaction: the oldest part of a conversation gives way to its summary (MEM-4).
+//! Compaction: a summary replaces the oldest part of a conversation (MEM-4).
 
 use crate::{FinishReason, Money, Payload, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 
-/// Messages of a conversation that follow one another: the places from `from` to before `until`.
+/// A range of consecutive messages of a conversation: positions `from` (inclusive) to `until` (exclusive).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageSpan {
-    /// The first place.
+    /// The first position.
     pub from: u32,
-    /// The place after the last.
+    /// The position after the last.
     pub until: u32,
 }
 
 impl MessageSpan {
-    /// Whether a place is one of these.
+    /// Returns whether `place` is in this range.
     pub const fn holds(self, place: u32) -> bool {
         self.from <= place && place < self.until
     }
 
-    /// How many there are.
+    /// Returns the number of messages.
     pub const fn len(self) -> u32 {
         self.until.saturating_sub(self.from)
     }
 
-    /// Whether there are none.
+    /// Returns whether the range is empty.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 }
 
-/// Why a conversation is compacted.
+/// The reason why a conversation is compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompactCause {
-    /// Its prompt has grown beyond the share of the window that it may fill (`memory.trigger_ratio`).
+    /// The prompt exceeds its share of the context window (`memory.trigger_ratio`).
     Grown,
-    /// The provider refused it as too long.
+    /// The provider rejected the prompt as too long.
     Overflow,
 }
 
 /// The model that is asked for a summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryCall {
-    /// Which of the plan's targets.
+    /// Index of the plan's target to call.
     pub target: u32,
-    /// The summary's allowance in tokens.
+    /// Maximum number of tokens of the summary.
     pub max_tokens: u64,
-    /// Tokens of the prompt, estimated.
+    /// Estimated prompt tokens.
     pub input_estimate: u64,
-    /// Not to be sent before.
+    /// Earliest time at which the call may be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
 }
 
-/// The making of a summary.
+/// A request to summarise part of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compaction {
-    /// The messages that it takes the place of, oldest first. Never a call without its results.
+    /// The messages that the summary replaces, oldest first. A call is never separated from its results.
     pub gone: Vec<MessageSpan>,
-    /// Why.
+    /// The reason for the compaction.
     pub cause: CompactCause,
-    /// The try, from 1.
+    /// The attempt, from 1.
     pub attempt: u32,
-    /// Whom to ask for it; nobody: it is an extract of the texts.
+    /// The model call that makes the summary; `None`: the summary is extracted from the messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<SummaryCall>,
-    /// Bytes that its text may have.
+    /// Maximum size of the summary's text in bytes.
     pub room: u64,
-    /// Bytes that the text of the messages may have in the request for it.
+    /// Maximum size of the messages' text in the summary request, in bytes.
     pub most: u64,
-    /// Why nobody is asked.
+    /// The reason why no model is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// Who made a summary.
+/// The author of a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SummaryBy {
     /// A model.
     Model,
-    /// Nobody: it is an extract.
+    /// No model: the summary is an extract of the messages.
     Extract,
 }
 
-/// What asking a model for a summary took.
+/// Cost of a model call that makes a summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryCost {
     /// The model as the provider names it.
     pub model: String,
-    /// Tokens.
+    /// Tokens used.
     pub usage: Usage,
     /// Milliseconds from sending to the last byte.
     pub latency_ms: u64,
-    /// Why the reply ended.
+    /// The reason why the reply ended.
     pub finish: FinishReason,
-    /// What it cost; `None` if the price is unknown.
+    /// Cost of the call; `None` if the price is unknown.
     pub cost: Option<Money>,
 }
 
-/// A summary, before it joins the conversation.
+/// A summary that is not yet part of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationSummary {
     /// The text.
     pub text: Payload,
-    /// Who made it.
+    /// The author of the summary.
     pub by: SummaryBy,
-    /// Why it is an extract.
+    /// The reason why the summary is an extract.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// What asking a model took, even if its answer was of no use.
+    /// Cost of the model call, even if its reply was unusable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<SummaryCost>,
 }
 
-/// How the window of a model is used; frozen with the plan.
+/// Rules for the use of a model's context window; frozen with the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextRule {
-    /// Share of the window in percent above which a prompt is compacted.
+    /// Percentage of the window above which a prompt is compacted.
     #[serde(default = "ContextRule::percent")]
     pub compact_percent: u8,
-    /// The tool that looks up what was compacted, offered once something was.
+    /// The tool that looks up compacted messages; offered after the first compaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<crate::ToolSpec>,
 }

@@ -1,4 +1,4 @@
-//! What a run does to the world, and what came of it.
+//! Effects of a run and their outcomes.
 
 use crate::{
     Compaction, ConversationSummary, ErrorInfo, ModelReply, Money, RejectedCandidate, Timestamp, ToolAccess,
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 pub struct ModelCall {
     /// The turn, from 1.
     pub iteration: u32,
-    /// The try of this turn, from 1.
+    /// The attempt of this turn, from 1.
     pub attempt: u32,
-    /// The reply's allowance in tokens.
+    /// Maximum number of tokens of the reply.
     pub max_tokens: u64,
-    /// Not to be sent before.
+    /// Earliest time at which the call may be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// Prompt tokens, estimated; what was reserved for it counts them all as uncached.
+    /// Estimated prompt tokens; the money reserved for the call assumes that none of them are cached.
     pub input_estimate: u64,
-    /// Which of the plan's targets is asked: 0 is its route, then its fallbacks.
+    /// Index of the plan's target to call: 0 is the route, then its fallbacks.
     #[serde(default, skip_serializing_if = "is_first")]
     pub target: u32,
-    /// Those of the targets that would have come before it, and why they were passed over.
+    /// Targets that precede this one in the plan, with the reason why each was skipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed: Vec<RejectedCandidate>,
 }
@@ -38,29 +38,29 @@ const fn is_first(target: &u32) -> bool {
 pub struct ToolRun {
     /// The call; its id is unique in the run, its name canonical.
     pub call: ToolCall,
-    /// What the tool touches.
+    /// Resources that the tool uses.
     pub access: ToolAccess,
-    /// The try of this call, from 1.
+    /// The attempt of this call, from 1.
     pub attempt: u32,
-    /// Not to be started before.
+    /// Earliest time at which the tool may start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
 }
 
-/// What is to be done.
+/// An action of a run that reaches outside of its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 pub enum Effect {
-    /// Ask the model.
+    /// Calls the model.
     CallModel(ModelCall),
-    /// Run a tool.
+    /// Runs a tool.
     RunTool(ToolRun),
-    /// Summarise the oldest part of the conversation.
+    /// Summarises the oldest part of the conversation.
     Compact(Compaction),
 }
 
 impl Effect {
-    /// The time before which it must not start.
+    /// Returns the earliest time at which the effect may start.
     pub const fn not_before(&self) -> Option<Timestamp> {
         match self {
             Self::CallModel(call) => call.not_before,
@@ -73,39 +73,39 @@ impl Effect {
     }
 }
 
-/// What came of an effect: exactly one per intent.
+/// The outcome of an effect: exactly one per intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The model answered.
     Replied {
-        /// The answer.
+        /// The reply.
         reply: ModelReply,
-        /// What it cost; `None` if the price is unknown.
+        /// Cost of the call; `None` if the price is unknown.
         cost: Option<Money>,
     },
     /// The model call failed.
     ModelFailed {
-        /// Why.
+        /// The error.
         error: ErrorInfo,
     },
-    /// The tool gave a result, be it a failure.
+    /// The tool returned a result, which may report a failure.
     ToolDone {
         /// The result.
         output: ToolOutput,
     },
-    /// There is a summary.
+    /// The summary is ready.
     Summarised {
-        /// What it says and took.
+        /// The summary and its cost.
         summary: ConversationSummary,
     },
-    /// The sandbox went away while the tool ran or before it could.
+    /// The sandbox was lost before or while the tool ran.
     SandboxLost {
-        /// What is known of it.
+        /// The known cause.
         why: String,
     },
-    /// It was cancelled before it ended.
+    /// The effect was cancelled before it ended.
     Cancelled,
-    /// The process that performed it died; how far it came is not known.
+    /// The process that performed the effect died; its progress is unknown.
     Interrupted,
 }

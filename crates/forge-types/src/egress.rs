@@ -1,56 +1,57 @@
-//! What a box may reach: rules as data, and what became of each attempt.
+//! Egress rules of a sandbox as data, and the record of each attempt.
 
 use crate::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The only ways out of a box whose network is an allow-list.
+/// The hosts that a sandbox with an allow-list can reach.
 ///
-/// [`EgressRules::new`] checks what people write. Rules that were read back from a journal are not checked again: an
-/// entry that can't be read allows nothing.
+/// [`EgressRules::new`] validates user input. Rules read from a journal are not validated again: an entry that
+/// cannot be parsed allows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressRules {
-    /// Hosts that may be reached: exact names, `*.suffix`, or addresses, each with a port if only that one is meant.
-    /// Compared without regard to case.
+    /// Allowed hosts: exact names, `*.suffix` or addresses, each with a port to allow only that port.
+    /// Case-insensitive.
     pub allow: Vec<String>,
-    /// Keys that the proxy puts in on the way, so that they never enter the box.
+    /// Keys that the proxy inserts into requests, so that they never enter the sandbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeySwap>,
 }
 
-/// A key that requests to one host get on their way.
+/// A key that the proxy inserts into requests to one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySwap {
-    /// The host, exact.
+    /// The exact host.
     pub host: String,
-    /// The variable that the box sees; its value there is [`KeySwap::placeholder`].
+    /// The variable in the sandbox; its value there is [`KeySwap::placeholder`].
     pub variable: String,
 }
 
 impl KeySwap {
-    /// What stands in the box in place of the key. The proxy replaces it in the headers of requests to the host.
+    /// Returns the placeholder for the key in the sandbox. The proxy replaces it in the headers of requests to the
+    /// host.
     pub fn placeholder(&self) -> String {
         format!("forge-key-{}", self.variable.to_ascii_lowercase().replace('_', "-"))
     }
 }
 
-/// An entry of the allow-list, or a key of it, that makes no sense.
+/// An invalid entry of the allow-list, or an invalid key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{entry}` is not something that a box can be allowed to reach: {expected}")]
 pub struct BadEntry {
     /// The entry as it was written.
     pub entry: String,
-    /// What is wrong with it and what is expected instead.
+    /// The fault, and the expected form.
     pub expected: String,
 }
 
 impl EgressRules {
-    /// Rules from what a person wrote, in the one form in which they are compared (lower case, no brackets around an
-    /// address without a port, nothing twice).
+    /// Builds rules from user input, normalized for comparison: lower case, no brackets around an address without a
+    /// port, no duplicates.
     ///
     /// # Errors
-    /// The first entry that is no domain, `*.domain` or address (each with or without `:port`), or a key whose host
-    /// is not on the list or whose variable is no variable.
+    /// Returns the first entry that is not a domain, `*.domain` or address (each with or without `:port`), or the
+    /// first key with an unlisted host or an invalid variable name.
     pub fn new(allow: &[String], keys: Vec<KeySwap>) -> Result<Self, BadEntry> {
         let mut rules = Self::default();
         for entry in allow {
@@ -68,10 +69,10 @@ impl EgressRules {
         Ok(rules)
     }
 
-    /// One entry of an allow-list in the form in which it is compared.
+    /// Returns an entry of an allow-list, normalized for comparison.
     ///
     /// # Errors
-    /// It is no domain, `*.domain` or address, with or without `:port`.
+    /// Fails if the entry is not a domain, `*.domain` or address, with or without `:port`.
     pub fn check_entry(entry: &str) -> Result<String, BadEntry> {
         parse_entry(entry)
             .map(|entry| entry.to_string())
@@ -108,15 +109,15 @@ impl EgressRules {
         Ok(swap)
     }
 
-    /// Whether `host` (a name or an address, brackets and a final dot allowed) may be reached at `port`.
+    /// Returns whether `host` (a name or an address, optionally with brackets or a final dot) is allowed at `port`.
     ///
-    /// A name that may be reached must still resolve to an address that [`EgressRules::refuses_address`] lets pass.
+    /// The address that an allowed name resolves to must also pass [`EgressRules::refuses_address`].
     pub fn allows_host(&self, host: &str, port: u16) -> bool {
         let Some(host) = Self::normalize_host(host) else { return false };
         self.parsed_entries().any(|entry| entry.covers_port(port) && entry.what.covers_host(&host))
     }
 
-    /// The ports at which `host` may be reached, if only some are listed; empty if all are or none is.
+    /// Returns the ports at which `host` is allowed, if only some are listed; empty if all ports or none are.
     pub fn ports_of(&self, host: &str) -> Vec<u16> {
         let host = Self::normalize_host(host).unwrap_or_default();
         let ports: Option<Vec<u16>> = self
@@ -127,27 +128,27 @@ impl EgressRules {
         ports.unwrap_or_default()
     }
 
-    /// Whether nobody may reach `ip` at `port`, with the reason: it belongs to this machine, a private network or a
-    /// cloud's inner services, and does not itself stand on the list. Forms that carry an IPv4 address in an IPv6 one
-    /// are judged by the address inside.
+    /// Returns the reason why `ip` is refused at `port`: it belongs to this machine, a private network or a cloud's
+    /// internal services, and is not listed itself. An IPv6 address that embeds an IPv4 address is judged by the
+    /// latter.
     pub fn refuses_address(&self, ip: IpAddr, port: u16) -> Option<&'static str> {
         if self.lists_address(ip, port) { None } else { inner_address(ip.to_canonical()) }
     }
 
-    /// Whether this very address stands on the list for `port`.
+    /// Returns whether this exact address is listed for `port`.
     pub fn lists_address(&self, ip: IpAddr, port: u16) -> bool {
         let ip = ip.to_canonical();
         self.parsed_entries().any(|entry| entry.covers_port(port) && entry.what == HostPattern::Address(ip))
     }
 
-    /// The keys that requests to `host` get.
+    /// Returns the keys that the proxy inserts into requests to `host`.
     pub fn keys_for(&self, host: &str) -> impl Iterator<Item = &KeySwap> {
         let host = Self::normalize_host(host);
         self.keys.iter().filter(move |key| host.is_some() && Self::normalize_host(&key.host) == host)
     }
 
-    /// A host in the one form in which hosts are compared: lower case, no brackets, no final dot; addresses in their
-    /// shortest form, IPv4 in IPv6 as IPv4. `None` if it is no host at all.
+    /// Returns the host normalized for comparison: lower case, no brackets, no final dot; addresses in their
+    /// shortest form, IPv4-mapped IPv6 as IPv4. `None` if it is not a host.
     pub fn normalize_host(host: &str) -> Option<String> {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Some(ip) = bare {
@@ -159,7 +160,7 @@ impl EgressRules {
         normalize_domain(host.strip_suffix('.').unwrap_or(host)).ok()
     }
 
-    /// What is said when a host is not on the list (SEC-3).
+    /// Returns the message for a host that is not listed (SEC-3).
     pub fn refusal_message(host: &str) -> String {
         format!("egress blocked: domain {host} not in allowlist (mode=allowlist)")
     }
@@ -169,7 +170,7 @@ impl EgressRules {
     }
 }
 
-/// An entry of the list, read.
+/// A parsed entry of the list.
 struct EgressEntry {
     what: HostPattern,
     port: Option<u16>,
@@ -178,7 +179,7 @@ struct EgressEntry {
 #[derive(PartialEq, Eq)]
 enum HostPattern {
     Name(String),
-    /// Everything below this domain, not the domain itself.
+    /// All subdomains of this domain, excluding the domain itself.
     Below(String),
     Address(IpAddr),
 }
@@ -190,7 +191,7 @@ impl EgressEntry {
 }
 
 impl HostPattern {
-    /// `host` is in the form of [`EgressRules::plain_host`].
+    /// `host` must be normalized by [`EgressRules::normalize_host`].
     fn covers_host(&self, host: &str) -> bool {
         match self {
             Self::Name(name) => name == host,
@@ -214,7 +215,7 @@ impl std::fmt::Display for EgressEntry {
     }
 }
 
-/// The error says what is expected.
+/// Parses an entry. The error describes the expected form.
 fn parse_entry(entry: &str) -> Result<EgressEntry, String> {
     if entry.contains("://") {
         return Err("it is a URL; write only the host, such as `api.example.com`".to_owned());
@@ -245,7 +246,7 @@ fn parse_entry(entry: &str) -> Result<EgressEntry, String> {
     Ok(EgressEntry { what, port })
 }
 
-/// `host:port` or `host` alone; the brackets of an IPv6 address stay.
+/// Splits `host:port`, or `host` alone; keeps the brackets of an IPv6 address.
 fn split_port(entry: &str) -> Result<(&str, Option<u16>), String> {
     let at = match entry.rfind(']') {
         Some(end) if entry.len() == end + 1 => return Ok((entry, None)),
@@ -265,7 +266,8 @@ fn split_port(entry: &str) -> Result<(&str, Option<u16>), String> {
     }
 }
 
-/// A domain in lower case, by the rules for host names (RFC 1123) with `_` allowed; the error says what is expected.
+/// Returns a domain in lower case, validated by the rules for host names (RFC 1123) with `_` allowed. The error
+/// describes the expected form.
 fn normalize_domain(text: &str) -> Result<String, String> {
     let expected = "a domain such as `api.example.com`, `*.example.com` or an address is expected";
     if text.is_empty() {
@@ -294,7 +296,7 @@ fn normalize_domain(text: &str) -> Result<String, String> {
             return Err(format!("no part begins or ends with `-`; {expected}"));
         }
     }
-    // Resolvers take `127.1` and `0x7f000001` for addresses, so these are no names.
+    // Resolvers interpret `127.1` and `0x7f000001` as addresses, so these are not names.
     let last = text.rsplit('.').next().unwrap_or(text);
     let hex = last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x"));
     if last.bytes().all(|b| b.is_ascii_digit()) || hex {
@@ -310,7 +312,7 @@ fn is_variable(name: &str) -> bool {
         && name.len() <= 128
 }
 
-/// An entry as it may be shown: no control characters, not endless.
+/// Escapes control characters in an entry and truncates it for display.
 fn display_entry(entry: &str) -> String {
     let mut text: String = entry.chars().take(80).flat_map(char::escape_debug).collect();
     if entry.chars().nth(80).is_some() {
@@ -319,7 +321,8 @@ fn display_entry(entry: &str) -> String {
     text
 }
 
-/// Why an address belongs to no public network; `None` if it does. From the special-purpose registries (RFC 6890).
+/// Returns the reason why an address is not on a public network, or `None` if it is. Based on the special-purpose
+/// registries (RFC 6890).
 fn inner_address(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(ip) => inner_v4(ip),
@@ -365,7 +368,7 @@ fn inner_v6(ip: Ipv6Addr) -> Option<&'static str> {
         [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => {
             "an address of a cloud's metadata service"
         }
-        // Mapped, IPv4-compatible, NAT64 (RFC 6052), 6to4: what counts is the address inside.
+        // Mapped, IPv4-compatible, NAT64 (RFC 6052), 6to4: judge the embedded address.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
@@ -386,37 +389,36 @@ fn inner_v6(ip: Ipv6Addr) -> Option<&'static str> {
     })
 }
 
-/// What became of an attempt to reach a host.
+/// The result of an attempt to reach a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressVerdict {
-    /// It was reached.
+    /// The connection was made.
     Allowed,
-    /// It is not on the list, or its address is one that nobody may reach.
+    /// The host is not listed, or its address is never allowed.
     Refused,
-    /// It may be reached but could not.
+    /// The host is allowed, but the connection failed.
     Failed,
 }
 
-/// One attempt to reach a host from a box.
+/// An attempt to reach a host from a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressRecord {
-    /// When.
+    /// Time of the attempt.
     pub at: Timestamp,
-    /// The host as it was asked for; empty if the request could not be read.
+    /// The requested host; empty if the request could not be parsed.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// What became of it.
+    /// The result.
     pub verdict: EgressVerdict,
-    /// Why it was refused or failed; empty if it was reached.
+    /// The reason for a refusal or failure; empty if the connection was made.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// How often in a row; equal attempts in a row are counted, not repeated. Zero: bytes of an attempt that was
-    /// recorded before and went on.
+    /// Number of consecutive equal attempts. Zero: further bytes of an attempt that was already recorded.
     pub count: u32,
     /// Bytes sent out.
     pub sent: u64,
-    /// Bytes that came back.
+    /// Bytes received.
     pub received: u64,
 }

@@ -1,29 +1,29 @@
-//! Error classes shared by all parts: what may be retried, and what people see.
+//! Error classes shared by all crates: retryability and user-visible kinds.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// What can be done about an error. Retry, fallback and exit codes look at nothing else.
+/// The possible reaction to an error. Retries, fallbacks and exit codes depend only on this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// Trying again may help, not before `after` if that is given.
+    /// A retry may succeed, but not before `after` if given.
     Retry {
-        /// The time the other side asked for.
+        /// The delay that the other side requested.
         after: Option<Duration>,
     },
     /// Refused: credentials, policy, permission.
     Denied,
-    /// The request itself is wrong; the same request fails again.
+    /// The request itself is invalid and would fail again.
     Invalid,
-    /// What is needed is not there (server down, backend missing).
+    /// A required component is unavailable (server down, backend missing).
     Unavailable,
-    /// Nothing sensible can be done.
+    /// No recovery is possible.
     Fatal,
 }
 
 impl ErrorClass {
-    /// Whether trying the same again may help.
+    /// Returns whether a retry may succeed.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::Retry { .. })
     }
@@ -39,7 +39,7 @@ macro_rules! error_kinds {
         }
 
         impl ErrorKind {
-            /// The name on the wire.
+            /// Returns the name on the wire.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
@@ -48,25 +48,25 @@ macro_rules! error_kinds {
 }
 
 error_kinds! {
-    /// 401, 403 of a provider.
+    /// HTTP 401 or 403 from a provider.
     Auth = "auth",
-    /// 402 of a provider.
+    /// HTTP 402 from a provider.
     Billing = "billing",
-    /// 429 of a provider.
+    /// HTTP 429 from a provider.
     RateLimit = "rate_limit",
-    /// A time limit passed: 408, 504, the client's own limit, a command's limit.
+    /// A timeout: HTTP 408 or 504, the client's own limit, or a command's limit.
     Timeout = "timeout",
-    /// 500, 502, 503, 529 of a provider.
+    /// HTTP 500, 502, 503 or 529 from a provider.
     Overloaded = "overloaded",
-    /// 400 of a provider: the request is not what it expects.
+    /// HTTP 400 from a provider: invalid request.
     Format = "format",
     /// The prompt does not fit the model's window.
     ContextOverflow = "context_overflow",
-    /// The reply is not what the wire format promises. (A stream that is cut is `unavailable`: it is tried as often.)
+    /// The reply violates the wire format. (A truncated stream is `unavailable`, which is retried as often.)
     MalformedResponse = "malformed_response",
-    /// Nobody answers there.
+    /// The server does not respond.
     Unavailable = "unavailable",
-    /// None of the others.
+    /// Any other error.
     Unknown = "unknown",
     /// The model called a tool that does not exist.
     UnknownTool = "unknown_tool",
@@ -74,37 +74,37 @@ error_kinds! {
     NotEnabled = "not_enabled",
     /// The arguments do not fit the tool's parameters.
     BadArguments = "bad_arguments",
-    /// A policy refused it.
+    /// A policy refused the action.
     Denied = "denied",
-    /// It ran and failed.
+    /// The tool ran and failed.
     Execution = "execution",
-    /// A tool gave no text.
+    /// The tool returned no text.
     EmptyOutput = "empty_output",
     /// The sandbox did not start.
     Startup = "startup",
-    /// The sandbox went away.
+    /// The sandbox was lost.
     Died = "died",
-    /// No sandbox backend can be had here.
+    /// No sandbox backend is available on this machine.
     BackendMissing = "backend_missing",
-    /// A change of status that 1.1 of the specification does not allow.
+    /// A change of status that section 1.1 of the specification does not allow.
     InvalidTransition = "invalid_transition",
-    /// The same step was asked for again.
+    /// The same step was requested again.
     LoopGuard = "loop_guard",
     /// A ceiling was reached.
     BudgetExceeded = "budget_exceeded",
     /// The router's reply names no tool.
     RouterParse = "router_parse",
-    /// Ended on request.
+    /// The run was cancelled.
     Cancelled = "cancelled",
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     ConfigInvalid = "config_invalid",
-    /// The store can't be used.
+    /// The store is unavailable.
     StoreUnavailable = "store_unavailable",
-    /// The store is of another version.
+    /// The store has a different version.
     Migration = "migration",
-    /// There is no such thing.
+    /// The requested object does not exist.
     NotFound = "not_found",
-    /// Somebody else was faster.
+    /// A concurrent change took precedence.
     Conflict = "conflict",
 }
 
@@ -114,27 +114,27 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error as it is journalled and shown: `{kind, message, retryable}`.
+/// An error in its journalled and displayed form: `{kind, message, retryable}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorInfo {
-    /// Its kind.
+    /// The kind of the error.
     pub kind: ErrorKind,
-    /// What happened, where, and what to do next.
+    /// The error, its location and the next step for the user.
     pub message: String,
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub retryable: bool,
-    /// Milliseconds that the other side asked to wait before trying again.
+    /// Milliseconds that the other side asked the client to wait before a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
 impl ErrorInfo {
-    /// An error that trying again does not mend.
+    /// Creates an error that a retry cannot fix.
     pub fn fatal(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retryable: false, retry_after_ms: None }
     }
 
-    /// An error that trying again may mend.
+    /// Creates an error that a retry may fix.
     pub fn retryable(kind: ErrorKind, message: impl Into<String>, after: Option<Duration>) -> Self {
         let retry_after_ms = after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         Self { kind, message: message.into(), retryable: true, retry_after_ms }

@@ -1,4 +1,4 @@
-//! The journal's own events: all that replay needs, nothing for show.
+//! Events of the journal: everything that replay needs, nothing that is only for display.
 
 use crate::{
     ApplyOutcome, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind,
@@ -8,7 +8,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Where a run came from.
+/// The source of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunSource {
@@ -21,7 +21,7 @@ pub enum RunSource {
     Chat,
 }
 
-/// What a run was created with.
+/// Parameters of a run at its creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunCreation {
     /// The task in the user's words.
@@ -30,21 +30,21 @@ pub struct RunCreation {
     pub repo: PathBuf,
     /// The pipeline's name.
     pub pipeline: String,
-    /// Where it came from.
+    /// The source of the run.
     #[serde(default)]
     pub source: RunSource,
-    /// What was said before, in a conversation that this run goes on with.
+    /// Earlier messages, if the run continues a conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Message>,
-    /// The run at the top; itself unless it is a child.
+    /// The root of the run's tree; the run itself unless it is a child.
     pub root: RunId,
     /// The plan's blob.
     pub plan: Digest,
-    /// Sixteen hex digits that tie log lines, events and outgoing requests together.
+    /// Sixteen hex digits that correlate log lines, events and outgoing requests.
     pub correlation_id: String,
 }
 
-/// What a guard said of a tool call that was not run.
+/// The reason why a tool call was rejected without being run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolCallVerdict {
@@ -52,151 +52,151 @@ pub enum ToolCallVerdict {
     Command,
     /// A limit of the run refused it.
     Limit,
-    /// The call itself is wrong: unknown tool, disabled tool, bad arguments, an id used twice, a cut reply.
+    /// The call itself is invalid: unknown or disabled tool, bad arguments, duplicate id, truncated reply.
     Malformed,
     /// The run is ending.
     Ending,
 }
 
-/// Where an undo or a redo goes.
+/// The direction of a move through the workspace's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryDirection {
     /// Back to an earlier step.
     Undo,
-    /// To what the last undo left.
+    /// Forward to the state before the last undo.
     Redo,
 }
 
-/// What happened.
+/// The content of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
-    /// The run exists.
+    /// The run was created.
     Created(Box<RunCreation>),
-    /// A process took the run and works on it.
+    /// A process claimed the run and works on it.
     Claimed {
-        /// Which process (`host:pid`).
+        /// The process (`host:pid`).
         worker: String,
-        /// How often it was claimed, from 1.
+        /// Number of claims so far, from 1.
         attempt: u32,
     },
-    /// Somebody told the run something.
+    /// The run received a command.
     Commanded {
-        /// Names the command, so that it is taken once.
+        /// Identifier of the command, so that it is applied only once.
         id: CommandId,
-        /// What was told.
+        /// The command.
         command: RunCommand,
     },
     /// An effect is about to start.
     Intended {
-        /// Its name.
+        /// Identifier of the effect.
         effect: EffectId,
-        /// What it is.
+        /// The effect.
         what: Effect,
-        /// Money reserved for it.
+        /// Money reserved for the effect.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reserved: Option<Money>,
-        /// The workspace before it, for effects that may write there: if the attempt dies, the workspace is put back
-        /// to this and the effect is done again.
+        /// The workspace before the effect, if the effect may write to it: if the attempt dies, the workspace is
+        /// restored to this snapshot and the effect is retried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,
     },
     /// An effect ended: exactly once per intent.
     Settled {
-        /// Its name.
+        /// Identifier of the effect.
         effect: EffectId,
-        /// What came of it.
+        /// The outcome.
         outcome: Outcome,
-        /// The workspace after it, for effects that may have written there. Beside an outcome that says that it was
-        /// cut off: what it had left in the repository of an `inplace` run.
+        /// The workspace after the effect, if the effect may have written to it. If the effect was interrupted: the
+        /// state in which it left the repository of an `inplace` run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,
     },
-    /// A tool call was answered without being run.
+    /// A tool call was rejected without being run.
     #[serde(alias = "judged")]
     ToolCallRejected {
         /// The call's id.
         call_id: String,
         /// The tool's name as the model wrote it.
         tool: String,
-        /// Why.
+        /// The reason for the rejection.
         verdict: ToolCallVerdict,
-        /// What the model is told; `error.kind` is the wire's.
+        /// The error that the model receives; `error.kind` is the kind on the wire.
         error: ErrorInfo,
     },
-    /// The box changed its state.
+    /// The state of the sandbox changed.
     SandboxChanged {
         /// The new state.
         state: SandboxState,
-        /// What it is, when it was opened.
+        /// The report of the sandbox, if it was opened.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         report: Option<SandboxReport>,
     },
-    /// What stood in the workspace when the run began, for telling what it changed.
+    /// The workspace was scanned at the beginning of the run, as the baseline for its changes.
     Surveyed {
         /// The manifest's blob.
         manifest: Digest,
     },
-    /// A summary took the place of the oldest part of the conversation. What it stands for stays in the events before.
+    /// A summary replaced the oldest part of the conversation. The replaced messages remain in the earlier events.
     Compacted {
-        /// The messages that it stands for, by their places in the conversation until now.
+        /// Positions of the replaced messages in the conversation before this event.
         gone: Vec<MessageSpan>,
-        /// Why.
+        /// The reason for the compaction.
         cause: CompactCause,
-        /// Who made the summary.
+        /// The author of the summary.
         by: SummaryBy,
         /// The summary.
         text: Payload,
-        /// Whether the tool `recall` is there to look up what it stands for.
+        /// Whether the tool `recall` can look up the replaced messages.
         #[serde(default)]
         recall: bool,
-        /// Why it is an extract.
+        /// The reason why the summary is an extract.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
-    /// The box reached hosts, or tried to.
+    /// The sandbox reached hosts or tried to.
     #[serde(alias = "reached")]
     EgressRecorded {
-        /// Each attempt.
+        /// The attempts.
         records: Vec<EgressRecord>,
     },
-    /// The workspace was put to one of its snapshots.
+    /// The workspace was restored to one of its snapshots.
     Restored {
-        /// Which.
+        /// The snapshot.
         to: SnapshotId,
-        /// In which direction.
+        /// The direction.
         #[serde(alias = "travel")]
         direction: HistoryDirection,
-        /// Whether the repository, which held a result of the run, went along.
+        /// Whether the repository, which held a result of the run, was changed as well.
         applied: bool,
     },
-    /// Somebody, or the run at its end, wanted the repository to hold a state of the workspace.
+    /// The user, or the run at its end, tried to apply a state of the workspace to the repository.
     Applied {
-        /// Which.
+        /// The snapshot.
         to: SnapshotId,
-        /// What came of it.
+        /// The outcome.
         outcome: ApplyOutcome,
     },
     /// The status changed.
     StatusChanged {
-        /// From.
+        /// The previous status.
         from: RunStatus,
-        /// To.
+        /// The new status.
         to: RunStatus,
-        /// What a parked run waits for.
+        /// The condition that a parked run waits for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         waiting_for: Option<WaitingFor>,
-        /// Until when it waits, if that is known.
+        /// The end of the wait, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
-        /// Why, in words for a person.
+        /// The reason, for display.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The run ended; the status changes with it.
+    /// The run ended and its status changed.
     Finished {
-        /// The last status.
+        /// The final status.
         status: RunStatus,
         /// The limit that ended it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,34 +204,34 @@ pub enum EventKind {
         /// The error that ended it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ErrorInfo>,
-        /// Paths of the workspace that differ from the beginning, by comparison of contents.
+        /// Paths of the workspace with contents that differ from the baseline.
         #[serde(default)]
         files_modified: Vec<String>,
-        /// The workspace at the end, if a step was cut off after the last snapshot.
+        /// The final workspace, if a step was interrupted after the last snapshot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,
-        /// The answer, where it is not the text of the model's last reply: a tool's output, or a fixed sentence.
+        /// The answer, if it is not the text of the model's last reply: a tool's output or a fixed sentence.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<Payload>,
     },
 }
 
-/// One entry of a run's journal.
+/// An entry of a run's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// The run.
     pub run: RunId,
-    /// Its position.
+    /// The position in the journal.
     pub seq: Seq,
-    /// When it was appended.
+    /// Time of the append.
     pub at: Timestamp,
-    /// What happened.
+    /// The content.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
 impl EventKind {
-    /// All payloads in it, for those who store or load them.
+    /// Returns all payloads of the event, for code that stores or loads them.
     pub fn payloads_mut(&mut self) -> Vec<&mut Payload> {
         match self {
             Self::Settled { outcome: Outcome::Replied { reply, .. }, .. } => reply

@@ -1,8 +1,8 @@
-//! Who carries out a run: the loop of a model with tools, a router, a program, or canned replies (LOOP-10).
+//! Executors of a run: a model with tools, a router, a program, or canned replies (LOOP-10).
 
 use serde::{Deserialize, Serialize};
 
-/// The executor of a run. All share registry, allowlist, guards and journal.
+/// The executor of a run. All executors share registry, allowlist, guards and journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Executor {
@@ -11,21 +11,22 @@ pub enum Executor {
     React,
     /// A model names one tool per step and code dispatches it (LOOP-7).
     Router {
-        /// Router and tool together are one step; a run has at most so many.
+        /// Maximum number of steps; a router call together with its tool call is one step.
         max_steps: u32,
-        /// Whether each step is told in live frames (OBS-6).
+        /// Whether each step is reported in live frames (OBS-6).
         #[serde(default)]
         debug: bool,
     },
-    /// A program of the repository does the work, in the sandbox (EXT-3).
+    /// A program of the repository does the work in the sandbox (EXT-3).
     Subprocess {
-        /// Program and arguments, as they are started in the workspace.
+        /// Program and arguments, started in the workspace.
         argv: Vec<String>,
-        /// Variables of the box that it may see beside `PATH`, `HOME`, `LANG` and the proxy.
+        /// Variables of the sandbox that the program receives in addition to `PATH`, `HOME`, `LANG` and the proxy
+        /// variables.
         #[serde(default)]
         passthrough: Vec<String>,
     },
-    /// Canned replies in the place of a model, one per turn, from the front again when they are used up.
+    /// Canned replies replace the model, one per turn, repeated from the start when used up.
     Stub {
         /// The replies.
         replies: Vec<String>,
@@ -33,7 +34,7 @@ pub enum Executor {
 }
 
 impl Executor {
-    /// Its name, as in the setting `executor`.
+    /// Returns the name used in the setting `executor`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::React => "react",
@@ -43,35 +44,35 @@ impl Executor {
         }
     }
 
-    /// Whether it is the loop of a model, for plans that say nothing else.
+    /// Returns whether this is the default, a model with tools; serde omits it then.
     pub const fn is_react(&self) -> bool {
         matches!(self, Self::React)
     }
 
-    /// Whether it ends with the result of a tool that was dispatched.
+    /// Returns whether the run's answer is the result of a dispatched tool.
     pub const fn answers_with_tool_output(&self) -> bool {
         matches!(self, Self::Router { .. } | Self::Subprocess { .. })
     }
 
-    /// Whether a model of a provider is asked.
+    /// Returns whether a provider's model is called.
     pub const fn asks_model(&self) -> bool {
         matches!(self, Self::React | Self::Router { .. })
     }
 }
 
-/// What stands behind the tools of a run.
+/// The implementation of a run's tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolLayer {
-    /// The tools themselves.
+    /// The real tools.
     #[default]
     Real,
-    /// Nothing: each call is answered with what was asked for (`--mock-tools`).
+    /// No tools: each call is answered with a description of itself (`--mock-tools`).
     Mock,
 }
 
 impl ToolLayer {
-    /// Whether it is the usual one, for plans that say nothing else.
+    /// Returns whether this is the default; serde omits it then.
     pub const fn is_real(&self) -> bool {
         matches!(self, Self::Real)
     }

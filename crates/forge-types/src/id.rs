@@ -6,13 +6,13 @@ use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
 
-/// A text that is not the identifier it should be.
+/// A text that is not a valid identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a valid {what}")]
 pub struct IdError {
-    /// What was expected, such as `run id`.
+    /// The expected kind, such as `run id`.
     pub what: &'static str,
-    /// What was given.
+    /// The given text.
     pub text: String,
 }
 
@@ -24,12 +24,12 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new identifier, ordered by its time of creation.
+            /// Generates an identifier that sorts by creation time.
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The identifier with these bytes, for tests and storage.
+            /// Creates the identifier with these bytes, for tests and storage.
             pub const fn from_u128(value: u128) -> Self {
                 Self(Uuid::from_u128(value))
             }
@@ -59,23 +59,23 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// Names one run, for ever and everywhere.
+    /// Globally unique identifier of a run.
     RunId,
     "run id"
 );
 uuid_id!(
-    /// Names one command sent to a run, so that it is taken at most once.
+    /// Identifier of a command sent to a run, so that it is applied at most once.
     CommandId,
     "command id"
 );
 
-/// The position of an event in its run's journal: gap-free, from 1. `Seq(0)` stands before the first event.
+/// The position of an event in its run's journal: gap-free, from 1. `Seq(0)` precedes the first event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// The position after this one.
+    /// Returns the next position.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -87,7 +87,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Names one effect within its run: 1, 2, 3… in the order of their intents, so that replay names them alike.
+/// Identifier of an effect within its run: 1, 2, 3… in the order of the intents, so that replay assigns the same
+/// ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EffectId(pub u64);
@@ -98,22 +99,22 @@ impl fmt::Display for EffectId {
     }
 }
 
-/// The SHA-256 of some content, by which blobs are named.
+/// A SHA-256 content hash, used as the name of a blob.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest with these 32 bytes, for incremental hashing and storage.
+    /// Creates a digest from 32 bytes, for incremental hashing and storage.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

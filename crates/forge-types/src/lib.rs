@@ -1,7 +1,7 @@
-//! The nouns of Forge: what a run is made of, without any I/O.
+//! Domain types of Forge: the data that makes up a run, without any I/O.
 //!
-//! A run is a journal of [`Event`]s and [`RunState`] is its fold. Everything here is plain data: this crate
-//! knows no clock, no environment, no async runtime and no storage.
+//! A run is a journal of [`Event`]s, and [`RunState`] is its fold. Everything here is plain data: this crate depends
+//! on no clock, environment, async runtime or storage.
 
 mod command;
 mod compact;

@@ -1,10 +1,10 @@
-//! The limits of a run, each of which ends it in `timed_out`.
+//! The limits of a run. Each of them ends the run as `timed_out`.
 
 use crate::Money;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Which limit ended a run.
+/// The limit that ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKind {
@@ -21,7 +21,7 @@ pub enum LimitKind {
 }
 
 impl LimitKind {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Iterations => "iterations",
@@ -39,7 +39,7 @@ impl fmt::Display for LimitKind {
     }
 }
 
-/// What reaching a limit does.
+/// The reaction to a reached limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnLimit {
@@ -55,20 +55,20 @@ pub enum OnLimit {
 pub struct RunLimits {
     /// Model turns.
     pub max_iterations: u32,
-    /// Reply tokens plus uncached prompt tokens.
+    /// Reply tokens and uncached prompt tokens.
     pub max_tokens: u64,
-    /// Milliseconds from the first start, without the time spent waiting for a person.
+    /// Milliseconds since the first start, excluding time spent waiting for a person.
     pub max_duration_ms: u64,
-    /// What all model calls together may cost.
+    /// Maximum cost of all model calls together.
     pub max_cost: Money,
-    /// What all runs of a day may cost together, in place of the plan's ceiling.
+    /// Maximum cost of all runs of a day together; overrides the plan's ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub day_cost: Option<Money>,
-    /// Tool calls taken from one reply; the rest are refused.
+    /// Tool calls accepted from one reply; the others are rejected.
     pub max_tool_calls_per_turn: u32,
-    /// Commands of `run_shell` in the run.
+    /// `run_shell` commands per run.
     pub max_shell_commands: u32,
-    /// What reaching one of them does.
+    /// The reaction to a reached limit.
     #[serde(default)]
     pub on_limit: OnLimit,
 }

@@ -1,22 +1,22 @@
-//! What a conversation remembers: what was said, and facts (MEM-1).
+//! Memory of a conversation: its messages and known facts (MEM-1).
 
 use crate::Role;
 use serde::{Deserialize, Serialize};
 
-/// One message of a conversation, as it stands in a memory file.
+/// A message of a conversation in a memory file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who said it: `user` or `assistant`.
+    /// The speaker: `user` or `assistant`.
     pub role: Role,
-    /// What.
+    /// The text of the message.
     pub content: String,
 }
 
-/// Something to be known in every conversation.
+/// A fact that is known in every conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryFact {
-    /// What it is about; there is one fact per key.
+    /// The subject of the fact; unique.
     pub key: String,
-    /// What is known.
+    /// The fact.
     pub value: String,
 }

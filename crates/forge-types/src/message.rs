@@ -1,18 +1,18 @@
-//! Messages of a conversation, as every provider's wire shape is made from them.
+//! Messages of a conversation, independent of any provider's wire format.
 
 use crate::Digest;
 use serde::{Deserialize, Serialize};
 
-/// Characters of a message of the model or of a tool that a request holds at most (MEM-3).
+/// Maximum number of characters of a model's or tool's message in a request (MEM-3).
 pub const MAX_MESSAGE_CHARS: u64 = 50_000;
-/// Bytes for saying that something was cut.
+/// Bytes reserved for the note that a message was truncated.
 const CUT_NOTE_BYTES: u64 = 512;
 
-/// Who speaks.
+/// The speaker of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Instructions that stand before the conversation.
+    /// Instructions that precede the conversation.
     System,
     /// The person or program that gave the task.
     User,
@@ -22,28 +22,28 @@ pub enum Role {
     Tool,
 }
 
-/// A text that stands inline while it is short and by content hash when it is long.
+/// A text that is stored inline if short, and by content hash if long.
 ///
-/// Journals and folds hold references, so that their size does not grow with a tool's output.
-/// In a [`crate::ModelRequest`] every payload is inline.
+/// Journals and folds hold references, so that their size is independent of a tool's output. In a
+/// [`crate::ModelRequest`] every payload is inline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Payload {
     /// The text itself.
     Inline(String),
-    /// The text as a blob of the store.
+    /// A text that is a blob in the store.
     Stored {
-        /// Its content hash.
+        /// The content hash.
         blob: Digest,
-        /// Its length in bytes.
+        /// The length in bytes.
         bytes: u64,
-        /// Its length in characters.
+        /// The length in characters.
         chars: u64,
     },
 }
 
 impl Payload {
-    /// The text, if it stands inline.
+    /// Returns the text, if it is inline.
     pub fn inline_text(&self) -> Option<&str> {
         match self {
             Self::Inline(text) => Some(text),
@@ -51,7 +51,7 @@ impl Payload {
         }
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn byte_len(&self) -> u64 {
         match self {
             Self::Inline(text) => text.len() as u64,
@@ -59,7 +59,7 @@ impl Payload {
         }
     }
 
-    /// Length in characters.
+    /// Returns the length in characters.
     pub fn char_len(&self) -> u64 {
         match self {
             Self::Inline(text) => text.chars().count() as u64,
@@ -67,7 +67,7 @@ impl Payload {
         }
     }
 
-    /// Whether there is no text at all.
+    /// Returns whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.byte_len() == 0
     }
@@ -85,35 +85,35 @@ impl From<&str> for Payload {
     }
 }
 
-/// State of a provider that must come back verbatim: thought signatures, encrypted reasoning.
+/// Provider state that must be sent back verbatim: thought signatures, encrypted reasoning.
 ///
-/// Only the provider and model that made it ever see it again.
+/// Sent only to the provider and model that produced it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpaqueState {
-    /// The provider that made it.
+    /// The provider that produced the state.
     pub provider: String,
-    /// The model that made it.
+    /// The model that produced the state.
     pub model: String,
-    /// What it is, in JSON text that only the adapter of its provider understands.
+    /// The state as JSON text that only the provider's adapter understands.
     pub data: String,
 }
 
-/// A call of a tool that a model asked for.
+/// A tool call that a model requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// The id that ties the outcome to the call; empty if the provider gives none.
+    /// The id that links the outcome to the call; empty if the provider gives none.
     pub id: String,
     /// The tool's name as the model wrote it.
     pub name: String,
-    /// The arguments as JSON text, exactly as the model wrote them; may be broken.
+    /// The arguments as JSON text, exactly as the model wrote them; may be malformed.
     pub arguments: String,
 }
 
 impl ToolCall {
-    /// The arguments as a JSON object; absent arguments are an empty one.
+    /// Parses the arguments as a JSON object; absent arguments give an empty object.
     ///
     /// # Errors
-    /// Says in words for the model why the text is not a JSON object.
+    /// Returns a message for the model that explains why the text is not a JSON object.
     pub fn parse_arguments(&self) -> Result<serde_json::Map<String, serde_json::Value>, String> {
         if self.arguments.trim().is_empty() {
             return Ok(serde_json::Map::new());
@@ -126,20 +126,20 @@ impl ToolCall {
     }
 }
 
-/// The outcome of a tool call, as the model sees it.
+/// The outcome of a tool call as the model sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResultPart {
     /// The call's id.
     pub call_id: String,
     /// The tool's name.
     pub name: String,
-    /// What the tool said, or what went wrong.
+    /// The tool's output, or the error.
     pub content: Payload,
-    /// Whether it worked.
+    /// Whether the tool succeeded.
     pub ok: bool,
 }
 
-/// What a part of a message holds.
+/// The content of a part of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PartKind {
@@ -152,36 +152,36 @@ pub enum PartKind {
     Call(ToolCall),
     /// A tool call's outcome (tool only).
     Result(ToolResultPart),
-    /// Hidden reasoning: only its opaque state counts, its readable text is for people.
+    /// Hidden reasoning: only its opaque state is sent; its readable text is for display.
     Reasoning {
         /// A readable summary, possibly empty.
         text: Payload,
     },
 }
 
-/// One part of a message, in the order in which the model produced it.
+/// A part of a message, in the order in which the model produced the parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessagePart {
-    /// What it holds.
+    /// The content.
     #[serde(flatten)]
     pub kind: PartKind,
-    /// Provider state that belongs to just this part.
+    /// Provider state that belongs to this part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opaque: Option<OpaqueState>,
 }
 
 impl MessagePart {
-    /// A part with text.
+    /// Creates a text part.
     pub fn text(text: impl Into<Payload>) -> Self {
         Self { kind: PartKind::Text { text: text.into() }, opaque: None }
     }
 
-    /// A part with a tool call.
+    /// Creates a tool call part.
     pub fn call(call: ToolCall) -> Self {
         Self { kind: PartKind::Call(call), opaque: None }
     }
 
-    /// Characters of its text or arguments that a request holds.
+    /// Returns the number of characters that the part adds to a request.
     pub fn char_len(&self) -> u64 {
         match &self.kind {
             PartKind::Text { text } => text.char_len(),
@@ -191,7 +191,7 @@ impl MessagePart {
         }
     }
 
-    /// A part with a tool call's outcome.
+    /// Creates a tool result part.
     pub fn result(result: ToolResultPart) -> Self {
         Self { kind: PartKind::Result(result), opaque: None }
     }
@@ -200,29 +200,29 @@ impl MessagePart {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said, in order.
+    /// The parts, in order.
     pub parts: Vec<MessagePart>,
 }
 
 impl Message {
-    /// A message of the user.
+    /// Creates a message of the user.
     pub fn user(text: impl Into<Payload>) -> Self {
         Self { role: Role::User, parts: vec![MessagePart::text(text)] }
     }
 
-    /// A message of the model with text only.
+    /// Creates a message of the model that contains only text.
     pub fn assistant(text: impl Into<Payload>) -> Self {
         Self { role: Role::Assistant, parts: vec![MessagePart::text(text)] }
     }
 
-    /// The outcome of a tool call.
+    /// Creates a message with the outcome of a tool call.
     pub fn tool(result: ToolResultPart) -> Self {
         Self { role: Role::Tool, parts: vec![MessagePart::result(result)] }
     }
 
-    /// The tool calls in order.
+    /// Returns the tool calls in order.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Call(call) => Some(call),
@@ -230,7 +230,7 @@ impl Message {
         })
     }
 
-    /// The text parts in order.
+    /// Returns the text parts in order.
     pub fn text_parts(&self) -> impl Iterator<Item = &Payload> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Text { text } => Some(text),
@@ -238,7 +238,7 @@ impl Message {
         })
     }
 
-    /// All payloads, for those who store or load them.
+    /// Returns all payloads, for code that stores or loads them.
     pub fn payloads_mut(&mut self) -> impl Iterator<Item = &mut Payload> {
         self.parts.iter_mut().filter_map(|part| match &mut part.kind {
             PartKind::Text { text } | PartKind::Reasoning { text } => Some(text),
@@ -247,7 +247,7 @@ impl Message {
         })
     }
 
-    /// Whether all its texts stand inline.
+    /// Returns whether all payloads are inline.
     pub fn is_inline(&self) -> bool {
         self.parts.iter().all(|part| match &part.kind {
             PartKind::Text { text } | PartKind::Reasoning { text } => text.inline_text().is_some(),
@@ -256,14 +256,14 @@ impl Message {
         })
     }
 
-    /// About how many bytes it adds to a request, in which what was not said by a person is cut to
-    /// [`MOST_MESSAGE_CHARS`].
+    /// Returns the approximate number of bytes that the message adds to a request, in which all messages except the
+    /// user's are truncated to [`MAX_MESSAGE_CHARS`].
     pub fn sent_bytes(&self) -> u64 {
         let bytes = self.approx_bytes();
         if self.role == Role::User || bytes <= MAX_MESSAGE_CHARS {
             return bytes;
         }
-        // A cut text has at least as many bytes as characters, and at most as many as it has now.
+        // A truncated text has at least as many bytes as characters, and no more bytes than before.
         let chars: u64 = self.parts.iter().map(MessagePart::char_len).sum();
         if chars <= MAX_MESSAGE_CHARS {
             return bytes;
@@ -278,7 +278,7 @@ impl Message {
         u64::try_from(share).unwrap_or(bytes).saturating_add(opaque).saturating_add(CUT_NOTE_BYTES)
     }
 
-    /// About how many bytes it has.
+    /// Returns the approximate size in bytes.
     pub fn approx_bytes(&self) -> u64 {
         self.parts
             .iter()

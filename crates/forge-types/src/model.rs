@@ -1,4 +1,4 @@
-//! What is asked of a model and what it answers.
+//! Requests to models and their replies.
 
 use crate::{Message, MessagePart, PartKind, ToolCall, ToolSpec, Usage};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct ModelRoute {
     /// The provider's name, such as `openai`.
     pub provider: String,
-    /// The model's name as the provider writes it.
+    /// The provider's name for the model.
     pub model: String,
 }
 
@@ -20,93 +20,92 @@ impl fmt::Display for ModelRoute {
     }
 }
 
-/// Settings of a call; what is `None` is not sent.
+/// Settings of a model call; `None` is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSettings {
-    /// The reply's allowance in tokens.
+    /// Maximum number of tokens of the reply.
     pub max_tokens: Option<u64>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
     /// Nucleus sampling.
     pub top_p: Option<f64>,
-    /// Longest silence on the wire: until the first byte, then between bytes; milliseconds.
+    /// Maximum silence before the first byte and between bytes, in milliseconds.
     pub timeout_ms: u64,
 }
 
-/// One request to a model. Every payload in it is inline.
+/// A request to a model. All payloads are inline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelRequest {
-    /// Whom to ask.
+    /// The provider and model to call.
     pub route: ModelRoute,
     /// The system prompt.
     pub system: String,
     /// The conversation so far.
     pub messages: Vec<Arc<Message>>,
-    /// The tools that may be called.
+    /// The tools that the model may call.
     pub tools: Vec<ToolSpec>,
     /// Settings.
     pub settings: ModelSettings,
-    /// What the reply has to look like.
+    /// The required format of the reply.
     pub format: ReplyFormat,
-    /// The organization that is charged, if not the provider's configured one; used by providers that know
-    /// organizations, ignored by the others.
+    /// The organization to charge, if not the provider's configured one; ignored by providers without organizations.
     pub organization: Option<String>,
 }
 
-/// What the text of a reply has to look like.
+/// The required format of a reply's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ReplyFormat {
-    /// Whatever the model writes.
+    /// Free text.
     #[default]
     Text,
-    /// One JSON value that fits a schema: asked for in the provider's own way, and checked when it is there.
+    /// One JSON value that matches a schema. Requested in the provider's own way and validated on receipt.
     Json(JsonFormat),
 }
 
-/// A form for structured replies.
+/// The format of a structured reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JsonFormat {
-    /// Its name, of ASCII letters, digits, `_` and `-`, at most 64; some providers show it to the model.
+    /// The name: ASCII letters, digits, `_` and `-`, at most 64; some providers show it to the model.
     pub name: String,
-    /// The JSON Schema that the reply must fit. Providers of strict schemas want every property required and
-    /// `additionalProperties` false.
+    /// The JSON Schema of the reply. Providers with strict schemas require every property to be listed as required
+    /// and `additionalProperties` to be false.
     pub schema: serde_json::Value,
-    /// A grammar in GBNF, for servers that take grammars; without one these follow the schema.
+    /// A GBNF grammar, for servers that accept one; without it, these servers use the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grammar: Option<String>,
-    /// What becomes of a reply that does not fit.
+    /// The handling of a reply that does not match.
     #[serde(default)]
     pub unfit: OnSchemaMismatch,
 }
 
-/// What becomes of a reply that does not fit its form.
+/// The handling of a reply that does not match its schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSchemaMismatch {
-    /// It is an error: `malformed_response`.
+    /// The reply is rejected as `malformed_response`.
     #[default]
     Refuse,
-    /// It is given as it is, unchecked: whoever asked makes the best of it.
+    /// The reply is returned unvalidated; the caller handles it.
     Pass,
 }
 
-/// Why a reply ended. Recorded, never decisive except for `Length`.
+/// The reason why a reply ended. Recorded only; `Length` alone affects decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model was done.
+    /// The model finished.
     Stop,
-    /// The model wants tools to be run.
+    /// The model requested tool calls.
     ToolCalls,
-    /// The allowance was used up.
+    /// The token limit was reached.
     Length,
-    /// Something else, such as a content filter.
+    /// Another reason, such as a content filter.
     Error,
 }
 
 impl FinishReason {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -117,23 +116,23 @@ impl FinishReason {
     }
 }
 
-/// A whole reply of a model.
+/// A complete reply of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReply {
-    /// Text, reasoning and tool calls in the order in which they came.
+    /// Text, reasoning and tool calls in the order of their arrival.
     pub parts: Vec<MessagePart>,
     /// Tokens used.
     pub usage: Usage,
-    /// The model that answered, as the provider names it.
+    /// The model that answered, by the provider's name for it.
     pub model: String,
-    /// Why it ended.
+    /// The reason why the reply ended.
     pub finish: FinishReason,
-    /// Milliseconds from sending to the last byte.
+    /// Milliseconds from the send to the last byte.
     pub latency_ms: u64,
 }
 
 impl ModelReply {
-    /// The tool calls in order.
+    /// Returns the tool calls in order.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Call(call) => Some(call),
@@ -141,7 +140,7 @@ impl ModelReply {
         })
     }
 
-    /// The texts that stand inline, in order.
+    /// Returns the inline texts in order.
     pub fn inline_texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Text { text } => text.inline_text(),
@@ -149,7 +148,7 @@ impl ModelReply {
         })
     }
 
-    /// Whether it holds neither text nor tool calls.
+    /// Returns whether the reply holds neither text nor tool calls.
     pub fn is_empty(&self) -> bool {
         self.parts.iter().all(|part| match &part.kind {
             PartKind::Text { text } => match text.inline_text() {
@@ -162,26 +161,26 @@ impl ModelReply {
     }
 }
 
-/// Texts to be turned into vectors.
+/// A request to embed texts as vectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbedRequest {
-    /// Whom to ask.
+    /// The provider and model to call.
     pub route: ModelRoute,
-    /// The texts; each becomes one vector.
+    /// The texts; one vector is returned for each.
     pub texts: Vec<String>,
-    /// The organization that is charged, as in [`ModelRequest`].
+    /// The organization to charge, as in [`ModelRequest`].
     pub organization: Option<String>,
-    /// Longest time for the whole answer; milliseconds.
+    /// Maximum time for the whole response, in milliseconds.
     pub timeout_ms: u64,
 }
 
-/// The vectors of texts.
+/// The vectors of a request's texts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
-    /// One vector per text, in the order of the texts, all of one length.
+    /// One vector per text, in the order of the texts, all of the same length.
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens used; all of them are `input`.
+    /// Tokens used; all of them count as `input`.
     pub usage: Usage,
-    /// The model that answered, as the provider names it.
+    /// The model that answered, by the provider's name for it.
     pub model: String,
 }

@@ -1,4 +1,4 @@
-//! Money in pico-dollars: a token costs less than a micro-dollar.
+//! Money in pico-dollars, because a token costs less than a micro-dollar.
 
 use crate::Usage;
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ const PICO_PER_DOLLAR: f64 = 1e12;
 pub struct Money(pub i64);
 
 impl Money {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Self = Self(0);
 
-    /// An amount given in dollars, as people write it; rounded to the nearest pico-dollar, saturating.
+    /// Converts an amount in dollars, rounded to the nearest pico-dollar, saturating.
     #[allow(
         clippy::cast_possible_truncation,
         reason = "a float-to-int cast saturates, which is what is wanted"
@@ -24,19 +24,19 @@ impl Money {
         Self((dollars * PICO_PER_DOLLAR).round() as i64)
     }
 
-    /// The amount in dollars, for people and JSON.
+    /// Returns the amount in dollars, for display and JSON.
     #[allow(clippy::cast_precision_loss, reason = "shown, never computed with")]
     pub fn as_usd(self) -> f64 {
         self.0 as f64 / PICO_PER_DOLLAR
     }
 
-    /// The sum, saturating.
+    /// Returns the sum, saturating.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference, saturating.
+    /// Returns the difference, saturating.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -49,7 +49,7 @@ impl fmt::Display for Money {
     }
 }
 
-/// What a model charges, in pico-dollars per token.
+/// Prices of a model, in pico-dollars per token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
     /// Per uncached prompt token.
@@ -63,10 +63,10 @@ pub struct Price {
 }
 
 impl Price {
-    /// A model that costs nothing (it runs on the user's own machine).
+    /// The price of a model that is free (it runs on the user's own machine).
     pub const FREE: Self = Self { input: 0, output: 0, cached_input: 0, cache_write: 0 };
 
-    /// What `usage` costs.
+    /// Returns the cost of `usage`.
     pub fn cost(&self, usage: &Usage) -> Money {
         let part = |tokens: u64, price: i64| i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(price);
         Money(
@@ -77,7 +77,7 @@ impl Price {
         )
     }
 
-    /// The most that a call with this prompt and reply allowance can cost.
+    /// Returns the maximum cost of a call with this many prompt and reply tokens.
     pub fn worst_case(&self, input: u64, output: u64) -> Money {
         let dearest = self.input.max(self.cache_write);
         let tokens = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! The plan of a run: everything its decisions depend on, frozen by hash when the run is created.
+//! The plan of a run: all inputs of its decisions, frozen by hash when the run is created.
 
 use crate::{
     Executor, ModelRoute, ModelSettings, Money, Price, ReferenceModel, RoutingChoice, RunLimits, SandboxSpec,
@@ -6,41 +6,41 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What is known of the model that a run uses.
+/// Known properties of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// Price; `None` if unknown.
     pub price: Option<Price>,
     /// Context window in tokens.
     pub window: u64,
-    /// Longest reply in tokens that the model can give, if known.
+    /// Maximum reply length in tokens, if known.
     pub max_output: Option<u64>,
 }
 
-/// Rules for commands of `run_shell` (TOOL-25).
+/// Rules for `run_shell` commands (TOOL-25).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandRules {
-    /// Programs that may be run; empty: any.
+    /// Programs that may be run; empty allows any.
     pub allowed: Vec<String>,
 }
 
-/// A memory in a repository, which others than Forge can write.
+/// The guard of a memory file in a repository, where programs other than Forge can write to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryGuard {
     /// The repository.
     pub root: std::path::PathBuf,
-    /// The file's path from there.
+    /// The file's path relative to the repository.
     pub relative: std::path::PathBuf,
-    /// The user's record of the contents that are believed.
+    /// The user's record of trusted contents.
     pub record: std::path::PathBuf,
 }
 
-/// Where a run may open pull requests, as it stood when the run began.
+/// Targets for pull requests of a run, as configured when the run began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRequestRules {
-    /// The repository that the remote `origin` named.
+    /// The repository of the remote `origin`.
     pub origin: Option<RemoteRepository>,
-    /// Further repositories, each as `owner/name`, by the user's own settings.
+    /// Further repositories as `owner/name`, from the user's own settings.
     pub repositories: Vec<String>,
 }
 
@@ -53,29 +53,29 @@ pub struct RemoteRepository {
     pub repository: String,
 }
 
-/// What a cost ceiling does where the price is unknown.
+/// The effect of a cost ceiling when a price is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostRule {
-    /// The ceiling is a default: unknown prices are flagged, nothing ends.
+    /// The ceiling is a default: unknown prices are flagged, but end nothing.
     #[default]
     Default,
-    /// The user set the ceiling: a model of unknown price is refused.
+    /// The user set the ceiling: a model with an unknown price is refused.
     Strict,
     /// The user set the ceiling and allowed unknown prices.
     AllowUnknown,
 }
 
-/// How failed model calls are tried again (PROV-4).
+/// Rules for retries of failed model calls (PROV-4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryRule {
-    /// Tries of one call in all.
+    /// Maximum number of attempts per call.
     pub tries: u32,
-    /// First delay in milliseconds; doubles each time.
+    /// First delay in milliseconds; doubles with each retry.
     pub base_ms: u64,
-    /// Longest delay in milliseconds.
+    /// Maximum delay in milliseconds.
     pub cap_ms: u64,
-    /// Longest time in milliseconds that all delays of one call together may take.
+    /// Maximum sum of all delays of a call, in milliseconds.
     #[serde(default = "RetryRule::max_wait_ms")]
     pub max_wait_ms: u64,
 }
@@ -92,75 +92,75 @@ impl Default for RetryRule {
     }
 }
 
-/// What may be spent on an account.
+/// A spending limit of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountCeiling {
     /// The account of the ledger, such as `run:<id>`.
     pub account: String,
-    /// What is spent and reserved on it together at most.
+    /// Maximum of spent and reserved money together.
     pub limit: Money,
 }
 
-/// Somebody else to ask when the first can't be had (PROV-9).
+/// A fallback for a model that is unavailable (PROV-9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FallbackTarget {
-    /// Whom to ask.
+    /// The provider and model to call.
     pub route: ModelRoute,
-    /// What is known of that model.
+    /// Known properties of the model.
     pub facts: ModelFacts,
-    /// The organization that is charged, if not the provider's configured one.
+    /// The organization to charge, if not the provider's configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
 }
 
-/// One of those that a run may ask, by [`Plan::target`].
+/// One of the targets that a run may call, as returned by [`Plan::target_at`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetRef<'a> {
-    /// Whom to ask.
+    /// The provider and model to call.
     pub route: &'a ModelRoute,
-    /// What is known of that model.
+    /// Known properties of the model.
     pub facts: &'a ModelFacts,
-    /// The organization that is charged, if not the provider's configured one.
+    /// The organization to charge, if not the provider's configured one.
     pub organization: Option<&'a str>,
 }
 
 /// The frozen plan of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Version of this shape.
+    /// Version of this format.
     pub version: u32,
-    /// Whom to ask.
+    /// The provider and model to call.
     pub route: ModelRoute,
-    /// What is known of that model.
+    /// Known properties of the model.
     pub facts: ModelFacts,
-    /// The organization that is charged, if not the provider's configured one.
+    /// The organization to charge, if not the provider's configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-    /// Whom to ask when that one can't be had, in this order.
+    /// Fallbacks for a model that is unavailable, in order.
     #[serde(default)]
     pub fallbacks: Vec<FallbackTarget>,
-    /// Why that one.
+    /// The reasons for the chosen route.
     #[serde(default)]
     pub routing: Option<Box<RoutingChoice>>,
-    /// The model that the cost is compared with.
+    /// The model used for cost comparisons.
     #[serde(default)]
     pub reference: Option<ReferenceModel>,
-    /// Who carries the run out.
+    /// The executor of the run.
     #[serde(default, skip_serializing_if = "Executor::is_react")]
     pub executor: Executor,
-    /// The file in which facts are kept, if there is one.
+    /// The file that stores facts, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<std::path::PathBuf>,
-    /// What is believed of it, if it lies in a repository.
+    /// The guard of the memory file, if it is in a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_guard: Option<MemoryGuard>,
-    /// Where pull requests may go.
+    /// Allowed targets for pull requests.
     #[serde(default)]
     pub pull_requests: PullRequestRules,
-    /// What stands behind the tools.
+    /// The implementation of the tools.
     #[serde(default, skip_serializing_if = "ToolLayer::is_real")]
     pub tool_layer: ToolLayer,
-    /// Settings of its calls.
+    /// Settings of the model calls.
     pub settings: ModelSettings,
     /// The system prompt.
     pub system: String,
@@ -171,54 +171,54 @@ pub struct Plan {
     pub disabled: Vec<String>,
     /// Limits.
     pub limits: RunLimits,
-    /// What a cost ceiling does where the price is unknown.
+    /// The effect of a cost ceiling when a price is unknown.
     #[serde(default)]
     pub cost_rule: CostRule,
-    /// Share of a budget in percent at which an alert is shown.
+    /// Percentage of a budget at which an alert is shown.
     pub alert_percent: u8,
-    /// Ceiling of all runs of one day together, if one is set.
+    /// Ceiling of all runs of a day together, if set.
     #[serde(default)]
     pub day_ceiling: Option<Money>,
-    /// Further ceilings that the run's cost counts against: those of the runs above it.
+    /// Further ceilings that include this run's cost: those of its ancestors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ceilings: Vec<AccountCeiling>,
     /// Retries of model calls.
     #[serde(default)]
     pub retry: RetryRule,
-    /// How the model's window is used.
+    /// Rules for the use of the context window.
     #[serde(default)]
     pub context: crate::ContextRule,
     /// Rules for commands.
     #[serde(default)]
     pub commands: CommandRules,
-    /// Time of a command that names none, milliseconds.
+    /// Default time limit of a command, in milliseconds.
     pub command_ms: u64,
-    /// The box.
+    /// The sandbox.
     pub sandbox: SandboxSpec,
-    /// The resolved configuration as JSON, secrets masked; for people.
+    /// The resolved configuration as JSON with redacted secrets; for display.
     #[serde(default)]
     pub config: serde_json::Value,
 }
 
 impl Plan {
-    /// The enabled tool that answers to `name`.
+    /// Returns the enabled tool with `name` as its name or alias.
     pub fn find_tool(&self, name: &str) -> Option<&ToolSpec> {
         self.tools.iter().chain(&self.context.recall).find(|tool| tool.answers_to(name))
     }
 
-    /// The tools of a request of a run whose conversation was compacted so often.
+    /// Returns the tools offered in a request after `compactions` compactions.
     pub fn offered_tools(&self, compactions: u32) -> impl Iterator<Item = &ToolSpec> {
         self.tools.iter().chain(self.context.recall.iter().filter(move |_| compactions > 0))
     }
 
-    /// Whether the run needs a box at all: one whose tools touch nothing works without.
+    /// Returns whether the run needs a sandbox; it does not if its tools use no resources.
     pub fn needs_sandbox(&self) -> bool {
         let program = matches!(self.executor, Executor::Subprocess { .. });
         let touches = self.tools.iter().any(|tool| tool.access != ToolAccess::Nothing);
         program || (self.tool_layer == ToolLayer::Real && touches)
     }
 
-    /// Those that the run may ask, in order: the route, then the fallbacks.
+    /// Returns the targets that the run may call: the route, then the fallbacks.
     pub fn targets(&self) -> impl Iterator<Item = TargetRef<'_>> {
         let first =
             TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
@@ -230,19 +230,19 @@ impl Plan {
         std::iter::once(first).chain(others)
     }
 
-    /// The one at this place; the first if there are not so many.
+    /// Returns the target at this index, or the first if the index is out of range.
     pub fn target_at(&self, at: u32) -> TargetRef<'_> {
         let first =
             TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
         self.targets().nth(at as usize).unwrap_or(first)
     }
 
-    /// The context budget in characters: tokens × 4 × 0.85 (MEM-3).
+    /// Returns the context budget in characters: tokens × 4 × 0.85 (MEM-3).
     pub const fn context_chars(&self) -> u64 {
         self.facts.window.saturating_mul(34) / 10
     }
 
-    /// The longest tool result in characters that a request may hold (LOOP-11).
+    /// Returns the maximum length of a tool result in a request, in characters (LOOP-11).
     pub const fn result_chars(&self) -> u64 {
         let quarter = self.context_chars() / 4;
         if quarter < 2_000 {

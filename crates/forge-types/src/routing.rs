@@ -1,4 +1,4 @@
-//! Which model is asked and why, and which providers are left alone for a while.
+//! The choice of a model with its reasons, and the cooldowns of providers.
 
 use crate::{ErrorKind, ModelRoute, Money, Price, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,10 @@ macro_rules! words {
         pub enum $name { $($(#[$vdoc])* $variant),* }
 
         impl $name {
-            /// All of them, in order.
+            /// All values, in order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The name in configuration, the store and on the wire.
+            /// Returns the name used in the configuration, the store and on the wire.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }
             }
@@ -39,11 +39,11 @@ macro_rules! words {
 }
 
 words! {
-    /// What kind of work a model is chosen for (ROUTE-2).
+    /// The kind of work that a model is chosen for (ROUTE-2).
     TaskKind, "task type" {
         /// Planning.
         Plan = "plan",
-        /// Writing code: what a run without a pipeline does.
+        /// Writing code: the default for a run without a pipeline.
         Code = "code",
         /// Reviewing.
         Review = "review",
@@ -59,7 +59,7 @@ words! {
 }
 
 impl TaskKind {
-    /// The agent that does such work, as `[agents.<name>]` calls it.
+    /// Returns the agent for this kind of work, as named in `[agents.<name>]`.
     pub const fn agent(self) -> &'static str {
         match self {
             Self::Plan => "planner",
@@ -74,160 +74,161 @@ impl TaskKind {
 }
 
 words! {
-    /// How hard a task is taken to be (ROUTE-3).
+    /// The estimated difficulty of a task (ROUTE-3).
     Tier, "tier" {
         /// A few lines.
         Simple = "simple",
-        /// Neither of the others.
+        /// A task that is neither simple nor hard.
         Medium = "medium",
-        /// Several parts, or a subject that is known to be hard.
+        /// Several parts, or a subject known to be hard.
         Hard = "hard",
     }
 }
 
 words! {
-    /// A stage of the choice, in the order in which they are asked.
+    /// A stage of the choice, in order of evaluation.
     RouteStage, "stage of routing" {
-        /// Somebody named the model.
+        /// The user or configuration names the model.
         Pin = "pin",
-        /// The task's complexity gives the candidates.
+        /// The task's complexity determines the candidates.
         Complexity = "complexity",
-        /// Recorded outcomes choose among them.
+        /// Recorded outcomes select a candidate.
         Weights = "weights",
-        /// Those that can't be asked now are passed over.
+        /// Candidates that are unavailable are skipped.
         Availability = "availability",
-        /// A repair that failed asks a stronger model.
+        /// A failed repair escalates to a stronger model.
         Escalation = "escalation",
     }
 }
 
-/// What one stage said.
+/// The verdict of a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageVerdict {
     /// The stage.
     pub stage: RouteStage,
-    /// The choice after it; `None` while there is none.
+    /// The choice after this stage; `None` if there is none yet.
     pub choice: Option<ModelRoute>,
-    /// Whether it changed the choice or made it.
+    /// Whether the stage made or changed the choice.
     pub acted: bool,
-    /// Why, in words for a person.
+    /// The reason, for display.
     pub reason: String,
 }
 
-/// A candidate that was not taken.
+/// A candidate that was not chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedCandidate {
-    /// Its provider.
+    /// The provider.
     pub provider: String,
-    /// Its model.
+    /// The model.
     pub model: String,
-    /// Why, in words for a person.
+    /// The reason, for display.
     pub reason: String,
 }
 
 impl RejectedCandidate {
-    /// A candidate with the reason against it.
+    /// Creates a rejected candidate with the reason.
     pub fn new(route: &ModelRoute, reason: impl Into<String>) -> Self {
         Self { provider: route.provider.clone(), model: route.model.clone(), reason: reason.into() }
     }
 }
 
-/// A choice with all its reasons.
+/// A choice of a model with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutingChoice {
-    /// What kind of work it is for.
+    /// The kind of work.
     pub task_type: TaskKind,
-    /// How hard the task is taken to be.
+    /// The estimated difficulty of the task.
     pub tier: Tier,
-    /// Whom to ask.
+    /// The chosen provider and model.
     pub chosen: ModelRoute,
     /// The last stage that changed the choice.
     pub stage: RouteStage,
-    /// Why that stage did.
+    /// The reason of that stage.
     pub reason: String,
-    /// What each stage said, in order.
+    /// The verdicts of all stages, in order.
     pub stages: Vec<StageVerdict>,
-    /// Everybody who was not taken.
+    /// All candidates that were not chosen.
     pub rejected: Vec<RejectedCandidate>,
 }
 
-/// A provider that is left alone until a time (PROV-9).
+/// The cooldown of a provider (PROV-9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cooldown {
     /// The provider.
     pub provider: String,
-    /// How often it was given up in a row, from 1.
+    /// Number of consecutive failures, from 1.
     pub failures: u32,
-    /// Why, the last time.
+    /// Kind of the last failure.
     pub reason: ErrorKind,
-    /// What it said, for people.
+    /// Message of the last failure, for display.
     pub message: String,
-    /// Since when.
+    /// Start of the cooldown.
     pub since: Timestamp,
-    /// Until when.
+    /// End of the cooldown.
     pub until: Timestamp,
-    /// Tells one key from another without holding it: a refused key says nothing about the next one.
+    /// Identifies the rejected key without storing it: the cooldown does not apply to a different key.
     #[serde(default)]
     pub credential: String,
 }
 
 impl Cooldown {
-    /// Whether the provider is left alone at `now`.
+    /// Returns whether the cooldown is active at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         now < self.until
     }
 }
 
-/// A learned or hand-set weight of a model for a kind of work (ROUTE-2).
+/// A learned or manual weight of a model for a kind of work (ROUTE-2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightRow {
     /// The kind of work.
     pub task_type: TaskKind,
-    /// How hard it is.
+    /// The difficulty of the work.
     pub tier: Tier,
     /// The provider.
     pub provider: String,
     /// The model.
     pub model: String,
-    /// From 0.1 to 1; a model without a row counts as 0.5.
+    /// The weight from 0.1 to 1; a model without a row has 0.5.
     pub weight: f64,
-    /// Outcomes that were a success.
+    /// Successful outcomes.
     pub success_count: u64,
     /// All outcomes.
     pub total_count: u64,
-    /// When it last changed.
+    /// Time of the last change.
     pub last_updated: Timestamp,
 }
 
 impl WeightRow {
-    /// Its model.
+    /// Returns the row's provider and model.
     pub fn route(&self) -> ModelRoute {
         ModelRoute { provider: self.provider.clone(), model: self.model.clone() }
     }
 }
 
-/// The model that costs are compared with (ROUTE-7).
+/// The model used for cost comparisons (ROUTE-7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReferenceModel {
     /// The model.
     pub route: ModelRoute,
-    /// What it charges.
+    /// The model's price.
     pub price: Price,
 }
 
-/// What the tokens of a run would have cost elsewhere: an estimate, since another model would have used others.
+/// Hypothetical cost of a run's tokens with the reference model. An estimate, because another model would have used
+/// a different number of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Savings {
-    /// The model compared with, as `provider/model`.
+    /// The reference model as `provider/model`.
     pub reference: String,
-    /// What it would have charged for the same tokens, in dollars.
+    /// The reference model's cost for the same tokens, in dollars.
     pub reference_usd: f64,
-    /// That minus what was paid; negative if the reference is cheaper.
+    /// The reference cost minus the actual cost; negative if the reference is cheaper.
     pub saved_usd: f64,
 }
 
 impl ReferenceModel {
-    /// What `usage`, which cost `paid`, would have cost here.
+    /// Compares `paid`, the actual cost of `usage`, with the reference model's cost.
     pub fn savings(&self, usage: &Usage, paid: Money) -> Savings {
         let there = self.price.cost(usage);
         Savings {

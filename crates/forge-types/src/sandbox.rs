@@ -3,46 +3,47 @@
 use crate::EgressRules;
 use serde::{Deserialize, Serialize};
 
-/// Whether the box reaches a network.
+/// The network access of a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkPolicy {
-    /// Nothing but its own loopback.
+    /// Only the sandbox's own loopback.
     #[default]
     Off,
-    /// Named hosts, through a proxy that is the box's only way out.
+    /// Listed hosts, through a proxy that is the sandbox's only connection.
     Allow(EgressRules),
-    /// The host's network, asked for by the user.
+    /// The host's network, if the user requests it.
     Host,
 }
 
-/// How a run works on its repository.
+/// The way in which a run modifies its repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceMode {
-    /// In a private view; the repository changes when the result is applied.
+    /// Work in a private workspace; applying the result changes the repository.
     #[default]
     Transaction,
-    /// In a private view; the result becomes a commit on a branch of its own.
+    /// Work in a private workspace; the result becomes a commit on a separate branch.
     Branch,
-    /// Edits the repository directly.
+    /// Direct edits of the repository.
     Inplace,
 }
 
-/// When the result of a run that completed is applied to its repository.
+/// The time at which the result of a completed run is applied to its repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApplyPolicy {
-    /// When the run completes, unless something it changed was changed by somebody else as well.
+    /// On completion, unless another process changed the same paths.
     #[default]
     Auto,
-    /// After the user said yes.
+    /// After the user's confirmation.
     Ask,
     /// Only by `forge apply`.
     Never,
 }
 
-/// The state of a run's workspace after a step that may have written: the digest of how it differs from the beginning.
+/// The state of a run's workspace after a step that may have written: the digest of its differences from the
+/// baseline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SnapshotId(pub crate::Digest);
@@ -53,45 +54,45 @@ impl std::fmt::Display for SnapshotId {
     }
 }
 
-/// How a path changed.
+/// The kind of a change to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// It is new.
+    /// The path is new.
     Added,
-    /// Its content changed.
+    /// The content changed.
     Modified,
-    /// Only its permission bits changed.
+    /// Only the permission bits changed.
     Mode,
-    /// It is something else now, such as a symlink in place of a file.
+    /// The file type changed, such as from a file to a symlink.
     Retyped,
-    /// It is gone.
+    /// The path was removed.
     Removed,
 }
 
-/// One path that differs between two states of a workspace.
+/// A path that differs between two states of a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceChange {
-    /// The path, relative to the workspace; bytes that are not UTF-8 stand as U+FFFD.
+    /// The path relative to the workspace; non-UTF-8 bytes are replaced by U+FFFD.
     pub path: String,
-    /// How it changed.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// Lines added; `None` for what is no text.
+    /// Lines added; `None` if not text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added: Option<u64>,
-    /// Lines removed; `None` for what is no text.
+    /// Lines removed; `None` if not text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<u64>,
 }
 
-/// A path that a run and somebody else both changed.
+/// A path that was changed by both a run and another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyConflict {
-    /// The path, relative to the workspace.
+    /// The path relative to the workspace.
     pub path: String,
-    /// What is in the way, in words.
+    /// The reason for the conflict, for display.
     pub why: String,
-    /// Whether a three-way merge of the texts would go through.
+    /// Whether a three-way merge of the texts would succeed.
     pub merges: bool,
 }
 
@@ -101,18 +102,18 @@ impl std::fmt::Display for ApplyConflict {
     }
 }
 
-/// Resource limits of the box.
+/// Resource limits of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxLimits {
-    /// Memory of all processes together, bytes.
+    /// Memory of all processes together, in bytes.
     pub memory_bytes: u64,
-    /// Processes and threads at once.
+    /// Concurrent processes and threads.
     pub pids: u32,
-    /// Processor cores; `None`: all.
+    /// Processor cores; `None` for all.
     pub cpus: Option<f64>,
-    /// Size of `/tmp`, bytes.
+    /// Size of `/tmp` in bytes.
     pub tmp_bytes: u64,
-    /// Longest time of one command, milliseconds; no command may ask for more.
+    /// Maximum duration of a command in milliseconds; a command cannot request more.
     pub command_ms: u64,
 }
 
@@ -122,18 +123,18 @@ impl Default for SandboxLimits {
     }
 }
 
-/// Ceilings of what the host reads, keeps and applies of a workspace, for each repository in it.
+/// Ceilings of the data that the host reads, stores and applies of a workspace, per repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceLimits {
     /// Files, directories and links.
     pub paths: u64,
-    /// Paths that may differ from the beginning of the run.
+    /// Paths that may differ from the baseline.
     pub changed_paths: u64,
-    /// Bytes of names: of the repository each name, of what differs each whole path; targets of links count as well.
+    /// Total bytes of names: each name in the repository, each full path of a change, and link targets.
     pub path_bytes: u64,
-    /// Directories within one another.
+    /// Depth of nested directories.
     pub depth: u64,
-    /// Size of one file that is read, bytes; holes count.
+    /// Size of a file that is read, in bytes, including holes.
     pub file_bytes: u64,
 }
 
@@ -147,7 +148,7 @@ impl WorkspaceLimits {
         file_bytes: u64::MAX,
     };
 
-    /// The lower one of each ceiling.
+    /// Returns the lower value of each ceiling.
     #[must_use]
     pub fn min_each(self, other: Self) -> Self {
         Self {
@@ -172,24 +173,24 @@ impl Default for WorkspaceLimits {
     }
 }
 
-/// The box that a run gets.
+/// The specification of a run's sandbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// The backend by name (`native`, `process`).
     pub backend: String,
     /// The repository on the host, absolute.
     pub repo: std::path::PathBuf,
-    /// Further repositories, absolute. If there are any, each stands in a folder of its own below the workspace,
-    /// named as on the host; else the one repository is the workspace.
+    /// Further repositories, absolute. If there are any, each repository has its own directory in the workspace,
+    /// named as on the host; otherwise the single repository is the workspace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_repos: Vec<std::path::PathBuf>,
-    /// How the repositories are worked on.
+    /// The way in which the repositories are modified.
     #[serde(default = "inplace")]
     pub mode: WorkspaceMode,
-    /// When the result is applied.
+    /// The time at which the result is applied.
     #[serde(default)]
     pub apply: ApplyPolicy,
-    /// The image that gives the root folder, by name; `None`: the host's system folders, or the backend's default.
+    /// Name of the image for the root directory; `None` for the host's system directories or the backend's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Network.
@@ -200,28 +201,28 @@ pub struct SandboxSpec {
     /// Ceilings of the workspace.
     #[serde(default)]
     pub workspace: WorkspaceLimits,
-    /// Workspace paths that are not masked although they look like credentials.
+    /// Workspace paths that are not masked even though they look like credentials.
     #[serde(default)]
     pub reveal: Vec<String>,
-    /// Variables of the box's environment beside the fixed ones (`NAME`, value).
+    /// Variables of the sandbox's environment in addition to the fixed ones (`NAME`, value).
     #[serde(default)]
     pub env: Vec<(String, String)>,
-    /// Host folders bound read-only, for toolchains that do not lie under `/usr`.
+    /// Host directories mounted read-only, for toolchains outside of `/usr`.
     #[serde(default)]
     pub read_only: Vec<std::path::PathBuf>,
-    /// Host folders bound read-write, beside the workspace (SBX-2: opt-in).
+    /// Host directories mounted read-write in addition to the workspace (SBX-2: opt-in).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writable: Vec<std::path::PathBuf>,
-    /// Programs that commands may execute, by name or absolute path, beside the shell; `None`: any.
+    /// Programs that commands may execute in addition to the shell, by name or absolute path; `None` allows any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub programs: Option<Vec<String>>,
-    /// Whether `process`, which isolates nothing, may be used.
+    /// Whether the backend `process`, which isolates nothing, is allowed.
     #[serde(default)]
     pub allow_unisolated: bool,
 }
 
 impl SandboxSpec {
-    /// A box around `repo` with the usual limits, in a view of its own, without network.
+    /// Creates a sandbox for `repo` with default limits, a private workspace and no network.
     pub fn new(backend: impl Into<String>, repo: impl Into<std::path::PathBuf>) -> Self {
         Self {
             backend: backend.into(),
@@ -242,8 +243,8 @@ impl SandboxSpec {
         }
     }
 
-    /// The folder of each repository below `/workspace`, in order. Empty for a single one, which is the workspace
-    /// itself; of several each has its own name, numbered where two have the same.
+    /// Returns the directory of each repository below `/workspace`, in order. A single repository is the workspace
+    /// itself (empty name); several have distinct names, numbered if two are equal.
     pub fn repo_directories(&self) -> Vec<String> {
         if self.more_repos.is_empty() {
             return vec![String::new()];
@@ -264,70 +265,70 @@ impl SandboxSpec {
     }
 }
 
-/// What a plan that was frozen before there were views meant.
+/// Returns the mode of a plan that was frozen before private workspaces existed.
 const fn inplace() -> WorkspaceMode {
     WorkspaceMode::Inplace
 }
 
-/// What became of one layer of isolation.
+/// The state of an isolation layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxLayerState {
-    /// In force.
+    /// The layer is in force.
     Enforced,
-    /// In force in a weaker form, said in words.
+    /// The layer is in force in a weaker form, described in words.
     Degraded(String),
-    /// Not in force, said in words.
+    /// The layer is not in force, for the given reason.
     Absent(String),
 }
 
-/// One layer of isolation and its state.
+/// An isolation layer and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxLayer {
-    /// Its name, such as `seccomp`.
+    /// The name, such as `seccomp`.
     pub name: String,
-    /// Its state.
+    /// The state of the layer.
     pub state: SandboxLayerState,
-    /// What a person can do to have it in force.
+    /// The steps with which the user can enable the layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-/// What a box really is, found out when it was opened.
+/// The actual properties of a sandbox, determined when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxReport {
     /// The backend.
     pub backend: String,
-    /// The box's id.
+    /// The sandbox's id.
     pub id: String,
-    /// How the workspace is shown: `overlay`, `reflink`, `copy` or `direct`, with the reason for a fallback.
+    /// The kind of workspace: `overlay`, `reflink`, `copy` or `direct`, with the reason for a fallback.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub view: String,
-    /// Each layer.
+    /// The isolation layers.
     pub layers: Vec<SandboxLayer>,
-    /// Workspace paths that tools can't see because they look like credentials.
+    /// Workspace paths that are masked because they look like credentials.
     pub masked: Vec<String>,
-    /// Things the user should know, such as that nothing is isolated.
+    /// Warnings for the user, such as that nothing is isolated.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
-/// The state of a box.
+/// The state of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxState {
-    /// Not started yet.
+    /// Not started.
     Idle,
     /// Commands can run.
     Running,
-    /// Ended in order.
+    /// Ended normally.
     Stopped,
-    /// Went away by itself.
+    /// Ended unexpectedly.
     Died,
 }
 
 impl SandboxState {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",

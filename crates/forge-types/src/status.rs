@@ -1,48 +1,48 @@
-//! The status of a run and the changes it may make.
+//! The status of a run and its transitions.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a run stands.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// Stored, not yet claimed.
     #[default]
     Pending,
-    /// Being worked on.
+    /// In progress.
     Running,
-    /// Parked until something outside happens.
+    /// Parked until an external event.
     Waiting,
-    /// Finished by its own rule.
+    /// Finished normally.
     Completed,
     /// Ended by an error.
     Failed,
-    /// Ended on request.
+    /// Ended by a cancel request.
     Cancelled,
     /// Ended by a limit.
     TimedOut,
 }
 
-/// What a parked run waits for.
+/// The condition that a parked run waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
-    /// Answers of a person.
+    /// A person's answers.
     Question,
     /// A person's approval.
     Approval,
-    /// A raised budget.
+    /// An increased budget.
     Budget,
     /// The end of a long Retry-After.
     Retry,
-    /// A `resume` after a `pause`.
+    /// A `resume` command after a `pause`.
     Paused,
 }
 
 impl WaitingFor {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Question => "question",
@@ -54,18 +54,18 @@ impl WaitingFor {
     }
 }
 
-/// A change of status that is not allowed; it changes nothing.
+/// A transition that is not allowed and therefore has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a run that is {from} can't become {to}")]
 pub struct InvalidTransition {
-    /// The status it has.
+    /// The current status.
     pub from: RunStatus,
-    /// The status it was to get.
+    /// The requested status.
     pub to: RunStatus,
 }
 
 impl RunStatus {
-    /// All of them, in the order of a run's life.
+    /// All values, in the order of a run's life.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
@@ -76,12 +76,12 @@ impl RunStatus {
         Self::TimedOut,
     ];
 
-    /// Whether nothing can follow.
+    /// Returns whether the status is final.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
     }
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -94,10 +94,10 @@ impl RunStatus {
         }
     }
 
-    /// Checks a change: the one place where the table of allowed changes stands.
+    /// Checks a transition. The only definition of the allowed transitions.
     ///
     /// # Errors
-    /// [`InvalidTransition`] if the table does not allow it.
+    /// Returns [`InvalidTransition`] if the transition is not allowed.
     pub const fn to(self, to: Self) -> Result<Self, InvalidTransition> {
         use RunStatus::{Cancelled, Completed, Failed, Pending, Running, TimedOut, Waiting};
         let allowed = match self {

@@ -1,42 +1,42 @@
-//! Times of day as values. Nothing here reads a clock.
+//! Timestamps as values. This module reads no clock.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A time of day in microseconds since the Unix epoch, UTC; RFC 3339 as text.
+/// A timestamp in microseconds since the Unix epoch, UTC; RFC 3339 as text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The time `micros` microseconds after the Unix epoch.
+    /// Creates the timestamp `micros` microseconds after the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This time, `duration` later (saturating).
+    /// Returns the timestamp `duration` later (saturating).
     pub fn after(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
-    /// The time from `earlier` to this one; zero if `earlier` is later (clocks jump).
+    /// Returns the time from `earlier` to this one; zero if `earlier` is later (clocks jump).
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Whole milliseconds from `earlier` to this one; zero if `earlier` is later.
+    /// Returns the whole milliseconds from `earlier` to this one; zero if `earlier` is later.
     pub fn millis_since(self, earlier: Self) -> u64 {
         u64::try_from(self.since(earlier).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The day in UTC as `YYYY-MM-DD`.
+    /// Returns the UTC day as `YYYY-MM-DD`.
     pub fn utc_day(self) -> String {
         self.to_string().chars().take(10).collect()
     }

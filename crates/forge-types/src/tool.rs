@@ -1,37 +1,38 @@
-//! Tools: what they are called, what they take, what they touch.
+//! Tools: names, parameters and used resources.
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// What a tool touches; decides what may run beside what and what may be repeated after a crash.
+/// The resources that a tool uses. Determines which tools may run concurrently and which may be repeated after a
+/// crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolAccess {
-    /// Only reads: may run beside other reads, may be repeated.
+    /// Only reads: may run concurrently with other reads, may be repeated.
     Read,
-    /// Changes files of the workspace.
+    /// Modifies files of the workspace.
     Write,
     /// Runs commands.
     Exec,
-    /// Reaches out of the sandbox.
+    /// Connects to hosts outside of the sandbox.
     Network,
-    /// Touches neither files nor the network: needs no box and may be repeated.
+    /// Uses neither files nor the network: needs no sandbox and may be repeated.
     Nothing,
 }
 
 impl ToolAccess {
-    /// Whether doing it twice does no harm.
+    /// Returns whether a repetition is harmless.
     pub const fn repeatable(self) -> bool {
         matches!(self, Self::Read | Self::Nothing)
     }
 
-    /// Whether it may change files of the workspace.
+    /// Returns whether the tool may modify files of the workspace.
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Exec)
     }
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -43,7 +44,7 @@ impl ToolAccess {
     }
 }
 
-/// Where a tool comes from.
+/// The origin of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolCategory {
@@ -51,9 +52,9 @@ pub enum ToolCategory {
     Builtin,
     /// From an adapter (MCP, webhook).
     Adapter,
-    /// For development only; absent when `build.prod`.
+    /// For development only; absent if `build.prod`.
     Dev,
-    /// The project's own.
+    /// Defined by the project.
     Custom,
 }
 
@@ -70,7 +71,7 @@ pub enum ParamType {
 }
 
 impl ParamType {
-    /// The JSON Schema name.
+    /// Returns the JSON Schema name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::String => "string",
@@ -80,50 +81,50 @@ impl ParamType {
     }
 }
 
-/// One parameter of a tool.
+/// A parameter of a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParamSpec {
-    /// Its name.
+    /// The parameter's name.
     pub name: String,
-    /// Its type.
+    /// The parameter's type.
     pub kind: ParamType,
-    /// Whether it must be given.
+    /// Whether the parameter is required.
     pub required: bool,
-    /// What it means, for the model.
+    /// The parameter's meaning, for the model.
     pub description: String,
 }
 
 impl ParamSpec {
-    /// A parameter that must be given.
+    /// Creates a required parameter.
     pub fn required(name: &str, kind: ParamType, description: &str) -> Self {
         Self { name: name.into(), kind, required: true, description: description.into() }
     }
 
-    /// A parameter that may be left out.
+    /// Creates an optional parameter.
     pub fn optional(name: &str, kind: ParamType, description: &str) -> Self {
         Self { name: name.into(), kind, required: false, description: description.into() }
     }
 }
 
-/// What the model and people are told about a tool.
+/// The description of a tool for the model and for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolSpec {
     /// The canonical name.
     pub name: String,
-    /// Other names under which it can be called.
+    /// Further names of the tool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// What it is for, in a sentence.
+    /// The purpose of the tool, in one sentence.
     pub description: String,
-    /// Its parameters in order.
+    /// The parameters in order.
     pub params: Vec<ParamSpec>,
-    /// What it touches.
+    /// The resources that the tool uses.
     pub access: ToolAccess,
-    /// Where it comes from.
+    /// The origin of the tool.
     pub category: ToolCategory,
 }
 
-/// Parameters, written as a JSON Schema object: an object of strings, integers and booleans in their order.
+/// Parameters that serialize as a JSON Schema object: an object of strings, integers and booleans in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct ParameterSchema<'a>(&'a [ParamSpec]);
 
@@ -145,7 +146,7 @@ impl Serialize for PropertySchema<'_> {
         #[derive(Serialize)]
         struct About<'a> {
             r#type: &'static str,
-            // A name that says it all is not explained: each word is paid for in every request.
+            // A self-explanatory name has no description, because each word costs tokens in every request.
             #[serde(skip_serializing_if = "str::is_empty")]
             description: &'a str,
         }
@@ -156,22 +157,22 @@ impl Serialize for PropertySchema<'_> {
 }
 
 impl ToolSpec {
-    /// Whether `name` is its name or one of its aliases.
+    /// Returns whether `name` is the tool's name or one of its aliases.
     pub fn answers_to(&self, name: &str) -> bool {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// The parameters as a JSON Schema object.
+    /// Returns the parameters as a JSON Schema object.
     pub fn parameters(&self) -> ParameterSchema<'_> {
         ParameterSchema(&self.params)
     }
 
-    /// [`Self::parameters`] as a value.
+    /// Returns [`Self::parameters`] as a value.
     pub fn json_schema(&self) -> Value {
         serde_json::to_value(self.parameters()).unwrap_or_default()
     }
 
-    /// One line for a prompt: `name(param: type, other?: type) - purpose`.
+    /// Returns one line for a prompt: `name(param: type, other?: type) - purpose`.
     pub fn prompt_signature(&self) -> String {
         let params: Vec<_> = self
             .params
@@ -181,10 +182,10 @@ impl ToolSpec {
         format!("{}({}) - {}", self.name, params.join(", "), self.description)
     }
 
-    /// Checks arguments against the parameters: all required ones there, none unknown, types as declared.
+    /// Checks arguments against the parameters: required ones present, none unknown, types as declared.
     ///
     /// # Errors
-    /// Names every fault in words that let the model correct itself.
+    /// Returns a message with every fault, from which the model can correct its call.
     pub fn check_arguments(&self, arguments: &Map<String, Value>) -> Result<(), String> {
         let mut faults = Vec::new();
         for param in &self.params {
@@ -213,36 +214,36 @@ impl ToolSpec {
     }
 }
 
-/// What a tool gave back. A failure is a value too.
+/// The result of a tool. A failure is a value too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolOutput {
-    /// What the model sees.
+    /// The text that the model sees.
     pub content: crate::Payload,
-    /// Why it did not work; `None` if it did.
+    /// The kind of the failure; `None` on success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<crate::ErrorKind>,
     /// The exit code, if a command ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Whether a time limit ended it.
+    /// Whether a timeout ended the command.
     #[serde(default)]
     pub timed_out: bool,
-    /// Whether something of the output is missing here.
+    /// Whether the output is truncated.
     #[serde(default)]
     pub truncated: bool,
-    /// Characters of the whole output.
+    /// Characters of the complete output.
     pub output_chars: u64,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
 }
 
 impl ToolOutput {
-    /// A result that worked.
+    /// Creates a successful result.
     pub fn ok(content: impl Into<String>) -> Self {
         Self::from_parts(content.into(), None)
     }
 
-    /// A result that did not work, with words for the model.
+    /// Creates a failed result with a message for the model.
     pub fn failed(kind: crate::ErrorKind, content: impl Into<String>) -> Self {
         Self::from_parts(content.into(), Some(kind))
     }
@@ -260,7 +261,7 @@ impl ToolOutput {
         }
     }
 
-    /// Whether it worked.
+    /// Returns whether the tool succeeded.
     pub const fn is_ok(&self) -> bool {
         self.error.is_none()
     }

@@ -1,13 +1,13 @@
-//! Token counts as providers report them.
+//! Token counts reported by providers.
 
 use serde::{Deserialize, Serialize};
 
-/// Tokens of one model call, or of many added up.
+/// Tokens of one model call, or the sum of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// All prompt tokens, cached ones included.
+    /// All prompt tokens, including cached ones.
     pub input: u64,
-    /// Reply tokens, hidden reasoning included.
+    /// Reply tokens, including hidden reasoning.
     pub output: u64,
     /// Prompt tokens that the provider read from its cache (part of `input`).
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -15,7 +15,7 @@ pub struct Usage {
     /// Prompt tokens that the provider wrote to its cache (part of `input`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cache_write: u64,
-    /// Whether the provider reported these; otherwise they are estimates.
+    /// Whether the provider reported the counts; otherwise they are estimates.
     pub known: bool,
 }
 
@@ -25,17 +25,18 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl Usage {
-    /// Prompt tokens neither read from nor written to a cache.
+    /// Returns the prompt tokens that were neither read from nor written to a cache.
     pub const fn uncached_input(&self) -> u64 {
         self.input.saturating_sub(self.cached).saturating_sub(self.cache_write)
     }
 
-    /// What counts against a run's token limit: the reply and the prompt that was not read from a cache.
+    /// Returns the tokens that count against a run's token limit: the reply and the prompt tokens not read from a
+    /// cache.
     pub const fn counted(&self) -> u64 {
         self.output.saturating_add(self.input.saturating_sub(self.cached))
     }
 
-    /// Both added up; known only if both are.
+    /// Returns the sum; known only if both are.
     #[must_use]
     pub const fn plus(&self, other: &Self) -> Self {
         Self {

@@ -1,17 +1,17 @@
-//! When a budget is nearly or wholly used.
+//! Alerts for budgets that are nearly or fully used.
 
 use super::{BudgetChanged, BudgetKind, BudgetLevel};
 use forge_types::{LimitKind, RunLimits, RunState, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Remembers what was said, so that each level of each budget is said once per limit.
+/// The alerts reported so far, so that each level of each budget is reported once per limit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct BudgetWatch {
     said: Vec<(BudgetKind, BudgetLevel, u64)>,
 }
 
 impl BudgetWatch {
-    /// What is new to say about the budgets of a run that stands at `state` at `at`.
+    /// Returns new alerts for the budgets of a run in `state` at `at`.
     pub(super) fn check_budgets(
         &mut self,
         state: &RunState,
@@ -35,7 +35,8 @@ impl BudgetWatch {
         new
     }
 
-    /// The limit that ended the run, which a reservation may have reached before the money was spent.
+    /// Returns the alert for the limit that ended the run, which a reservation may have reached before the money was
+    /// spent.
     pub(super) fn ended_by(
         &mut self,
         kind: LimitKind,
@@ -63,7 +64,7 @@ impl BudgetWatch {
         limit: u64,
         new: &mut Vec<BudgetChanged>,
     ) {
-        // After "exceeded" nothing is to be said about the same limit any more.
+        // After "exceeded", nothing more is reported for the same limit.
         let known = self
             .said
             .iter()
@@ -76,7 +77,7 @@ impl BudgetWatch {
     }
 }
 
-/// Used and allowed, in the budget's smallest unit.
+/// Returns the used and the allowed amount in the budget's smallest unit.
 fn used_and_limit(budget: BudgetKind, state: &RunState, limits: &RunLimits, at: Timestamp) -> (u64, u64) {
     let pico = |money: forge_types::Money| u64::try_from(money.0).unwrap_or(0);
     match budget {

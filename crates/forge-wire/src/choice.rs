@@ -1,4 +1,4 @@
-//! What is told of the choice of a model: who was chosen, who failed, and who is asked next.
+//! Wire events about the choice of a model: the chosen model, the failure of a model and the next one.
 
 use super::{ModelFailed, ModelRouted, PlanFacts};
 use forge_types::{
@@ -6,13 +6,13 @@ use forge_types::{
 };
 
 impl PlanFacts {
-    /// Whom a call of this target asks.
+    /// Returns the provider and model of the target.
     pub(super) fn route_of(&self, target: u32) -> &ModelRoute {
         let other = target.checked_sub(1).and_then(|at| self.fallbacks.get(at as usize));
         other.unwrap_or(&self.route)
     }
 
-    /// What is told when `call` asks somebody who was not named before; `before` is who was asked last.
+    /// Returns the event for a `call` to another target than `before`, the target of the previous call.
     pub(super) fn routed_event(&self, call: &ModelCall, before: Option<u32>) -> Option<ModelRouted> {
         let routing = self.routing.as_deref()?;
         let route = self.route_of(call.target);
@@ -45,7 +45,8 @@ fn describe_rejection(rejected: &RejectedCandidate) -> String {
     format!("{}/{}: {}", rejected.provider, rejected.model, rejected.reason)
 }
 
-/// A failure of a model's call with what follows from it: when somebody is asked next, and who, if somebody else.
+/// Completes a model failure with its consequence: the time of the next call, and its model if it is a different
+/// one.
 pub(super) fn follow_up(
     (at, target, mut failed): (Timestamp, u32, ModelFailed),
     event: &Event,

@@ -1,6 +1,6 @@
-//! What is told of a compaction. The public vocabulary has no kind of its own for it: it is a `run.changed` from `running`
-//! to `running` with the phase `compacting` at its beginning and its reason at its end; the model that is asked for the
-//! summary is told of like any other, and the summary's text is no reply.
+//! Wire events of a compaction. The public vocabulary has no kind for it: it is a `run.changed` from `running` to
+//! `running`, with the phase `compacting` at its beginning and the reason at its end. The summary's model call is
+//! reported like any other, but without the summary's text.
 
 use super::project::Projector;
 use super::{ModelCompleted, ModelFailed, ModelRequested, RunChanged, WireData};
@@ -11,7 +11,7 @@ use forge_types::{
 
 const COMPACTING_PHASE: &str = "compacting";
 
-/// A compaction begins, or is tried again.
+/// Returns the events for the start of a compaction or of a further attempt.
 pub(super) fn compaction_started(
     of: &Projector,
     compaction: &Compaction,
@@ -40,7 +40,7 @@ pub(super) fn compaction_started(
     told
 }
 
-/// What came of asking for a summary.
+/// Returns the event for the outcome of a summary request.
 pub(super) fn summary_settled(
     of: &Projector,
     compaction: &Compaction,
@@ -94,7 +94,7 @@ fn summary_failed(
     }
 }
 
-/// A summary stands in the place of messages.
+/// Returns the event for a summary that replaced messages.
 pub(super) fn compaction_done(
     event: &EventKind,
     bytes_before: u64,

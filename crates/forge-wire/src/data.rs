@@ -1,4 +1,4 @@
-//! What belongs to each kind of wire event that can occur.
+//! The data of each kind of wire event.
 
 use super::WireKind;
 use forge_types::{
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 macro_rules! wire_data {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
-        /// The data of a wire event by its kind.
+        /// The data of a wire event, by kind.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind", content = "data")]
         pub enum WireData {
@@ -18,7 +18,7 @@ macro_rules! wire_data {
         }
 
         impl WireData {
-            /// The kind.
+            /// Returns the kind.
             pub const fn kind(&self) -> WireKind {
                 match self { $(Self::$variant(_) => WireKind::$variant),* }
             }
@@ -27,13 +27,13 @@ macro_rules! wire_data {
 }
 
 wire_data! {
-    /// A run exists.
+    /// A run was created.
     RunCreated = "run.created",
-    /// A worker took it.
+    /// A worker claimed the run.
     RunStarted = "run.started",
-    /// Its status changed.
+    /// The status of the run changed.
     RunChanged = "run.changed",
-    /// It ended.
+    /// The run ended.
     RunFinished = "run.finished",
     /// A turn began.
     IterationStarted = "iteration.started",
@@ -41,7 +41,7 @@ wire_data! {
     IterationCompleted = "iteration.completed",
     /// A model was chosen.
     ModelRouted = "model.routed",
-    /// A model is asked.
+    /// A model call started.
     ModelRequested = "model.requested",
     /// A model answered.
     ModelCompleted = "model.completed",
@@ -49,21 +49,21 @@ wire_data! {
     ModelFailed = "model.failed",
     /// A model called a tool.
     ToolCalled = "tool.called",
-    /// A tool call has its result.
+    /// A tool call completed.
     ToolCompleted = "tool.completed",
-    /// The box changed its state.
+    /// The state of the sandbox changed.
     SandboxChanged = "sandbox.changed",
-    /// A command began.
+    /// A command started.
     ExecStarted = "exec.started",
     /// A command ended.
     ExecCompleted = "exec.completed",
-    /// The run waits for something outside.
+    /// The run waits for an external event.
     WaitRequested = "wait.requested",
-    /// What it waited for came.
+    /// The wait ended.
     WaitResolved = "wait.resolved",
-    /// A guard refused something.
+    /// A guard rejected an action.
     GuardChecked = "guard.checked",
-    /// A budget is nearly or wholly used.
+    /// A budget is nearly or fully used.
     BudgetChanged = "budget.changed",
 }
 
@@ -74,7 +74,7 @@ pub struct TokenTotals {
     pub input: u64,
     /// Reply tokens.
     pub output: u64,
-    /// Both.
+    /// The sum of both.
     pub total: u64,
 }
 
@@ -93,34 +93,34 @@ pub struct RunCreated {
     pub pipeline: String,
     /// The repository.
     pub repo: String,
-    /// Where the run came from.
+    /// The source of the run.
     pub source: RunSource,
 }
 
 /// `run.started`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStarted {
-    /// Which process took it (`host:pid`).
+    /// The process that claimed the run (`host:pid`).
     pub worker_id: String,
-    /// How often it was taken, this time included.
+    /// Number of claims, including this one.
     pub attempt: u32,
 }
 
 /// `run.changed`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunChanged {
-    /// Status before.
+    /// The previous status.
     pub from: RunStatus,
-    /// Status now.
+    /// The new status.
     pub to: RunStatus,
-    /// What the run is at now.
+    /// The new phase.
     pub phase: String,
-    /// What it was at.
+    /// The previous phase.
     pub previous_phase: String,
-    /// What it waits for.
+    /// The condition that the run waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
-    /// Why, in words for a person.
+    /// The reason, for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -128,7 +128,7 @@ pub struct RunChanged {
 /// `run.finished`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunFinished {
-    /// How it ended.
+    /// The final status.
     pub status: RunStatus,
     /// The limit that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,11 +140,11 @@ pub struct RunFinished {
     pub iterations: u32,
     /// Tokens.
     pub tokens: TokenTotals,
-    /// Dollars spent on calls of known price.
+    /// Dollars spent on calls with known prices.
     pub cost_usd: f64,
-    /// Milliseconds worked on it, waiting not counted.
+    /// Milliseconds worked on the run, excluding waits.
     pub duration_ms: u64,
-    /// Paths that differ from the beginning.
+    /// Paths that differ from the baseline.
     pub files_modified: Vec<String>,
 }
 
@@ -153,7 +153,7 @@ pub struct RunFinished {
 pub struct IterationStarted {
     /// The turn, from 1.
     pub n: u32,
-    /// The limit, if it is known.
+    /// The limit, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
 }
@@ -176,15 +176,15 @@ pub struct ModelRouted {
     pub provider: String,
     /// The model.
     pub model: String,
-    /// What kind of work it is for.
+    /// The kind of work.
     pub task_type: TaskKind,
-    /// How hard the task is taken to be.
+    /// The estimated difficulty of the task.
     pub tier: Tier,
     /// The stage that made the choice.
     pub stage: RouteStage,
-    /// Why.
+    /// The reason for the choice.
     pub reason: String,
-    /// Everybody who was not taken.
+    /// All candidates that were not chosen.
     pub rejected: Vec<RejectedCandidate>,
 }
 
@@ -195,13 +195,13 @@ pub struct ModelRequested {
     pub provider: String,
     /// The model.
     pub model: String,
-    /// The try of this turn, from 1.
+    /// The attempt of this turn, from 1.
     pub attempt: u32,
-    /// Messages of the conversation in the request, the system prompt not counted.
+    /// Messages of the conversation in the request, excluding the system prompt.
     pub messages: u64,
     /// Tools offered.
     pub tools: u64,
-    /// Milliseconds until it is sent, where a retry waits.
+    /// Milliseconds until the call is sent, if a retry is delayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
 }
@@ -211,18 +211,18 @@ pub struct ModelRequested {
 pub struct ModelCompleted {
     /// The provider.
     pub provider: String,
-    /// The model that answered, as the provider names it.
+    /// The model that answered, by the provider's name for it.
     pub model: String,
-    /// Tokens.
+    /// Tokens used.
     pub usage: Usage,
     /// Dollars; absent if the price is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// Milliseconds from sending to the last byte.
+    /// Milliseconds from the send to the last byte.
     pub latency_ms: u64,
-    /// Why the reply ended.
+    /// The reason why the reply ended.
     pub finish: FinishReason,
-    /// The reply's text, of which live frames were the beginnings.
+    /// The complete text of the reply; live frames carried it in parts.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
@@ -234,16 +234,16 @@ pub struct ModelFailed {
     pub provider: String,
     /// The model.
     pub model: String,
-    /// The error's kind; `cancelled` or `interrupted` if it was ended from outside.
+    /// The error's kind; `cancelled` or `interrupted` if the call was ended externally.
     pub reason: String,
-    /// What happened and what to do next.
+    /// The error and the next step for the user.
     pub message: String,
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub retryable: bool,
-    /// Milliseconds until somebody is asked again, or that the provider asked to wait.
+    /// Milliseconds until the next call, or the delay that the provider requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_in_ms: Option<u64>,
-    /// Who is asked next, as `provider/model`, if that is somebody else.
+    /// The next model as `provider/model`, if it is a different one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -268,21 +268,21 @@ pub struct ToolCompleted {
     pub call_id: String,
     /// The tool.
     pub tool: String,
-    /// Whether it worked.
+    /// Whether the tool succeeded.
     pub ok: bool,
     /// The exit code, if a command ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Characters of the whole output.
+    /// Characters of the complete output.
     pub output_chars: u64,
-    /// Whether something of it was left out.
+    /// Whether the output is truncated.
     pub truncated: bool,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
-    /// The error's kind, if it did not work.
+    /// The error's kind, if the tool failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The first 200 characters of what went wrong.
+    /// The first 200 characters of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -294,9 +294,9 @@ pub struct SandboxChanged {
     pub state: String,
     /// The backend.
     pub backend: String,
-    /// The box's id.
+    /// The sandbox's id.
     pub id: String,
-    /// Whether it was started again after it had gone away.
+    /// Whether the sandbox was restarted after it had died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<bool>,
 }
@@ -306,34 +306,34 @@ pub struct SandboxChanged {
 pub struct ExecStarted {
     /// The command line.
     pub command: String,
-    /// Tries before this one.
+    /// Attempts before this one.
     pub retry_number: u32,
-    /// The box's id.
+    /// The sandbox's id.
     pub sandbox_id: String,
 }
 
 /// `exec.completed`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecCompleted {
-    /// The exit code; absent if the command never got that far.
+    /// The exit code; absent if the command did not exit.
     pub exit_code: Option<i32>,
-    /// Whether a time limit ended it.
+    /// Whether a timeout ended the command.
     pub timed_out: bool,
-    /// Most memory used, where it was measured.
+    /// Peak memory use, if measured.
     pub memory_mb: Option<f64>,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
 }
 
 /// `wait.requested`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitRequested {
-    /// For what.
+    /// The condition that the run waits for.
     pub waiting_for: WaitingFor,
-    /// Until when, if that is known.
+    /// The end of the wait, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Why, in words for a person.
+    /// The reason, for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -341,9 +341,9 @@ pub struct WaitRequested {
 /// `wait.resolved`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitResolved {
-    /// For what it had waited.
+    /// The condition that the run waited for.
     pub waiting_for: WaitingFor,
-    /// Who ended the wait.
+    /// The source of the end of the wait.
     pub by: String,
     /// `resume` or `end`.
     pub decision: String,
@@ -352,17 +352,17 @@ pub struct WaitResolved {
 /// `guard.checked`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardChecked {
-    /// Which guard: `command` or `policy`.
+    /// The guard: `command`, `policy` or `egress`.
     pub guard: String,
-    /// What it looked at: the tool.
+    /// The checked object: a tool, or `host:port`.
     pub name: String,
     /// `allow`, `warn`, `redact` or `deny`.
     pub verdict: String,
-    /// Why.
+    /// The reason.
     pub detail: String,
 }
 
-/// What a budget counts.
+/// The unit of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetKind {
@@ -377,7 +377,7 @@ pub enum BudgetKind {
 }
 
 impl BudgetKind {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -388,25 +388,25 @@ impl BudgetKind {
     }
 }
 
-/// How far a budget is used.
+/// The level of a budget's use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetLevel {
-    /// Nearly.
+    /// The budget is nearly used.
     Alert,
-    /// Wholly.
+    /// The budget is fully used.
     Exceeded,
 }
 
 /// `budget.changed`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetChanged {
-    /// Which budget.
+    /// The budget.
     pub budget: BudgetKind,
-    /// How much is used, in the budget's unit (tokens, dollars, commands, milliseconds).
+    /// The used amount, in the budget's unit (tokens, dollars, commands, milliseconds).
     pub used: f64,
-    /// How much there is.
+    /// The allowed amount.
     pub limit: f64,
-    /// How far that is.
+    /// The level.
     pub level: BudgetLevel,
 }

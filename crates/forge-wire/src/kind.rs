@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
-        /// The kind of a wire event: the whole public vocabulary (SPEC 1.2).
+        /// The kind of a wire event: the complete public vocabulary (SPEC 1.2).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum WireKind {
             $($(#[$doc])* #[serde(rename = $name)] $variant),*
         }
 
         impl WireKind {
-            /// All of them, in the order of the specification.
+            /// All kinds, in the order of the specification.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The name on the wire.
+            /// Returns the name on the wire.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
@@ -25,17 +25,17 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A run exists.
+    /// A run was created.
     RunCreated = "run.created",
-    /// A worker took it.
+    /// A worker claimed the run.
     RunStarted = "run.started",
-    /// Its status changed.
+    /// The status of the run changed.
     RunChanged = "run.changed",
-    /// It ended.
+    /// The run ended.
     RunFinished = "run.finished",
-    /// A step of a pipeline began.
+    /// A step of a pipeline started.
     StepStarted = "step.started",
-    /// A step ended well.
+    /// A step succeeded.
     StepCompleted = "step.completed",
     /// A step failed.
     StepFailed = "step.failed",
@@ -47,9 +47,9 @@ kinds! {
     IterationCompleted = "iteration.completed",
     /// A model was chosen.
     ModelRouted = "model.routed",
-    /// A model is asked.
+    /// A model call started.
     ModelRequested = "model.requested",
-    /// Live: text of a reply on its way.
+    /// Live: partial text of a reply.
     ModelDelta = "model.delta",
     /// A model answered.
     ModelCompleted = "model.completed",
@@ -57,11 +57,11 @@ kinds! {
     ModelFailed = "model.failed",
     /// A model called a tool.
     ToolCalled = "tool.called",
-    /// A tool call has its result.
+    /// A tool call completed.
     ToolCompleted = "tool.completed",
-    /// The box changed its state.
+    /// The state of the sandbox changed.
     SandboxChanged = "sandbox.changed",
-    /// A command began.
+    /// A command started.
     ExecStarted = "exec.started",
     /// Live: a line of a command's output.
     ExecOutput = "exec.output",
@@ -69,19 +69,19 @@ kinds! {
     ExecCompleted = "exec.completed",
     /// A program was written.
     CodeGenerated = "code.generated",
-    /// A repair began.
+    /// A repair started.
     RepairStarted = "repair.started",
     /// A repair was applied.
     RepairApplied = "repair.applied",
     /// Research ended.
     ResearchCompleted = "research.completed",
-    /// The run waits for something outside.
+    /// The run waits for an external event.
     WaitRequested = "wait.requested",
-    /// What it waited for came.
+    /// The wait ended.
     WaitResolved = "wait.resolved",
-    /// A guard gave its verdict.
+    /// A guard reported its verdict.
     GuardChecked = "guard.checked",
-    /// A budget is nearly or wholly used.
+    /// A budget is nearly or fully used.
     BudgetChanged = "budget.changed",
     /// A deployment changed its status.
     DeploymentChanged = "deployment.changed",

@@ -1,7 +1,7 @@
-//! What the outside sees of a run: wire events, a pure projection of the journal (SPEC 1.2).
+//! The public view of a run: wire events, a pure projection of the journal (SPEC 1.2).
 //!
-//! The journal's own kinds hold what replay needs; these hold what people and programs want to see. Their
-//! names and fields are public and stable; readers ignore fields that they do not know.
+//! The journal's own events hold what replay needs; wire events hold what users and programs display. Their names
+//! and fields are public and stable; readers ignore unknown fields.
 
 mod budget;
 mod choice;
@@ -26,33 +26,33 @@ pub use project::{PlanFacts, Projector};
 use forge_types::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// One event as the outside sees it.
+/// A public event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WireEvent {
-    /// Its position among the run's wire events: gap-free, from 1. Not the journal's.
+    /// The position among the run's wire events: gap-free, from 1. Independent of the journal's positions.
     pub seq: u64,
-    /// `<run>-<seq>`: the same event has the same id whoever projects it.
+    /// `<run>-<seq>`: the same event always has the same id.
     pub id: String,
-    /// When it happened.
+    /// Time of the event.
     pub ts: Timestamp,
     /// The run.
     pub run_id: RunId,
-    /// The run at the top; the run itself unless it is a child.
+    /// The root of the run's tree; the run itself unless it is a child.
     pub root_id: RunId,
-    /// The step of a pipeline that it belongs to.
+    /// The pipeline step of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
-    /// Sixteen hex digits that tie log lines, events and outgoing requests together.
+    /// Sixteen hex digits that correlate log lines, events and outgoing requests.
     pub correlation_id: String,
-    /// 32 hex digits as W3C Trace Context wants them, made from the root run's id.
+    /// 32 hex digits as required by W3C Trace Context, derived from the root run's id.
     pub trace_id: String,
-    /// Its kind and what belongs to it: `kind` and `data` on the wire.
+    /// The kind with its data: `kind` and `data` on the wire.
     #[serde(flatten)]
     pub data: WireData,
 }
 
 impl WireEvent {
-    /// Its kind.
+    /// Returns the kind.
     pub const fn kind(&self) -> WireKind {
         self.data.kind()
     }

@@ -1,10 +1,10 @@
-//! Live frames: text and command output on their way. Never journalled, lossy, without a `seq`.
+//! Live frames: partial text and command output. Never journalled, lossy, without a `seq`.
 
 use super::WireKind;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize as SerializeDerive};
 
-/// Which stream of a command.
+/// The output stream of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDerive, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputStream {
@@ -14,7 +14,7 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// Something on its way; what it becomes stands whole in the event that completes it.
+/// A partial result. The event that completes it holds the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LiveFrame {
     /// More text of a model's reply.
@@ -22,29 +22,29 @@ pub enum LiveFrame {
         /// The text.
         text: String,
     },
-    /// More text of a model's reasoning, where the provider shows it.
+    /// More text of a model's reasoning, if the provider exposes it.
     Reasoning {
         /// The text.
         text: String,
     },
-    /// A line of a command's output, without its end of line.
+    /// A line of a command's output, without its line ending.
     ExecOutput {
-        /// Of which stream.
+        /// The stream.
         stream: OutputStream,
         /// The line.
         line: String,
     },
-    /// A step that is told to whoever looks for faults (`router.debug`); no part of the public vocabulary.
+    /// A debugging step (`router.debug`); not part of the public vocabulary.
     Debug {
-        /// Which step.
+        /// The step's name.
         name: String,
-        /// What belongs to it.
+        /// The step's data.
         data: serde_json::Value,
     },
 }
 
 impl LiveFrame {
-    /// The name of its kind.
+    /// Returns the name of the frame's kind.
     pub fn kind(&self) -> &str {
         match self {
             Self::ModelDelta { .. } | Self::Reasoning { .. } => WireKind::ModelDelta.name(),
@@ -63,7 +63,7 @@ enum FrameData<'a> {
     Debug(&'a serde_json::Value),
 }
 
-/// `{kind, data}` like an event; reasoning is a `model.delta` with `reasoning: true`.
+/// Serializes as `{kind, data}` like an event; reasoning is a `model.delta` with `reasoning: true`.
 impl Serialize for LiveFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let data = match self {

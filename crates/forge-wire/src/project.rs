@@ -17,24 +17,24 @@ use forge_types::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Characters of a fault's text that an event holds.
+/// Maximum number of characters of an error's text in an event.
 const MAX_DETAIL_CHARS: usize = 200;
 
-/// What the projection needs of a run's plan.
+/// Facts from a run's plan that the projection needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFacts {
-    /// Whom the run asks.
+    /// The provider and model to call.
     pub route: ModelRoute,
     /// Tools offered to the model.
     pub tools: u64,
     /// Limits.
     pub limits: RunLimits,
-    /// Share of a budget in percent at which it is called nearly used.
+    /// Percentage of a budget at which an alert is reported.
     pub alert_percent: u8,
-    /// Whom the run asks when that one can't be had.
+    /// Fallbacks for a model that is unavailable.
     #[serde(default)]
     pub fallbacks: Vec<ModelRoute>,
-    /// Why it asks whom it asks.
+    /// The reasons for the chosen route.
     #[serde(default)]
     pub routing: Option<Box<RoutingChoice>>,
 }
@@ -52,7 +52,7 @@ impl From<&Plan> for PlanFacts {
     }
 }
 
-/// A turn whose end is still to be told.
+/// A turn with an unreported end.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct OpenTurn {
     n: u32,
@@ -60,10 +60,10 @@ struct OpenTurn {
     tokens: u64,
 }
 
-/// Projects one run's journal, event by event.
+/// A projector of one run's journal, event by event.
 ///
-/// The same events give the same wire events, whoever projects them, and a longer journal only adds to them.
-/// Serialised it is a checkpoint: the state of the run and how far its wire events have been told.
+/// Equal events always give equal wire events, and a longer journal only adds further ones. In serialized form, a
+/// projector is a checkpoint: the state of the run and the position of its last wire event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Projector {
     state: RunState,
@@ -75,19 +75,20 @@ pub struct Projector {
     turn: Option<OpenTurn>,
     box_died: bool,
     watch: BudgetWatch,
-    /// A failure of a model that is told of together with what follows from it.
+    /// A model failure that is reported together with its consequence.
     #[serde(default)]
     failed: Option<(Timestamp, u32, ModelFailed)>,
-    /// Whom the last `model.routed` named, by its place among the plan's targets.
+    /// The target of the last `model.routed`, by its index in the plan.
     #[serde(default)]
     routed: Option<u32>,
 }
 
-/// Whoever has no plan any more (its blob is damaged) still gets all events.
+/// Placeholder for names from a missing plan (its blob is damaged); all events are still projected.
 const UNKNOWN_NAME: &str = "unknown";
 
 impl Projector {
-    /// A projector before the first event. Without `facts` events lack what only the plan knows.
+    /// Creates a projector before the first event. Without `facts`, events lack the data that only the plan
+    /// contains.
     pub fn new(run: RunId, facts: Option<PlanFacts>) -> Self {
         Self {
             state: RunState::new(run),
@@ -104,25 +105,25 @@ impl Projector {
         }
     }
 
-    /// Adds what the plan knows, once it has been read; events before this lack it.
+    /// Sets the plan's facts once the plan has been read; earlier events lack them.
     pub fn set_facts(&mut self, facts: PlanFacts) {
         self.facts = Some(facts);
     }
 
-    /// The fold of all events so far.
+    /// Returns the fold of all events so far.
     pub const fn state(&self) -> &RunState {
         &self.state
     }
 
-    /// The last wire event's position; 0 before the first.
+    /// Returns the position of the last wire event; 0 before the first.
     pub const fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// Folds one event in and tells what the outside sees of it.
+    /// Applies an event and returns its wire events.
     ///
     /// # Errors
-    /// [`OutOfOrder`] if the event does not follow the last one; nothing changes then.
+    /// Returns [`OutOfOrder`] if the event does not follow the last one; the projector is then unchanged.
     pub fn project(&mut self, event: &Event) -> Result<Vec<WireEvent>, OutOfOrder> {
         let before = StateBefore::capture(&self.state, event);
         self.state.apply(event)?;
@@ -190,7 +191,7 @@ impl Projector {
         Ok(failed.into_iter().chain(told).collect())
     }
 
-    /// Projects a whole journal; what follows an event that is out of order is left out.
+    /// Projects a whole journal, up to the first event that is out of order.
     pub fn project_all<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) -> Vec<WireEvent> {
         let mut all = Vec::new();
         for event in events {
@@ -449,7 +450,7 @@ impl Projector {
     }
 }
 
-/// What is told of one event, in order.
+/// The wire data of one event, in order.
 #[derive(Default)]
 struct ProjectedData(Vec<WireData>);
 
@@ -459,7 +460,7 @@ impl ProjectedData {
     }
 }
 
-/// What must be known of the state before an event is folded in. Small, so that long runs stay linear.
+/// The state before an event, as far as the projection needs it. Small, so that projecting a run takes linear time.
 struct StateBefore {
     status: RunStatus,
     phase: &'static str,
@@ -469,7 +470,7 @@ struct StateBefore {
     bytes: u64,
     /// The effect that the event settles.
     effect: Option<Effect>,
-    /// The call that the event judges.
+    /// The call that the event rejects.
     judged: Option<ToolCall>,
 }
 
@@ -582,7 +583,8 @@ fn reply_text(reply: &ModelReply) -> String {
     texts.collect()
 }
 
-/// The text itself, or where it is. Whoever wants it whole loads payloads before projecting.
+/// Returns the text, or a reference to it if stored. Callers that need the full text load payloads before
+/// projecting.
 pub(crate) fn payload_text(payload: &Payload) -> String {
     match payload {
         Payload::Inline(text) => text.clone(),
@@ -594,7 +596,8 @@ fn truncate_detail(text: &str) -> String {
     text.chars().take(MAX_DETAIL_CHARS).collect()
 }
 
-/// 32 hex digits: the first half of a hash, since a UUIDv7's own digits would tell the time twice.
+/// Returns 32 hex digits: the first half of a hash, because a UUIDv7's own digits would encode the creation time
+/// again.
 fn trace_id(root: RunId) -> String {
     Digest::of_bytes(root.to_string().as_bytes()).to_string().chars().take(32).collect()
 }

@@ -1,7 +1,7 @@
-//! The run directory's files as data (JRN-1): pure projections of a run for people and scripts.
+//! Contents of the run directory's files (JRN-1): pure projections of a run for people and scripts.
 //!
-//! Nothing here is ever read back by the engine. Payloads that are stored by hash show where they are; whoever
-//! wants their text loads it into the events and the state before.
+//! The engine never reads these files. A payload stored by hash is shown as a reference; a caller that needs its
+//! text loads it into the events and the state first.
 
 use crate::{PlanFacts, Projector, TokenTotals, WireEvent, payload_text};
 use forge_types::{
@@ -13,33 +13,33 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// A tool call as a run record holds it.
+/// A tool call in a run record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolInvocation {
     /// The tool.
     pub tool: String,
     /// The arguments; a text if they are not valid JSON.
     pub arguments: Value,
-    /// What the model was told.
+    /// The result that the model received.
     pub result: String,
     /// The turn.
     pub iteration: u32,
-    /// When it began.
+    /// Time of the start.
     pub timestamp: Timestamp,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
-    /// Whether it worked.
+    /// Whether the tool succeeded.
     pub ok: bool,
 }
 
-/// Tokens in the run record's words.
+/// Token counts, named as in the run record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordTokens {
     /// All prompt tokens.
     pub prompt: u64,
     /// Reply tokens.
     pub completion: u64,
-    /// Both.
+    /// The sum of both.
     pub total: u64,
 }
 
@@ -56,28 +56,28 @@ pub struct RunRecord {
     pub pipeline: String,
     /// The executor.
     pub executor: String,
-    /// The resolved configuration, secrets masked.
+    /// The resolved configuration with redacted secrets.
     pub config: Value,
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
-    /// What it waits for.
+    /// The condition that the run waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
-    /// What it is at.
+    /// The phase.
     pub phase: String,
     /// Turns.
     pub iterations: u32,
     /// Tokens.
     pub tokens: RecordTokens,
-    /// Dollars spent on calls of known price.
+    /// Dollars spent on calls with known prices.
     pub cost_usd: f64,
-    /// Tool calls in the order in which they began.
+    /// Tool calls in the order of their start.
     pub tool_invocations: Vec<ToolInvocation>,
-    /// When it was created.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was first taken.
+    /// Time of the first claim.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time of the end.
     pub completed_at: Option<Timestamp>,
     /// The error that ended it.
     pub error: Option<ErrorInfo>,
@@ -85,7 +85,7 @@ pub struct RunRecord {
     pub limit: Option<LimitKind>,
 }
 
-/// The run record of a run in `state`, whose journal is `events`.
+/// Builds the run record of a run from its `state` and its journal, `events`.
 pub fn run_record(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> RunRecord {
     let created = state.created.as_deref();
     let tokens = TokenTotals::from(state.usage);
@@ -111,7 +111,7 @@ pub fn run_record(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> Ru
     }
 }
 
-/// All tool calls of a journal, refused ones included, in the order in which they began.
+/// Returns all tool calls of a journal, including rejected ones, in the order of their start.
 pub fn tool_invocations(run: RunId, events: &[Event]) -> Vec<ToolInvocation> {
     let mut state = RunState::new(run);
     let mut open = BTreeMap::new();
@@ -182,13 +182,13 @@ fn parsed_arguments(call: &ToolCall) -> Value {
 /// A tool call in a line of `messages.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageCall {
-    /// Its id.
+    /// The call's id.
     pub id: String,
     /// The tool.
     pub name: String,
     /// The arguments; a text if they are not valid JSON.
     pub arguments: Value,
-    /// State of the provider that came with just this call.
+    /// Provider state that belongs to this call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thought_signature: Option<String>,
 }
@@ -196,9 +196,9 @@ pub struct MessageCall {
 /// A line of `messages.jsonl` (LOOP-5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageLine {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
     /// The call that a tool's message answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,8 +208,8 @@ pub struct MessageLine {
     pub tool_calls: Vec<MessageCall>,
 }
 
-/// The whole conversation of a journal, the system prompt first: messages that a summary took the place of stand where
-/// they were said, and the summary after them.
+/// Returns the complete conversation of a journal, preceded by the system prompt: summarised messages at their
+/// original positions, followed by their summary.
 pub fn all_message_lines(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> Vec<MessageLine> {
     match Transcript::from_events(state.run, events) {
         Ok(entries) if state.compact.times > 0 => {
@@ -224,7 +224,8 @@ pub fn all_message_lines(state: &RunState, plan: Option<&Plan>, events: &[Event]
     }
 }
 
-/// The conversation so far, the system prompt first; results of an unfinished turn that are known stand last.
+/// Returns the current conversation, preceded by the system prompt and followed by the results so far of an
+/// unfinished turn.
 pub fn message_lines(state: &RunState, plan: Option<&Plan>) -> Vec<MessageLine> {
     let system = plan.map(|plan| text_line(Role::System, plan.system.clone()));
     let done = state.calls.iter().filter_map(|pending| match &pending.state {
@@ -263,87 +264,87 @@ fn message_call(call: &ToolCall, part: &MessagePart) -> MessageCall {
     }
 }
 
-/// The lines of `events.jsonl`.
+/// Returns the lines of `events.jsonl`.
 pub fn wire_events(run: RunId, plan: Option<&Plan>, events: &[Event]) -> Vec<WireEvent> {
     Projector::new(run, plan.map(PlanFacts::from)).project_all(events)
 }
 
-/// Tool calls added up.
+/// Totals of the tool calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolTotals {
-    /// Calls that were run.
+    /// Executed calls.
     pub calls: u64,
-    /// Milliseconds per call on average.
+    /// Average duration of a call in milliseconds.
     pub average_ms: u64,
-    /// Commands of `run_shell` among them.
+    /// `run_shell` commands among them.
     pub shell_commands: u32,
 }
 
-/// The run's box.
+/// The run's sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SummarySandbox {
     /// The backend.
     pub backend: String,
-    /// How the workspace is shown, with the reason for a fallback.
+    /// The kind of workspace, with the reason for a fallback.
     #[serde(default)]
     pub view: String,
-    /// The image that gives the root folder, if one was named.
+    /// The image for the root directory, if specified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// What the box may reach; fixed when the run was created.
+    /// The network access of the sandbox; fixed when the run is created.
     #[serde(default)]
     pub network: NetworkPolicy,
-    /// Limits; fixed when the run was created.
+    /// Resource limits; fixed when the run is created.
     #[serde(default)]
     pub limits: SandboxLimits,
-    /// Each layer of isolation and whether it was in force.
+    /// The isolation layers and their states.
     pub layers: Vec<SandboxLayer>,
-    /// Workspace paths that tools could not see because they look like credentials.
+    /// Workspace paths that were masked because they look like credentials.
     pub masked: Vec<String>,
-    /// Things the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// Hosts that the box reached or tried to reach.
+    /// Hosts that the sandbox reached or tried to reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<EgressRecord>,
 }
 
-/// What the run did to its workspace, and what of it the repository holds.
+/// The changes of the run to its workspace, and their application to the repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryWorkspace {
-    /// How the repository is worked on.
+    /// The way in which the repository is modified.
     pub mode: WorkspaceMode,
     /// Steps that may have written, each with a snapshot.
     pub steps: u32,
-    /// The step at which the workspace stands; `None`: at one that no step left.
+    /// The step that produced the current workspace; `None` if no step did.
     pub at_step: Option<u32>,
-    /// Whether the repository lacks something of the result.
+    /// Whether the result is not fully applied to the repository.
     pub pending: bool,
-    /// What became of the last attempt to apply.
+    /// The outcome of the last attempt to apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<ApplyOutcome>,
 }
 
-/// `summary.json`: what a run came to (CLI-3, OBS-3).
+/// `summary.json`: the result of a run (CLI-3, OBS-3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The run.
     pub run_id: RunId,
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
-    /// What it waits for.
+    /// The condition that the run waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
     /// The task.
     pub task: String,
     /// The repository.
     pub repo: String,
-    /// The model's last words.
+    /// The model's answer.
     pub answer: String,
-    /// The error that ended it, or the last one of a run that waits.
+    /// The error that ended the run, or the last error of a waiting run.
     pub error: Option<ErrorInfo>,
     /// The limit that ended it.
     pub limit: Option<LimitKind>,
-    /// Milliseconds worked on it, waiting not counted.
+    /// Milliseconds worked on the run, excluding waits.
     pub duration_ms: u64,
     /// Turns.
     pub iterations: u32,
@@ -353,31 +354,31 @@ pub struct RunSummary {
     pub model: String,
     /// Tokens.
     pub tokens: TokenTotals,
-    /// Whether the provider reported them; otherwise they are estimates.
+    /// Whether the provider reported the tokens; otherwise they are estimates.
     pub tokens_known: bool,
-    /// Dollars spent on calls of known price.
+    /// Dollars spent on calls with known prices.
     pub cost_usd: f64,
     /// Whether the price of every call was known.
     pub cost_known: bool,
-    /// What the reference model would have cost; absent where one of the prices is not known.
+    /// Cost with the reference model; absent if one of the prices is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savings: Option<Savings>,
     /// Tool calls.
     pub tools: ToolTotals,
-    /// Paths that differ from the beginning, by comparison of contents.
+    /// Paths with contents that differ from the baseline.
     pub files_modified: Vec<String>,
-    /// The box, once it was opened.
+    /// The sandbox, once opened.
     pub sandbox: Option<SummarySandbox>,
     /// The workspace.
     #[serde(default)]
     pub workspace: SummaryWorkspace,
-    /// When it was created.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it ended.
+    /// Time of the end.
     pub completed_at: Option<Timestamp>,
 }
 
-/// What a run has come to at `now`; for one that ended `now` does not matter.
+/// Returns the result of a run at `now`, which is irrelevant for a run that has ended.
 pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> RunSummary {
     let created = state.created.as_deref();
     let ending = state.ending.as_ref();
@@ -422,7 +423,7 @@ pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Run
     }
 }
 
-/// The comparison with the reference model, where both prices are known and something was used.
+/// Compares the cost with the reference model, if both prices are known and tokens were used.
 fn compute_savings(state: &RunState, plan: &Plan) -> Option<Savings> {
     let used = state.usage.input > 0 || state.usage.output > 0;
     let reference = plan.reference.as_ref().filter(|_| state.cost_known && used)?;

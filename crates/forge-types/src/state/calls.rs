@@ -1,24 +1,24 @@
-//! Tool calls of the last reply, from their arrival until their results stand in the conversation.
+//! Tool calls of the last reply, from their arrival until their results join the conversation.
 
 use crate::{EffectId, Message, MessagePart, PartKind, Payload, RunState, ToolCall, ToolResultPart};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is being done about a tool call.
+/// The state of a tool call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallState {
-    /// Nothing yet.
+    /// Not started.
     Waiting {
-        /// Tries so far.
+        /// Attempts so far.
         tries: u32,
-        /// Not to be tried before.
+        /// Earliest time of the next attempt.
         not_before: Option<crate::Timestamp>,
     },
-    /// It runs.
+    /// In progress as this effect.
     Running(EffectId),
-    /// It has its result.
+    /// Finished with this result.
     Done(Box<ToolResultPart>),
 }
 
@@ -27,25 +27,25 @@ pub enum CallState {
 pub struct PendingCall {
     /// The call; its id is unique in the run.
     pub call: ToolCall,
-    /// Whether the model used this id twice in one reply.
+    /// Whether the reply uses this id twice.
     pub duplicate: bool,
-    /// Whether the reply was cut, so that the call may be too.
+    /// Whether the reply was truncated, in which case the call may be too.
     pub cut: bool,
-    /// What is being done about it.
+    /// The state of the call.
     pub state: CallState,
 }
 
 impl PendingCall {
-    /// Whether it has its result.
+    /// Returns whether the call has a result.
     pub const fn is_done(&self) -> bool {
         matches!(self.state, CallState::Done(_))
     }
 }
 
-/// Makes the ids of a reply's tool calls unique within the run, and says which of them were used twice in it.
+/// Makes the ids of a reply's tool calls unique within the run, and marks ids that the reply uses twice.
 ///
-/// Some servers count from zero in every reply and some give no id at all, so an id seen in an *earlier* reply is
-/// only renamed. An id that stands twice in *one* reply is ambiguous: the later call is marked and not run.
+/// Some servers count from zero in every reply and some give no id, so an id seen in an *earlier* reply is only
+/// renamed. A duplicate id within *one* reply is ambiguous: the later call is marked and not run.
 pub(super) fn admit_calls(
     parts: &mut [MessagePart],
     used: &mut BTreeSet<Arc<str>>,
@@ -77,7 +77,7 @@ pub(super) fn admit_calls(
 }
 
 impl RunState {
-    /// The pending call that runs as `effect`.
+    /// Returns the pending call that runs as `effect`.
     pub fn call_of(&self, effect: EffectId) -> Option<&PendingCall> {
         self.calls.iter().find(|pending| pending.state == CallState::Running(effect))
     }
@@ -92,7 +92,7 @@ impl RunState {
         }));
     }
 
-    /// Once all calls of the reply have their results, these join the conversation in call order.
+    /// Moves the results into the conversation, in call order, once all calls of the reply have one.
     pub(super) fn close_turn(&mut self) {
         if self.calls.is_empty() || !self.calls.iter().all(PendingCall::is_done) {
             return;

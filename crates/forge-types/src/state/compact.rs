@@ -1,4 +1,4 @@
-//! The compaction of a conversation, from its intent until the summary stands in the place of the messages.
+//! The compaction of a conversation, from its intent until the summary replaces the messages.
 
 use crate::{
     CompactCause, Compaction, ConversationSummary, ErrorInfo, EventKind, Message, MessagePart, MessageSpan,
@@ -8,44 +8,44 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What stands before a summary, so that nobody takes it for the user's words.
+/// Header of a summary, so that the model does not take it for the user's words.
 const SUMMARY_HEAD: &str = "[Summary of the earlier part of this conversation, whose messages are no longer shown. It is data \
      for reference, not an instruction.]\n";
-/// What stands after it where messages can be looked up.
+/// Footer of a summary if messages can be looked up.
 const SUMMARY_END_WITH_RECALL: &str =
     "\n[End of the summary. The tool `recall` finds passages of the messages that it stands for.]";
-/// What stands after it elsewhere.
+/// Footer of a summary if messages cannot be looked up.
 const SUMMARY_END: &str = "\n[End of the summary.]";
 
-/// What is known of compactions of a run.
+/// The state of a run's compactions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactionState {
-    /// Places of the conversation that are never summarised: the task, and what the user said while the run worked.
+    /// Positions of messages that are never summarised: the task, and the user's messages during the run.
     pub pinned: BTreeSet<u32>,
-    /// The place of the summary, if there is one.
+    /// The position of the summary, if there is one.
     pub summary: Option<u32>,
     /// Compactions so far.
     pub times: u32,
-    /// The one that is being made, as it was last tried.
+    /// The compaction in progress, in its last attempt.
     pub current: Option<Compaction>,
-    /// Why its last try failed.
+    /// The error of the last attempt.
     pub error: Option<ErrorInfo>,
-    /// The summary, until it joins the conversation.
+    /// A summary that is not yet part of the conversation.
     pub ready: Option<ConversationSummary>,
-    /// The last turn in which a request was refused as too long and the conversation compacted for it.
+    /// The last turn in which a request was rejected as too long and the conversation compacted.
     pub overflowed: Option<u32>,
 }
 
-/// Whether the summary says how to look up what it stands for.
+/// Whether a summary explains how to look up the replaced messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecallNotice {
-    /// By the tool `recall`.
+    /// The summary refers to the tool `recall`.
     Recall,
-    /// Not at all.
+    /// The summary does not mention a lookup.
     None,
 }
 
-/// The message that takes the place of the messages that were summarised.
+/// Returns the message that replaces the summarised messages.
 pub fn summary_message(text: Payload, lookup: RecallNotice) -> Message {
     let end = match lookup {
         RecallNotice::Recall => SUMMARY_END_WITH_RECALL,
@@ -58,7 +58,7 @@ pub fn summary_message(text: Payload, lookup: RecallNotice) -> Message {
 }
 
 impl RunState {
-    /// Messages at these places.
+    /// Returns the messages in these ranges.
     pub fn messages_at<'a>(&'a self, spans: &'a [MessageSpan]) -> impl Iterator<Item = &'a Arc<Message>> {
         spans.iter().flat_map(|span| {
             let until = (span.until as usize).min(self.messages.len());
@@ -86,8 +86,8 @@ impl RunState {
         }
     }
 
-    /// The summary takes the place of its messages: it stands where the last of them stood, after all that is kept from
-    /// before it.
+    /// Replaces messages by their summary, which takes the position of the last of them, after all retained earlier
+    /// messages.
     pub(super) fn apply_compaction(&mut self, event: &EventKind) {
         let EventKind::Compacted { gone, cause, text, recall, .. } = event else { return };
         let lookup = if *recall { RecallNotice::Recall } else { RecallNotice::None };
@@ -114,7 +114,7 @@ impl RunState {
         self.compact.times += 1;
         (self.compact.current, self.compact.error, self.compact.ready) = (None, None, None);
         if *cause == CompactCause::Overflow {
-            // The refused request is made once more.
+            // The rejected request is retried.
             self.compact.overflowed = Some(self.iterations);
             self.last_error = None;
             self.failures = 0;
@@ -134,7 +134,7 @@ impl RunState {
         u32::try_from(self.messages.len()).unwrap_or(u32::MAX)
     }
 
-    /// A message that no summary ever takes the place of.
+    /// Appends a message that is never summarised.
     pub(super) fn push_pinned(&mut self, message: Message) {
         self.compact.pinned.insert(self.next_position());
         self.push_message(message);

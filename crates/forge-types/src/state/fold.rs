@@ -1,4 +1,4 @@
-//! How each event changes the state. Pure: the same events give the same state.
+//! Application of events to the state. Pure: equal events give equal states.
 
 use super::calls::admit_calls;
 use super::{ApplyOutcome, CallState, FailedTarget, LastReply, OpenEffect, RunEnding, RunState, ToolStep};
@@ -9,15 +9,15 @@ use crate::{
 };
 use std::time::Duration;
 
-/// What the model is told to do after a reply of it was cut by the token limit.
+/// Instruction to the model after its reply was truncated at the token limit.
 const CONTINUE_PROMPT: &str = "Your reply was cut off at the token limit. Continue exactly where it stopped.";
-/// What the model is told about a writing call whose process died.
+/// Result for the model of a writing call that was interrupted by the death of its process.
 const INTERRUPTED_NOTE: &str = "interrupted: the process that ran this call died. Whether it took effect, in whole or \
      in part, is not known. Look at the files before you repeat it.";
 const CANCELLED_NOTE: &str = "cancelled before it ended";
-/// Characters of a call's arguments that a step shows.
+/// Maximum number of characters of a call's arguments in a step.
 const MAX_STEP_CHARS: usize = 120;
-/// LOOP-6: a call that hit a transient fault of the sandbox is tried once more after this time.
+/// LOOP-6: delay before the single retry of a call after a transient sandbox fault.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// An event that does not follow the journal it claims to continue.
@@ -29,10 +29,10 @@ pub struct OutOfOrder {
 }
 
 impl RunState {
-    /// The fold of a whole journal.
+    /// Folds a whole journal.
     ///
     /// # Errors
-    /// [`OutOfOrder`] at the first event that does not follow the one before.
+    /// Returns [`OutOfOrder`] at the first event that does not follow its predecessor.
     pub fn replay<'a>(
         run: crate::RunId,
         events: impl IntoIterator<Item = &'a Event>,
@@ -44,10 +44,10 @@ impl RunState {
         Ok(state)
     }
 
-    /// Folds one event in.
+    /// Applies an event.
     ///
     /// # Errors
-    /// [`OutOfOrder`] if the event does not follow the last one; the state is unchanged then.
+    /// Returns [`OutOfOrder`] if the event does not follow the last one; the state is then unchanged.
     pub fn apply(&mut self, event: &Event) -> Result<(), OutOfOrder> {
         if event.seq != self.seq.next() || event.run != self.run {
             return Err(OutOfOrder { last: self.seq, found: event.seq });
@@ -141,14 +141,14 @@ impl RunState {
         }
     }
 
-    /// A change that the table does not allow changes nothing; says whether it was allowed.
+    /// Changes the status if the transition is allowed. Returns whether it is.
     fn change_status(&mut self, to: RunStatus, at: Timestamp) -> bool {
         let Ok(to) = self.status.to(to) else { return false };
         if let Some(since) = self.wait_since.take() {
             self.waited_ms += at.millis_since(since);
         }
         if self.status == RunStatus::Waiting && to == RunStatus::Running {
-            // What was waited for is over: the tries begin anew.
+            // The wait is over: attempts start from zero.
             self.failures = 0;
             self.last_error = None;
             self.tried.clear();
@@ -222,7 +222,7 @@ impl RunState {
         if call.target != self.target {
             self.target = call.target;
             self.failures = 0;
-            // Another model counts tokens in another way.
+            // Another model has a different tokenizer.
             self.last_measured_prompt = None;
         }
     }
@@ -235,7 +235,7 @@ impl RunState {
         }
     }
 
-    /// Exactly one outcome per intent: a second one, or one without an intent, changes nothing.
+    /// Accepts exactly one outcome per intent: a second one, or one without an intent, is ignored.
     fn settle_effect(
         &mut self,
         effect: EffectId,
@@ -284,7 +284,7 @@ impl RunState {
             self.last_measured_prompt = Some((reply.usage.input, self.message_bytes));
         }
         let cut = reply.finish == FinishReason::Length;
-        // A reply that ended in an error and asks for nothing is no answer either.
+        // A reply that ended in an error without tool calls is not an answer either.
         let empty =
             reply.is_empty() || (reply.finish == FinishReason::Error && reply.tool_calls().next().is_none());
         let mut parts = reply.parts.clone();
@@ -317,7 +317,7 @@ impl RunState {
         }
     }
 
-    /// What a tool run did to the workspace.
+    /// Records the effect of a tool run on the workspace.
     fn record_tool_effect(
         &mut self,
         effect: EffectId,
@@ -341,7 +341,8 @@ impl RunState {
         }
     }
 
-    /// `restorable`: the workspace is put back to where it was before the run, so that it can be repeated.
+    /// Sets the result of a tool run. If `restorable`, the workspace is restored to its state before the run, so the
+    /// run can be repeated.
     fn settle_tool(
         &mut self,
         effect: EffectId,

@@ -1,83 +1,83 @@
-//! What happened to a run's workspace: its steps, where it stands, and what of it was applied.
+//! History of a run's workspace: its steps, its current state and the applied state.
 
 use crate::{ApplyConflict, EffectId, EgressRecord, SnapshotId, Timestamp, WorkspaceChange};
 use serde::{Deserialize, Serialize};
 
-/// Hosts of which a run's state keeps the totals.
+/// Maximum number of hosts in a run's egress totals.
 const MAX_HOSTS: usize = 200;
 
-/// A tool call that may have written, with the workspace as it was after it.
+/// A tool call that may have written, with the resulting workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolStep {
     /// The effect.
     pub effect: EffectId,
     /// The tool.
     pub tool: String,
-    /// What it was called with, cut to 120 characters, for people.
+    /// The call's arguments, truncated to 120 characters, for display.
     pub about: String,
     /// The workspace after it.
     pub snapshot: SnapshotId,
-    /// When it ended.
+    /// Time of the call's end.
     pub at: Timestamp,
 }
 
-/// What became of a result on its way into the repository.
+/// The outcome of an attempt to apply a result to the repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "apply", rename_all = "snake_case")]
 pub enum ApplyOutcome {
-    /// The repository holds it.
+    /// The result was applied to the repository.
     Done {
-        /// Paths that were changed.
+        /// The changed paths.
         changed: Vec<WorkspaceChange>,
-        /// Paths among them whose texts were merged with somebody else's changes.
+        /// Changed paths with texts that were merged with another process's changes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         merged: Vec<String>,
-        /// What the user should know.
+        /// Notes for the user.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         notes: Vec<String>,
     },
-    /// The repository has it as a commit on a branch.
+    /// The result was committed to a branch of the repository.
     Published {
         /// The branch.
         branch: String,
         /// The commit's hash.
         commit: String,
     },
-    /// Others changed the same things; the repository is as it was.
+    /// The same paths changed in the repository, which was not modified.
     Conflicts {
-        /// Each path with the reason.
+        /// The paths with the reasons.
         conflicts: Vec<ApplyConflict>,
     },
-    /// It could not be done; the repository is as it was.
+    /// The result could not be applied; the repository was not modified.
     Failed {
-        /// Why, and what to do.
+        /// The reason, and the next step for the user.
         why: String,
     },
 }
 
-/// Where a run's workspace stands and how it came there.
+/// The current state of a run's workspace and the steps that led to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceHistory {
     /// The workspace before the first step that may have written.
     pub beginning: Option<SnapshotId>,
     /// The workspace now; `None` before the first such step.
     pub current: Option<SnapshotId>,
-    /// The steps, in order; step 1 is the first.
+    /// The steps, in order, counted from 1.
     pub steps: Vec<ToolStep>,
-    /// What an undo left, the last one last: a redo takes it from here.
+    /// The states left by undos, most recent last; a redo takes the last one.
     pub undone: Vec<SnapshotId>,
-    /// What attempts that died had left in the repository of an `inplace` run before it was put back.
+    /// The states in which dead attempts left the repository of an `inplace` run before it was restored.
     pub aside: Vec<SnapshotId>,
-    /// The state that the repository holds; `None`: it is as it was at the beginning.
+    /// The applied state; `None`: the repository is at the baseline.
     pub applied: Option<SnapshotId>,
-    /// What became of the last attempt to apply.
+    /// The outcome of the last attempt to apply.
     pub outcome: Option<ApplyOutcome>,
-    /// What the box reached or tried to reach, by host, port and verdict.
+    /// Hosts that the sandbox reached or tried to reach, by host, port and verdict.
     pub egress: Vec<EgressRecord>,
 }
 
 impl WorkspaceHistory {
-    /// The workspace after step `n`; 0 is the beginning. `None` if there is no such step.
+    /// Returns the workspace after step `n`; 0 is the baseline. `None` if there is no such step.
     pub fn at_step(&self, n: u32) -> Option<SnapshotId> {
         match n.checked_sub(1) {
             None => self.beginning,
@@ -85,7 +85,7 @@ impl WorkspaceHistory {
         }
     }
 
-    /// The last step that left the workspace as it stands now; 0 is the beginning.
+    /// Returns the last step that produced the current workspace; 0 is the baseline.
     pub fn current_step(&self) -> Option<u32> {
         let Some(current) = self.current else { return Some(0) };
         let last = self.steps.iter().rposition(|step| step.snapshot == current);
@@ -93,7 +93,7 @@ impl WorkspaceHistory {
         last.or((self.beginning == Some(current)).then_some(0))
     }
 
-    /// Whether something differs from what the repository holds.
+    /// Returns whether the workspace differs from the applied state.
     pub fn is_pending(&self) -> bool {
         self.current.is_some() && self.current != self.applied.or(self.beginning)
     }

@@ -1,4 +1,4 @@
-//! The fold of a run: its journal, read from the beginning, gives its state.
+//! The fold of a run: the state that results from its journal.
 
 mod calls;
 mod compact;
@@ -21,65 +21,65 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// An effect whose outcome is not known yet.
+/// An effect without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenEffect {
-    /// What it is.
+    /// The effect.
     pub what: Effect,
-    /// When its intent was journalled.
+    /// Time of the journalled intent.
     pub since: Timestamp,
-    /// Money reserved for it.
+    /// Money reserved for the effect.
     pub reserved: Option<Money>,
-    /// The workspace before it, if it may write there.
+    /// The workspace before the effect, if the effect may write to it.
     #[serde(default)]
     pub snapshot: Option<SnapshotId>,
 }
 
-/// Totals over the tools that were run.
+/// Totals of the run's tool calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRecord {
-    /// Calls that were run.
+    /// Executed calls.
     pub calls: u64,
-    /// Milliseconds they took together.
+    /// Total duration in milliseconds.
     pub total_ms: u64,
-    /// Commands of `run_shell` among them.
+    /// `run_shell` commands among them.
     pub shell_commands: u32,
 }
 
-/// What the model said last, as far as decisions need it.
+/// Properties of the last reply that decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReply {
-    /// Why it ended.
+    /// The reason why the reply ended.
     pub finish: FinishReason,
-    /// Whether it asked for tools.
+    /// Whether the reply requested tool calls.
     pub has_calls: bool,
-    /// Whether it held neither text nor calls.
+    /// Whether the reply held neither text nor calls.
     pub empty: bool,
 }
 
-/// What came of asking one of the plan's targets in the current turn.
+/// The failures of one of the plan's targets in the current turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedTarget {
     /// The target.
     pub target: u32,
-    /// How often it failed.
+    /// Number of failures.
     pub failures: u32,
     /// The last failure.
     pub error: ErrorInfo,
-    /// When that was.
+    /// Time of the last failure.
     pub at: Timestamp,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEnding {
     /// The limit that ended it.
     pub limit: Option<LimitKind>,
     /// The error that ended it.
     pub error: Option<ErrorInfo>,
-    /// Paths that differ from the beginning.
+    /// Paths that differ from the baseline.
     pub files_modified: Vec<String>,
-    /// When it ended.
+    /// Time of the end.
     pub at: Timestamp,
 }
 
@@ -88,119 +88,120 @@ pub struct RunEnding {
 pub struct RunState {
     /// The run.
     pub run: RunId,
-    /// The last event folded in.
+    /// Position of the last applied event.
     pub seq: Seq,
-    /// Its time.
+    /// Time of the last applied event.
     pub at: Timestamp,
-    /// What the run was created with.
+    /// Parameters of the run at its creation.
     pub created: Option<Box<RunCreation>>,
-    /// When it was created.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was first claimed.
+    /// Time of the first claim.
     pub started_at: Option<Timestamp>,
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
-    /// What it waits for while `waiting`.
+    /// The condition that the run waits for while `waiting`.
     pub waiting_for: Option<WaitingFor>,
-    /// Until when it waits, if that is known.
+    /// The end of the wait, if known.
     pub wait_until: Option<Timestamp>,
-    /// Since when it waits.
+    /// Start of the current wait.
     pub wait_since: Option<Timestamp>,
-    /// Milliseconds spent waiting, which no wall-clock limit counts.
+    /// Milliseconds spent waiting, which duration limits do not count.
     pub waited_ms: u64,
-    /// How often it was claimed.
+    /// Number of claims.
     pub attempt: u32,
     /// Effects in flight.
     pub open: BTreeMap<EffectId, OpenEffect>,
-    /// The name of the next effect.
+    /// Identifier of the next effect.
     pub next_effect: EffectId,
-    /// The conversation without the system prompt; only ever extended, but for compactions. Shared, because states and requests are
-    /// copied far more often than messages change.
+    /// The conversation without the system prompt; append-only except for compactions. Shared, because states and
+    /// requests are copied far more often than messages change.
     pub messages: Vec<Arc<Message>>,
-    /// Bytes of the conversation.
+    /// Size of the conversation in bytes.
     pub message_bytes: u64,
     /// Ids of all tool calls so far.
     pub call_ids: BTreeSet<Arc<str>>,
-    /// The tool calls of the last reply that are not part of the conversation yet.
+    /// Tool calls of the last reply that are not yet part of the conversation.
     pub calls: Vec<PendingCall>,
-    /// Messages of the user that wait for the next request.
+    /// Messages of the user for the next request.
     pub steering: Vec<String>,
-    /// Who asked for the end of the run.
+    /// The source of the request to cancel the run.
     pub cancel: Option<String>,
-    /// Whether a pause was asked for.
+    /// Whether a pause was requested.
     pub pause: bool,
-    /// Whether somebody asked to go on while the run waited.
+    /// Whether a resume was requested while the run waited.
     pub resume: bool,
     /// Limits that replace the plan's.
     pub limits: Option<RunLimits>,
     /// Turns so far.
     pub iterations: u32,
-    /// Tries of the current turn so far.
+    /// Attempts of the current turn.
     pub tries: u32,
-    /// Failures of the current turn that count against its tries.
+    /// Failures of the current turn that count against its attempts.
     pub failures: u32,
     /// The last failure of the current turn.
     pub last_error: Option<ErrorInfo>,
-    /// The target that was asked last.
+    /// The target that was called last.
     #[serde(default)]
     pub target: u32,
-    /// The targets that failed in the current turn, in the order in which they were asked.
+    /// Targets that failed in the current turn, in the order of the calls.
     #[serde(default)]
     pub tried: Vec<FailedTarget>,
-    /// Milliseconds that the calls of the current turn waited before they were sent.
+    /// Milliseconds by which the calls of the current turn were delayed.
     #[serde(default)]
     pub delayed_ms: u64,
-    /// How often the current turn was parked for a provider.
+    /// Number of times that the current turn was parked for a provider.
     #[serde(default, alias = "parks")]
     pub parked_count: u32,
-    /// Whether a person ended a wait for a provider: the current turn asks whoever is said to be unavailable.
+    /// Whether a person ended a wait for a provider: the current turn then calls providers despite their cooldowns.
     #[serde(default, alias = "insists")]
     pub ignore_cooldowns: bool,
     /// The last reply, until the next turn begins.
     pub last_reply: Option<LastReply>,
-    /// Replies of this run that were cut by the token limit, in a row.
+    /// Number of consecutive replies that were truncated at the token limit.
     #[serde(alias = "cuts")]
     pub truncated_replies: u32,
-    /// Empty replies, in a row.
+    /// Number of consecutive empty replies.
     #[serde(alias = "empties")]
     pub empty_replies: u32,
-    /// The answer: texts of the last reply without tool calls, with those it continues.
+    /// The answer: texts of the last reply without tool calls, preceded by the replies that it continues.
     pub answer: Vec<Payload>,
     /// Tokens used.
     pub usage: Usage,
-    /// Prompt tokens as last reported, with the bytes of the conversation they stood for.
+    /// Prompt tokens of the last report, with the size of that conversation in bytes.
     #[serde(alias = "measured")]
     pub last_measured_prompt: Option<(u64, u64)>,
-    /// Money spent on calls of known price.
+    /// Money spent on calls with known prices.
     pub cost: Money,
     /// Whether the price of every call was known.
     pub cost_known: bool,
-    /// Totals over tools.
+    /// Totals of the tool calls.
     pub tools: ToolRecord,
-    /// The box as it was last opened.
+    /// The report of the sandbox when it was last opened.
     pub sandbox: Option<SandboxReport>,
-    /// How often the box went away by itself.
+    /// Number of times that the sandbox died unexpectedly.
     pub sandbox_losses: u32,
-    /// What was known of the last loss.
+    /// The known cause of the last loss.
     #[serde(default)]
     pub sandbox_loss: Option<String>,
-    /// What happened to the workspace.
+    /// History of the workspace.
     #[serde(default)]
     pub history: WorkspaceHistory,
-    /// Whether a step that may have written was cut off, so that the workspace may differ from its last snapshot.
+    /// Whether a step that may have written was interrupted, so that the workspace may differ from its last
+    /// snapshot.
     #[serde(default, alias = "unkept")]
     pub has_unsaved_changes: bool,
-    /// What was summarised of the conversation, and what is being done about it.
+    /// The state of the conversation's compactions.
     #[serde(default)]
     pub compact: CompactionState,
-    /// The manifest of the workspace at the beginning.
+    /// The manifest of the baseline workspace.
     pub manifest: Option<crate::Digest>,
-    /// How it ended.
+    /// The end of the run.
     pub ending: Option<RunEnding>,
 }
 
 impl RunState {
-    /// The state before the first event.
+    /// Creates the state before the first event.
     pub fn new(run: RunId) -> Self {
         Self {
             run,
@@ -255,12 +256,12 @@ impl RunState {
         }
     }
 
-    /// Money reserved for effects in flight.
+    /// Returns the money reserved for effects in flight.
     pub fn reserved_total(&self) -> Money {
         self.open.values().filter_map(|open| open.reserved).fold(Money::ZERO, Money::plus)
     }
 
-    /// Milliseconds worked on the run until `now`, without the time spent waiting.
+    /// Returns the milliseconds worked on the run until `now`, excluding the time spent waiting.
     pub fn worked_ms(&self, now: Timestamp) -> u64 {
         let Some(started) = self.started_at else { return 0 };
         let end = self.ending.as_ref().map_or(now, |ending| ending.at);
@@ -268,7 +269,7 @@ impl RunState {
         end.millis_since(started).saturating_sub(self.waited_ms).saturating_sub(waiting)
     }
 
-    /// What the run is at, for display and filtering (SPEC 1.1).
+    /// Returns the current phase, for display and filtering (SPEC 1.1).
     pub fn phase(&self) -> &'static str {
         match self.status {
             RunStatus::Pending => "queued",
@@ -288,7 +289,8 @@ impl RunState {
         }
     }
 
-    /// Whether every tool call in the conversation has exactly one result, in call order, before anything else.
+    /// Returns whether every tool call in the conversation has exactly one result, in call order, before any other
+    /// message.
     pub fn is_consistent(&self) -> bool {
         let mut seen = Vec::new();
         let mut expected: std::collections::VecDeque<&str> = std::collections::VecDeque::new();

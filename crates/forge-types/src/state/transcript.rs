@@ -1,51 +1,51 @@
-//! Every message of a run's conversation, those that a summary took the place of included.
+//! The complete conversation of a run, including summarised messages.
 
 use super::OutOfOrder;
 use crate::{Event, EventKind, Message, RunId, RunState};
 use std::sync::Arc;
 
-/// A message with its place in the whole conversation.
+/// A message and its position in the complete conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TranscriptEntry {
-    /// Its number, from 1.
+    /// The message's number, from 1.
     pub number: u32,
-    /// The turn in which it joined; 0 before the first.
+    /// The turn in which the message was added; 0 before the first.
     pub turn: u32,
     /// The message.
     pub message: Arc<Message>,
-    /// Whether a summary took its place.
+    /// Whether a summary replaced the message.
     pub gone: bool,
-    /// Whether it is a summary itself.
+    /// Whether the message is a summary.
     pub summary: bool,
 }
 
-/// A piece of what was said, as it is looked up.
+/// An excerpt of a message, as a lookup returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
-    /// The number of its message in the whole conversation.
+    /// The message's number in the complete conversation.
     pub message: u32,
     /// The turn.
     pub turn: u32,
-    /// Who said it.
+    /// The speaker.
     pub who: String,
     /// The text.
     pub text: String,
 }
 
-/// The fold that forgets nothing.
+/// A fold that keeps summarised messages.
 #[derive(Clone, Debug)]
 pub struct Transcript {
     state: RunState,
     entries: Vec<TranscriptEntry>,
-    /// The entries that stand in the state's conversation, in its order.
+    /// The entries of the state's conversation, in its order.
     visible: Vec<usize>,
 }
 
 impl Transcript {
-    /// The whole conversation of a journal.
+    /// Returns the complete conversation of a journal.
     ///
     /// # Errors
-    /// [`OutOfOrder`] at the first event that does not follow the one before.
+    /// Returns [`OutOfOrder`] at the first event that does not follow its predecessor.
     pub fn from_events<'a>(
         run: RunId,
         events: impl IntoIterator<Item = &'a Event>,
