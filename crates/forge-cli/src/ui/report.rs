@@ -173,7 +173,7 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
     for layer in &sandbox.layers {
         let text = match &layer.state {
             SandboxLayerState::Enforced => continue,
-            SandboxLayerState::Degraded(how) => format!("{} is degraded: {}", layer.name, one_line(how)),
+            SandboxLayerState::Degraded(how) => format!("{} is weaker: {}", layer.name, one_line(how)),
             SandboxLayerState::Absent(why) => format!("{} is not enforced: {}", layer.name, one_line(why)),
         };
         facts.push(("", text));
