@@ -59,7 +59,7 @@ impl StoppedProcesses {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProcessState {
-    /// Stopped, or dead.
+    /// The process is stopped or dead.
     Still,
     /// The process waits in the kernel for something that no signal interrupts.
     Waits,

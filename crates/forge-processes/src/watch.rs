@@ -88,7 +88,8 @@ impl MemoryWatch {
     }
 }
 
-/// Returns the command with the largest share. Memory of no command is freed with the command that held it.
+/// Returns the command with the largest share. Unmarked memory is not chosen while a command has any: it is freed with
+/// the command that held it.
 fn largest_share(shares: &BytesByCommand) -> Option<Option<u64>> {
     let known = shares.iter().filter(|(mark, _)| mark.is_some()).max_by_key(|(_, bytes)| **bytes);
     known.or_else(|| shares.iter().next()).map(|(mark, _)| *mark)

@@ -234,7 +234,7 @@ pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<ReapedChild>> {
 pub fn has_children() -> bool {
     // SAFETY: siginfo_t is plain data, for which all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live, writable local; WNOWAIT leaves the child in its state.
+    // SAFETY: the pointer is to a live, writable local; WNOWAIT leaves the child waitable.
     let found =
         unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
     found == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
@@ -429,7 +429,7 @@ pub fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves this process from the caller's namespaces into new ones. Only for a process with a single thread.
+/// Moves this process from its current namespaces into new ones. Only for a process with a single thread.
 pub fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
     // SAFETY: the flags used are CLONE_NEW* only; descriptors and memory stay shared as before, so no owner of a
     // descriptor is affected.

@@ -172,8 +172,8 @@ impl CommandLauncher {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         // SAFETY: `child_main` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
         // gets a pointer to `plan`, which is borrowed exclusively for this call. CLONE_VFORK suspends this thread until
-        // the child has executed another program or exited, so the two never use this thread's data at the same time. The
-        // only other thread that may exist, the one that checks `execve` calls, shares nothing with the child but
+        // the child has executed another program or exited, so the two never use this thread's data at the same time.
+        // The only other thread that may exist, the one that checks `execve` calls, shares nothing with the child but
         // `STARTING_PID`, which is atomic. `child_main` only makes system calls: no allocation, no lock, no unwinding.
         let pid = unsafe {
             libc::clone(child_main, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
