@@ -10,7 +10,7 @@ bench="$target/bench"
 mkdir -p "$bench"
 
 cargo build --locked --release --bin forge
-cargo build --locked --release --package forge-testkit --bin forge-model-server
+cargo build --locked --release --package forge-model-server --bin forge-model-server
 cargo build --locked --release --package forge-sandbox --bin forge-sandbox-bench
 cargo build --locked --release --package forge-snapshot --example forge-snapshot-bench
 cargo build --locked --release --package forge-models --example sse_speed

@@ -116,13 +116,9 @@ fn check_provider(
     let dropped = notices.iter().find(|notice| notice.key.as_deref() == Some(missing));
     let hint = dropped.map_or_else(|| format!("set {missing}"), |notice| notice.message.clone());
     faults.push(
-        ConfigError::new(
-            origin("model.provider"),
-            format!("{missing} for the provider `{name}`"),
-            "nothing",
-        )
-        .with_key("model.provider")
-        .with_hint(hint),
+        ConfigError::new(origin("model.provider"), format!("{missing} for the provider `{name}`"), "nothing")
+            .with_key("model.provider")
+            .with_hint(hint),
     );
 }
 

@@ -18,45 +18,46 @@ const DOC_INTRO: &str = "\
 
 <!-- Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it. Do not edit. -->
 
-Forge needs no configuration: with a key such as `OPENAI_API_KEY` in the environment, or a local model server, it runs
-with the defaults below. `forge init` writes a commented file for a project; `forge config show` prints every value
-and where it came from; `forge config validate` checks the files.
+Forge needs no configuration: with an API key such as `OPENAI_API_KEY` in the environment, or a local model server, it
+runs with the defaults below. `forge init` writes a commented file for a project, `forge config show` prints every value
+with its origin, and `forge config validate` checks the files.
 
-## Where values come from
+## Sources
 
-From strongest to weakest:
+From highest to lowest precedence:
 
 1. **Flags** of the command.
 2. **The environment**: `FORGE_<SECTION>_<KEY>`, then `AGENT_FORGE_<SECTION>_<KEY>`, then the other names listed below.
-   A variable that is empty counts as not set. Lists are separated by commas.
-3. **A file given with `--env`**, of `NAME=value` lines, for variables that are not set. A `.env` is never read by itself.
-4. **The project's file**: `forge.toml` or `forge.yaml` in the repository, or the file given with `--config`.
+   An empty variable counts as unset. Lists are separated by commas.
+3. **A file given with `--env`**, with `NAME=value` lines, for variables that are not set. A `.env` is never read
+   automatically.
+4. **The project file**: `forge.toml` or `forge.yaml` in the repository, or the file given with `--config`.
 5. **Your own file**: `forge.toml` or `forge.yaml` in `$XDG_CONFIG_HOME/forge` (`~/.config/forge`).
 6. **Defaults.**
 
-Both files in one folder are an error. So are unknown keys, values of the wrong type and values out of range: all faults
-are reported at once, each with file, line, key, what was expected and what was found, and the nearest known key.
+Both files in one directory are an error. So are unknown keys, values of the wrong type and values out of range. All
+errors are reported at once, each with file, line, key, the expected and the actual value, and the nearest known key.
 
-Keys of providers come from the environment only, never from a configuration file: `OPENAI_API_KEY`,
-`ANTHROPIC_API_KEY`, `GEMINI_API_KEY` (or `GOOGLE_API_KEY`) and `OPENROUTER_API_KEY`, or the variable that
-`providers.<p>.api_key_env` names. They are shown nowhere and never enter the sandbox.
+API keys of providers are never read from a configuration file. They come from the secret stores (`forge secret`) or from
+the environment: `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY` (or `GOOGLE_API_KEY`) and `OPENROUTER_API_KEY`,
+or the variable in `providers.<p>.api_key_env`. They are never shown and never enter the sandbox.
 
-Sizes are bytes or texts such as `512m` and `2g` (powers of 1024). Times are numbers in the key's unit or texts such as
-`90s` and `1h30m`. Relative paths start at the folder of the file that holds them, or at the current folder for flags and
-variables; `~/` is your home.
+A size is a number of bytes or a text such as `512m` or `2g` (powers of 1024). A time is a number in the key's unit or a
+text such as `90s` or `1h30m`. Relative paths start at the directory of the file that contains them, or at the current
+directory for flags and variables; `~/` is your home directory.
 
 ## Trust
 
-A repository that you cloned may carry a configuration of its own. Until you accept it with `forge trust`, it can only
-tighten: the column *untrusted* says what it may do to a key. Whatever else it sets has no effect, and each such value is
-named. The repository is all of the git repository around the directory that a command is about, and around the current
-one, however a path is written: `--repo sub --config ../forge.toml` names a file of the clone. A git repository that holds
-your home directory is your own.
+A cloned repository may contain its own configuration. Until you accept it with `forge trust`, it can only tighten
+limits: the column *untrusted* lists the changes that it may make to a key. All its other settings have no effect, and
+each one is reported. The repository is the whole git repository around the directory that a command works on, and around
+the current directory, however a path is written: `--repo sub --config ../forge.toml` names a file of the clone. A git
+repository that contains your home directory is your own.
 
-`forge trust` shows every file that counts (`forge.toml`, `forge.yaml`, `.env`, `.forge/agents/`, `.forge/pipelines/`,
-`.forge/memory/memory.json`, and what you name with `--config`) and keeps their hashes in your data folder, `$XDG_DATA_HOME/forge/trust`
-(`~/.local/share/forge/trust`); any change asks again. `forge init` and `forge config set` keep a project of your own
-trusted.
+`forge trust` shows every file that requires trust (`forge.toml`, `forge.yaml`, `.env`, `.forge/agents/`,
+`.forge/pipelines/`, `.forge/memory/memory.json`, and files given with `--config`) and records their hashes in your data
+directory, `$XDG_DATA_HOME/forge/trust` (`~/.local/share/forge/trust`). Any change requires a new confirmation. After
+`forge init` and `forge config set`, your own project stays trusted.
 
 ## Keys
 ";
@@ -79,14 +80,14 @@ sandbox:
   env_vars: [PYTHONPATH]
 ```
 
-The same key in the environment, and as your own default:
+A setting in the environment, and as your own default for all projects:
 
 ```console
 $ FORGE_MODEL_PROVIDER=ollama forge run \"Fix the failing test\"
-$ forge config set model.provider ollama
+$ forge config set --user model.provider ollama
 ```
 
-A server of your own that speaks OpenAI's chat format:
+Your own server with OpenAI's chat format:
 
 ```toml
 [model]
@@ -98,7 +99,7 @@ name = \"my-model\"
 api_key_env = \"MY_SERVER_KEY\"
 ```
 
-Complete files with every default: [forge.yaml.example](../forge.yaml.example) and [.env.example](../.env.example).
+Complete files with all defaults: [forge.yaml.example](../forge.yaml.example) and [.env.example](../.env.example).
 ";
 
 /// Renders `docs/configuration.md`.
@@ -106,12 +107,12 @@ pub fn configuration_page() -> String {
     let mut out = DOC_INTRO.to_owned();
     for group in section_groups() {
         let title = match group {
-            "" => "Top".to_owned(),
+            "" => "Top level".to_owned(),
             group => format!("`[{group}]`"),
         };
         let _ = writeln!(out, "\n### {title}\n");
         out.push_str(
-            "| key | default | values | other names | untrusted | meaning |\n|---|---|---|---|---|---|\n",
+            "| key | default | values | other names | untrusted | description |\n|---|---|---|---|---|---|\n",
         );
         for key in KEYS.iter().filter(|key| group_of(key) == group) {
             let name = key.path.strip_prefix(group).unwrap_or(key.path).trim_start_matches('.');
@@ -133,7 +134,7 @@ pub fn configuration_page() -> String {
 
 /// Renders `forge.yaml.example`: keys with a default have it as their value, the others are comments.
 pub fn yaml_example() -> String {
-    let mut out = "# Every key with its default. Copy what you change into forge.yaml; see docs/configuration.md.\n\
+    let mut out = "# All keys with their defaults. Copy the ones you change into forge.yaml; see docs/configuration.md.\n\
                    # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n"
         .to_owned();
     let mut open: Vec<&str> = Vec::new();
@@ -169,9 +170,9 @@ pub fn yaml_example() -> String {
 
 /// Renders `.env.example`: every variable, as a comment.
 pub fn env_example() -> String {
-    let mut out = "# Variables that Forge reads. Give this file with `--env`, or set them in your shell.\n\
+    let mut out = "# Variables that Forge reads. Pass this file with `--env`, or set them in your shell.\n\
                    # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n\n\
-                   # Keys of providers; one is enough, none is needed for a local server.\n"
+                   # API keys of providers; one is enough, and a local server needs none.\n"
         .to_owned();
     for (variable, vendor) in KEY_VARIABLES {
         let _ = writeln!(out, "# {vendor}\n#{variable}=");

@@ -94,8 +94,7 @@ impl<'a> LayeredValues<'a> {
             match key.kind.read_raw(&leaf.raw, self.read_context(base)) {
                 Ok(value) => {
                     if let Some((_, earlier)) = set.iter().find(|(earlier, _)| *earlier == index) {
-                        let message =
-                            format!("{origin}: {} overrides {earlier} in the same file", leaf.path);
+                        let message = format!("{origin}: {} overrides {earlier} in the same file", leaf.path);
                         self.push_notice(NoticeKind::PassedOver, Some(key), message);
                     }
                     set.push((index, &leaf.path));
@@ -284,8 +283,7 @@ impl<'a> LayeredValues<'a> {
             }
             let hint = nearest_name(name, known.iter().map(String::as_str));
             let hint = hint.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            let message =
-                format!("{} is ignored: unknown key{hint}", schema::escape_controls(&place(name)));
+            let message = format!("{} is ignored: unknown key{hint}", schema::escape_controls(&place(name)));
             self.push_notice(NoticeKind::UnknownVariable, None, message);
         }
     }
@@ -303,8 +301,7 @@ pub(crate) fn refusal_notice(
         TrustState::Changed => "the repository's files have changed since you trusted them",
         _ => "the repository is not trusted",
     };
-    let message =
-        format!("{place}: {what} has no effect: {why}; review and accept it with `forge trust`");
+    let message = format!("{place}: {what} has no effect: {why}; review and accept it with `forge trust`");
     ConfigNotice { kind: NoticeKind::Refused, key: Some(key.to_owned()), message }
 }
 

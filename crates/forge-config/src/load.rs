@@ -177,31 +177,9 @@ pub fn load(sources: &ConfigSources) -> Result<ResolvedConfig, ConfigErrors> {
 
     let env_pairs = files.env.as_ref().map_or(&[][..], |(_, assigned)| assigned.as_slice());
     let variables = GatedVariables { sources, file: env_pairs, gated: env_gated };
-    let secrets = load_provider_keys(&settings, &variables, standing, &mut notices);
-    let mut passthrough = Vec::new();
-    for name in &settings.sandbox.env_vars {
-        notices.extend(variables.gated_notice(name, standing));
-        passthrough.extend(variables.allowed_value(name).map(|value| (name.clone(), value)));
-    }
-    let mut secrets = secrets;
-    for swap in settings.egress.parse_rules().map(|rules| rules.keys).unwrap_or_default() {
-        notices.extend(variables.gated_notice(&swap.variable, standing));
-        if let Some(value) = variables.allowed_value(&swap.variable) {
-            secrets.insert_from_environment(
-                &secrets::egress_slot(&swap.variable),
-                SecretValue::new(value),
-                swap.variable,
-            );
-        }
-    }
-    notices.extend(variables.gated_notice(&settings.git.token_env, standing));
-    if let Some(value) = variables.allowed_value(&settings.git.token_env).filter(|value| !value.is_empty()) {
-        secrets.insert_from_environment(
-            secrets::PULL_REQUEST_SLOT,
-            SecretValue::new(value),
-            settings.git.token_env.clone(),
-        );
-    }
+    let mut secrets = load_provider_keys(&settings, &variables, standing, &mut notices);
+    let passthrough = passed_variables(&settings, &variables, standing, &mut notices);
+    load_named_secrets(&mut secrets, &settings, &variables, standing, &mut notices);
     let passphrase = load_passphrase(&mut secrets, &variables, &dirs, &settings);
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = display_values(values, &secrets);
@@ -225,6 +203,43 @@ pub fn load(sources: &ConfigSources) -> Result<ResolvedConfig, ConfigErrors> {
         path,
         files,
     })
+}
+
+/// Returns the environment variables that commands in the sandbox get, with their values.
+fn passed_variables(
+    settings: &ForgeSettings,
+    variables: &GatedVariables<'_>,
+    standing: TrustState,
+    notices: &mut Vec<ConfigNotice>,
+) -> Vec<(String, String)> {
+    let mut passed = Vec::new();
+    for name in &settings.sandbox.env_vars {
+        notices.extend(variables.gated_notice(name, standing));
+        passed.extend(variables.allowed_value(name).map(|value| (name.clone(), value)));
+    }
+    passed
+}
+
+/// Reads the secrets whose variables the settings name: keys of the egress proxy, and the token for pull requests.
+fn load_named_secrets(
+    secrets: &mut FoundSecrets,
+    settings: &ForgeSettings,
+    variables: &GatedVariables<'_>,
+    standing: TrustState,
+    notices: &mut Vec<ConfigNotice>,
+) {
+    for swap in settings.egress.parse_rules().map(|rules| rules.keys).unwrap_or_default() {
+        notices.extend(variables.gated_notice(&swap.variable, standing));
+        if let Some(value) = variables.allowed_value(&swap.variable) {
+            let slot = secrets::egress_slot(&swap.variable);
+            secrets.insert_from_environment(&slot, SecretValue::new(value), swap.variable);
+        }
+    }
+    let token = &settings.git.token_env;
+    notices.extend(variables.gated_notice(token, standing));
+    if let Some(value) = variables.allowed_value(token).filter(|value| !value.is_empty()) {
+        secrets.insert_from_environment(secrets::PULL_REQUEST_SLOT, SecretValue::new(value), token.clone());
+    }
 }
 
 pub(crate) fn user_file_origin(path: PathBuf) -> ValueOrigin {

@@ -70,8 +70,7 @@ fn check_fallbacks(
         let Ok(entry) = FallbackEntry::parse(text) else { continue };
         let provider = &entry.provider;
         if seen.contains(provider) {
-            let hint =
-                "keep one of the entries: an unavailable provider is skipped with all its models";
+            let hint = "keep one of the entries: an unavailable provider is skipped with all its models";
             fault("each provider once", format!("`{provider}` twice"), hint.to_owned());
         } else if settings.model.provider.as_ref() == Some(provider) && !overrides {
             let hint = "an unavailable provider is skipped with all its models: name other providers";

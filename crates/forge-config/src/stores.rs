@@ -83,12 +83,15 @@ impl ResolvedConfig {
         let (mut stores, mut notices) = (Vec::new(), Vec::new());
         let project = Some(project_store(&self.repo)).filter(there);
         match project {
-            Some(path) if is_adopted(&self.dirs, &self.repo) => stores.push((SecretOrigin::ProjectStore, path)),
+            Some(path) if is_adopted(&self.dirs, &self.repo) => {
+                stores.push((SecretOrigin::ProjectStore, path))
+            }
             Some(path) => notices.push(ConfigNotice {
                 kind: NoticeKind::Refused,
                 key: None,
                 message: format!(
-                    "{} is not used: it was not created by you on this machine. If it is yours, open it once with `forge secret list --local`",
+                    "ignoring {}: it was not created by you on this machine. If it is yours, open it once \
+                     with `forge secret list --local`",
                     path.display()
                 ),
             }),

@@ -33,13 +33,13 @@ pub enum Error {
     )]
     NoRepository { repo: PathBuf },
     /// Part of the git data is not as required.
-    #[error("the git repository can't be used: {} {why}", path.display())]
+    #[error("cannot use the git repository: {} {why}", path.display())]
     Refused { path: PathBuf, why: String },
     /// A file of the git data could not be read.
-    #[error("the git repository can't be used: {0}")]
+    #[error("cannot use the git repository: {0}")]
     File(#[from] forge_files::Error),
     /// A system call failed.
-    #[error("the git repository can't be used: {}: {source}", path.display())]
+    #[error("cannot use the git repository: {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// Git is not installed.
     #[error(
@@ -47,7 +47,7 @@ pub enum Error {
     )]
     NoGit,
     /// Git could not be started or waited for.
-    #[error("git can't be started: {source}")]
+    #[error("cannot start git: {source}")]
     Start { source: std::io::Error },
     /// Git exceeded its time limit.
     #[error("`git {what}` did not end within {} s and was killed", limit.as_secs())]

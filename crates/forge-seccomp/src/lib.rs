@@ -4,6 +4,7 @@
 //! last call costs about nine comparisons; the kernel also caches calls that are allowed without checking arguments.
 //! Instruction and return codes are those of the kernel's `linux/filter.h` and `linux/seccomp.h`.
 
+mod extra_rules;
 mod listed;
 mod marks;
 mod profile;
@@ -11,10 +12,11 @@ mod rules;
 
 use libc::sock_filter;
 
+pub use extra_rules::{HOST_DIRECTORY_RULES, UNCOUNTED_MEMORY_RULES};
 pub use listed::{ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING, LISTED_PROGRAMS};
 pub use marks::compile_marking;
 pub use profile::docker_seccomp_profile;
-pub use rules::{HOST_DIRECTORY_RULES, JAIL_RULES, UNCOUNTED_MEMORY_RULES};
+pub use rules::JAIL_RULES;
 
 /// The decision about a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

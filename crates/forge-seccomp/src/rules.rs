@@ -7,16 +7,17 @@ use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, SyscallEntry, S
 macro_rules! calls {
     ($($name:ident),+ $(,)?) => { &[$((stringify!($name), libc::$name)),+] };
 }
+pub(super) use calls;
 
-const fn allow(calls: &'static [SyscallEntry], why: &'static str) -> SyscallRule {
+pub(super) const fn allow(calls: &'static [SyscallEntry], why: &'static str) -> SyscallRule {
     SyscallRule { calls, verdict: CallVerdict::Allow, why }
 }
 
-const fn refuse(calls: &'static [SyscallEntry], why: &'static str) -> SyscallRule {
+pub(super) const fn refuse(calls: &'static [SyscallEntry], why: &'static str) -> SyscallRule {
     SyscallRule { calls, verdict: CallVerdict::Errno(EPERM), why }
 }
 
-const fn refuse_if(
+pub(super) const fn refuse_if(
     calls: &'static [SyscallEntry],
     tests: &'static [ArgumentTest],
     why: &'static str,
@@ -24,11 +25,11 @@ const fn refuse_if(
     SyscallRule { calls, verdict: CallVerdict::When(tests, FixedVerdict::Allow), why }
 }
 
-const fn deny(arg: u32, mask: u32, is: Comparison) -> ArgumentTest {
+pub(super) const fn deny(arg: u32, mask: u32, is: Comparison) -> ArgumentTest {
     ArgumentTest { arg, mask, is, then: FixedVerdict::Errno(EPERM) }
 }
 
-const ALL_BITS: u32 = u32::MAX;
+pub(super) const ALL_BITS: u32 = u32::MAX;
 
 /// Flags of `clone` that make a new namespace: mount, cgroup, uts, ipc, user, pid, net.
 const NEW_NAMESPACE: u32 =
@@ -38,12 +39,12 @@ const NEW_NAMESPACE: u32 =
 const RENAME_WHITEOUT: u32 = 4;
 
 /// No setuid and no setgid among the permission bits.
-const fn no_setid_bits(arg: u32) -> ArgumentTest {
+pub(super) const fn no_setid_bits(arg: u32) -> ArgumentTest {
     deny(arg, 0o6000, Comparison::AnySet)
 }
 
 /// The flags of an `open` make no file (neither `O_CREAT` nor `O_TMPFILE`), so that its mode means nothing.
-const fn creates_no_file(arg: u32) -> ArgumentTest {
+pub(super) const fn creates_no_file(arg: u32) -> ArgumentTest {
     ArgumentTest { arg, mask: 0o100 | 0o20_000_000, is: Comparison::Equal(0), then: FixedVerdict::Allow }
 }
 
@@ -542,63 +543,5 @@ pub const JAIL_RULES: &[SyscallRule] = &[
     refuse(
         calls![SYS_iopl, SYS_ioperm, SYS_kexec_file_load],
         "hardware ports and other kernels belong to the administrator",
-    ),
-];
-
-const SETID_REASON: &str = "a setuid or setgid file in a folder of the host would lend its owner's rights to whoever starts it there";
-
-/// What counts besides for the commands of a box that writes to folders of the host itself and not to a private view.
-/// On a folder the setgid bit would be harmless, but a mode does not say what it is for.
-pub const HOST_DIRECTORY_RULES: &[SyscallRule] = &[
-    refuse_if(calls![SYS_fchmod], &[no_setid_bits(1)], SETID_REASON),
-    refuse_if(calls![SYS_fchmodat, SYS_mknodat], &[no_setid_bits(2)], SETID_REASON),
-    refuse_if(calls![SYS_openat], &[creates_no_file(2), no_setid_bits(3)], SETID_REASON),
-    #[cfg(target_arch = "x86_64")]
-    refuse_if(calls![SYS_chmod, SYS_creat, SYS_mknod], &[no_setid_bits(1)], SETID_REASON),
-    #[cfg(target_arch = "x86_64")]
-    refuse_if(calls![SYS_open], &[creates_no_file(1), no_setid_bits(2)], SETID_REASON),
-    SyscallRule {
-        calls: calls![SYS_openat2],
-        verdict: CallVerdict::Errno(ENOSYS),
-        why: "its mode is behind a pointer and cannot be checked; programs fall back to openat",
-    },
-];
-
-/// `PR_SET_DUMPABLE`.
-const PR_SET_DUMPABLE: u32 = 4;
-/// `CLONE_FILES` and `CLONE_THREAD`.
-const CLONE_FILES: u32 = 0x400;
-const CLONE_THREAD: u32 = 0x1_0000;
-/// `F_SETPIPE_SZ`.
-const F_SETPIPE_SZ: u32 = 1031;
-
-/// What counts besides in a box whose memory no control group counts, so that what its processes hold can be seen: in
-/// each of them, by their descriptors.
-pub const UNCOUNTED_MEMORY_RULES: &[SyscallRule] = &[
-    SyscallRule {
-        calls: calls![SYS_prctl],
-        verdict: CallVerdict::When(
-            &[
-                ArgumentTest {
-                    arg: 0,
-                    mask: ALL_BITS,
-                    is: Comparison::NoneOf(&[PR_SET_DUMPABLE]),
-                    then: FixedVerdict::Allow,
-                },
-                deny(1, ALL_BITS, Comparison::NoneOf(&[1])),
-            ],
-            FixedVerdict::Allow,
-        ),
-        why: "a process that is not dumpable hides the memory files that it holds open",
-    },
-    refuse_if(
-        calls![SYS_clone],
-        &[deny(0, CLONE_THREAD | CLONE_FILES, Comparison::Equal(CLONE_THREAD))],
-        "a thread with descriptors of its own hides them behind those of its process",
-    ),
-    refuse_if(
-        calls![SYS_fcntl],
-        &[deny(1, ALL_BITS, Comparison::Equal(F_SETPIPE_SZ))],
-        "pipes stay at the size by which they are counted",
     ),
 ];

@@ -3,13 +3,13 @@
 //!
 //! Nothing here is part of a shipped binary; other crates name it under `[dev-dependencies]` only.
 
-pub mod auth_server;
 pub mod clock;
 pub mod contract;
 pub mod directory_workspace;
 pub mod hostile_repo;
 pub mod memory;
-pub mod model_server;
 pub mod sample;
 pub mod scale;
 pub mod seeded_rng;
+
+pub use forge_model_server::{auth_server, model_server};

@@ -1,6 +1,6 @@
 //! The keys of executors, the router and the memory of conversations.
 
-use super::table::{ONE_LINE, env_alias, foreign_alias, int_kind, number_kind};
+use super::rows::{ONE_LINE, env_alias, foreign_alias, int_kind, number_kind};
 use super::{DefaultValue, KeyKind, SchemaKey, TextLines, TrustRule};
 
 /// The keys in the order of the documentation.
@@ -10,7 +10,7 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         KeyKind::Choice(&[("react", &[]), ("router", &[]), ("subprocess", &[]), ("stub", &[])]),
         DefaultValue::Text("react"),
         TrustRule::Ask,
-        "Who works on a task: `react` is a model that calls tools until it is done, `router` a (small) model that names \
+        "Executor of a task: `react` is a model that calls tools until it is done, `router` a (small) model that names \
          one tool per step, `subprocess` your own program in the sandbox, `stub` canned replies.",
     )
     .with_paths(&["agent.executor"]),
@@ -19,8 +19,8 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         KeyKind::Choice(&[("forge", &[]), ("crewai", &[]), ("langchain", &[])]),
         DefaultValue::Text("forge"),
         TrustRule::Ask,
-        "What the project's own agent is written with: with `crewai` or `langchain`, and no `executor` set, the program \
-         `entrypoint` does the work.",
+        "Framework of the project's own agent. With `crewai` or `langchain`, and without `executor`, the program \
+         `entrypoint` executes tasks.",
     )
     .with_paths(&["agent.framework"]),
     SchemaKey::new(
@@ -28,8 +28,8 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         ONE_LINE,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "The program of the executor `subprocess` with its arguments, started in the repository inside the sandbox; a \
-         file that ends in `.py` is given to python3.",
+        "Program of the executor `subprocess` with its arguments. It is started in the repository inside the sandbox; \
+         files that end in `.py` are run with python3.",
     )
     .with_paths(&["agent.entrypoint"]),
     SchemaKey::new(
@@ -37,21 +37,21 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         KeyKind::Text(TextLines::Multiple),
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Replies of the executor `stub`, one a line; `\\n` in a line is a line end.",
+        "Replies of the executor `stub`, one per line; `\\n` in a line is a line break.",
     ),
     SchemaKey::new(
         "tools.mock",
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Ask,
-        "Whether tools are only pretended: each call is answered with what it was given and nothing is run.",
+        "Whether tools are only simulated: each call returns its arguments, and nothing is executed.",
     ),
     SchemaKey::new(
         "router.max_steps",
         int_kind(1, 100),
         DefaultValue::Int(1),
         TrustRule::Lower,
-        "Steps of one run of the router: each is one reply of the model and one tool.",
+        "Largest number of steps in a run of the router; a step is one model reply and one tool.",
     )
     .with_env(&[foreign_alias("MAX_STEPS")]),
     SchemaKey::new(
@@ -59,7 +59,7 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Off,
-        "Whether each step of the router is told on stderr: prompt, raw reply, decision, tool and result.",
+        "Whether each step of the router is reported on stderr: prompt, raw reply, decision, tool and result.",
     )
     .with_env(&[foreign_alias("SHOW_DEBUG")]),
     SchemaKey::new(
@@ -67,7 +67,7 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         KeyKind::Bool,
         DefaultValue::Bool(true),
         TrustRule::Off,
-        "Whether conversations are remembered in a file, with facts that every prompt holds.",
+        "Whether conversations are stored in a file, together with facts that are part of every prompt.",
     )
     .with_env(&[env_alias("MEMORY_ENABLED")]),
     SchemaKey::new(
@@ -75,7 +75,8 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         KeyKind::Path,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "The file of the memory; unset: one for each repository in your data directory. What lies in the repository counts only as Forge left it.",
+        "File of the memory. Unset: a file per repository in your data directory. A file in the repository is used \
+         only if Forge wrote its present content.",
     )
     .with_env(&[env_alias("MEMORY_FILE")]),
     SchemaKey::new(
@@ -83,7 +84,7 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         int_kind(0, 2_000),
         DefaultValue::Int(20),
         TrustRule::Lower,
-        "Messages of earlier turns that a turn of a conversation is told, as far as they fit the model's window.",
+        "Largest number of earlier messages that a turn receives, as far as they fit the model's context window.",
     )
     .with_env(&[env_alias("MEMORY_MAX_HISTORY")]),
     SchemaKey::new(
@@ -91,8 +92,8 @@ pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
         number_kind(0.1, 0.95),
         DefaultValue::Number(0.6),
         TrustRule::Lower,
-        "Share of the model's window that a prompt may fill; beyond it the oldest half of the conversation gives way to a \
-         summary.",
+        "Share of the model's context window that a prompt may fill. Beyond it, the oldest half of the conversation is \
+         replaced by a summary.",
     )
     .with_env(&[env_alias("MEMORY_TRIGGER_RATIO")]),
 ];

@@ -66,7 +66,8 @@ impl FallbackEntry {
 
     /// Reads an entry from a file, where it is a text or a table.
     pub(crate) fn read_raw(raw: &RawSetting) -> Result<Self, ValueMismatch> {
-        let entry = Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("an invalid entry: {found}")))?;
+        let entry =
+            Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("an invalid entry: {found}")))?;
         if provider_names().any(|known| known == entry.provider) {
             return Ok(entry);
         }
@@ -74,7 +75,8 @@ impl FallbackEntry {
             || format!("known providers: {}", provider_names().collect::<Vec<_>>().join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
-        Err(ValueMismatch::new(format!("the unknown provider {}", quote_safely(&entry.provider))).with_hint(hint))
+        Err(ValueMismatch::new(format!("the unknown provider {}", quote_safely(&entry.provider)))
+            .with_hint(hint))
     }
 
     fn parse_raw(raw: &RawSetting) -> Result<Self, String> {

@@ -9,6 +9,7 @@ mod fallback;
 mod kind;
 mod nearest_name;
 mod routing;
+mod rows;
 mod table;
 
 pub use fallback::FallbackEntry;

@@ -1,6 +1,6 @@
 //! The keys of fallbacks, routing and agents.
 
-use super::table::{ONE_LINE, env_alias, foreign_alias, int_kind, number_kind, seconds_kind};
+use super::rows::{ONE_LINE, env_alias, foreign_alias, int_kind, number_kind, seconds_kind};
 use super::{DefaultValue, KeyKind, ListElement, SchemaKey, TrustRule};
 
 const fn agent_model_key(path: &'static str) -> SchemaKey {
@@ -9,7 +9,7 @@ const fn agent_model_key(path: &'static str) -> SchemaKey {
         KeyKind::Model,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Model of this agent, as `provider/model`: the first of its candidates.",
+        "Model of this agent, as `provider/model`; it is tried first.",
     )
 }
 
@@ -19,7 +19,7 @@ const fn agent_pin_key(path: &'static str) -> SchemaKey {
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Ask,
-        "Whether this agent asks its model and no other, however hard the task is.",
+        "Whether this agent uses only its model, however hard the task is.",
     )
 }
 
@@ -30,37 +30,37 @@ pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
         KeyKind::List(ListElement::Fallback),
         DefaultValue::Empty,
         TrustRule::Ask,
-        "Whom to ask when the model can't be had, in order: `provider`, `provider:model`, or a table of `provider`, \
-         `name` and `organization_id`. Unset: every provider with a key. `none`: nobody.",
+        "Models to use, in order, when the configured model is unavailable: `provider`, `provider:model`, or a table \
+         of `provider`, `name` and `organization_id`. Unset: every provider with an API key. `none`: no fallback.",
     ),
     SchemaKey::new(
         "model.tries",
         int_kind(1, 20),
         DefaultValue::Int(5),
         TrustRule::Ask,
-        "Tries of one model call at one provider.",
+        "Largest number of attempts of one model call at one provider.",
     ),
     SchemaKey::new(
         "model.max_wait_seconds",
         seconds_kind(1, 3_600),
         DefaultValue::Int(300),
         TrustRule::Ask,
-        "Longest time that all waits before the tries of one model call may take together.",
+        "Longest total time that one model call may spend waiting between attempts.",
     ),
     SchemaKey::new(
         "routing.tiers",
         KeyKind::Choice(&[("auto", &[]), ("on", &[]), ("off", &[])]),
         DefaultValue::Text("auto"),
         TrustRule::Ask,
-        "Whether the task's complexity chooses the model: `auto` does as soon as one of the three models below is set; \
-         `on` does in any case, with `openai/gpt-4o-mini` for simple and hard tasks where none is set; `off` never.",
+        "Whether the task's complexity selects the model: `auto` if one of the three models below is set; `on` always, \
+         with `openai/gpt-4o-mini` for simple and hard tasks without a model; `off` never.",
     ),
     SchemaKey::new(
         "routing.simple_threshold",
         number_kind(0.0, 1.0),
         DefaultValue::Number(0.3),
         TrustRule::Ask,
-        "Simple score from which a task is simple.",
+        "Score for simplicity from which a task counts as simple.",
     )
     .with_env(&[foreign_alias("COMPLEXITY_SIMPLE_THRESHOLD")]),
     SchemaKey::new(
@@ -68,7 +68,7 @@ pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
         number_kind(0.0, 1.0),
         DefaultValue::Number(0.7),
         TrustRule::Ask,
-        "Hard score from which a task is hard; above `routing.simple_threshold`.",
+        "Score for complexity from which a task counts as hard; above `routing.simple_threshold`.",
     )
     .with_env(&[foreign_alias("COMPLEXITY_COMPLEX_THRESHOLD")]),
     SchemaKey::new(
@@ -76,7 +76,7 @@ pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
         KeyKind::Model,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Model of simple tasks, as `provider/model`.",
+        "Model for simple tasks, as `provider/model`.",
     )
     .with_env(&[env_alias("DEFAULT_SIMPLE_MODEL")]),
     SchemaKey::new(
@@ -84,14 +84,14 @@ pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
         KeyKind::Model,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Model of tasks in between, as `provider/model`. Unset: `routing.simple_model`.",
+        "Model for tasks in between, as `provider/model`. Unset: `routing.simple_model`.",
     ),
     SchemaKey::new(
         "routing.complex_model",
         KeyKind::Model,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Model of hard tasks, as `provider/model`.",
+        "Model for hard tasks, as `provider/model`.",
     )
     .with_env(&[env_alias("DEFAULT_COMPLEX_MODEL")]),
     SchemaKey::new(
@@ -99,23 +99,23 @@ pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
         KeyKind::Choice(&[("heuristic", &[]), ("model", &["llm"])]),
         DefaultValue::Text("heuristic"),
         TrustRule::Ask,
-        "Who tells how hard a task is: a `heuristic` over its text, or the `model` of simple tasks, asked once before the \
-         run begins (on any fault the heuristic answers).",
+        "Classifier of task complexity: a `heuristic` on the task's text, or the `model` for simple tasks, called once \
+         before the run (if the call fails, the heuristic decides).",
     ),
     SchemaKey::new(
         "routing.escalation",
         KeyKind::List(ListElement::Model),
         DefaultValue::Empty,
         TrustRule::Ask,
-        "Stronger and stronger models for repairs that failed, as `provider/model`. Empty: openai/gpt-4o-mini, \
-         openai/gpt-4o, anthropic/claude-sonnet-4-20250514.",
+        "Escalation steps after failed repairs, from weaker to stronger models, as `provider/model`. Empty: \
+         openai/gpt-4o-mini, openai/gpt-4o, anthropic/claude-sonnet-4-20250514.",
     ),
     SchemaKey::new(
         "routing.escalate_pinned",
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Ask,
-        "Whether repairs of a run whose model is pinned ask a stronger one too.",
+        "Whether repairs in a run with a pinned model are escalated too.",
     ),
     agent_model_key("agents.planner.model"),
     agent_pin_key("agents.planner.pin"),
@@ -136,13 +136,13 @@ pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
         number_kind(0.0, 1.0),
         DefaultValue::Number(0.05),
         TrustRule::Ask,
-        "Share of choices by weights that are made by lot, to learn how other models do.",
+        "Share of weighted choices that are made at random, to learn how other models perform.",
     ),
     SchemaKey::new(
         "cost.reference_model",
         ONE_LINE,
         DefaultValue::Text("gpt-4o"),
         TrustRule::Ask,
-        "Model that the cost of runs is compared with, as `provider/model` or a name that the price table knows.",
+        "Reference model for cost comparisons, as `provider/model` or a name in the price table.",
     ),
 ];

@@ -1,39 +1,12 @@
 //! The table of keys itself.
 
-use super::{
-    AliasReading, DefaultValue, EnvAlias, KeyKind, ListElement, SchemaKey, TextLines, TimeUnit, TrustRule,
-    ValueRange,
+use super::{AliasReading, DefaultValue, EnvAlias, KeyKind, ListElement, SchemaKey, TextLines, TrustRule};
+
+use super::rows::{
+    ONE_LINE, api_key_schema, base_url_schema, bytes_kind, default_model_schema, env_alias, foreign_alias,
+    int_kind, millis_kind, number_kind, seconds_kind,
 };
 
-pub(super) const fn env_alias(name: &'static str) -> EnvAlias {
-    EnvAlias { name, reading: AliasReading::AsIs }
-}
-
-pub(super) const fn foreign_alias(name: &'static str) -> EnvAlias {
-    EnvAlias { name, reading: AliasReading::Foreign }
-}
-
-pub(super) const fn int_kind(min: u64, max: u64) -> KeyKind {
-    KeyKind::Int(ValueRange { min, max })
-}
-
-const fn bytes_kind(min: u64, max: u64) -> KeyKind {
-    KeyKind::Bytes(ValueRange { min, max })
-}
-
-pub(super) const fn seconds_kind(min: u64, max: u64) -> KeyKind {
-    KeyKind::Time(TimeUnit::Seconds, ValueRange { min, max })
-}
-
-const fn millis_kind(min: u64, max: u64) -> KeyKind {
-    KeyKind::Time(TimeUnit::Millis, ValueRange { min, max })
-}
-
-pub(super) const fn number_kind(min: f64, max: f64) -> KeyKind {
-    KeyKind::Number(ValueRange { min, max })
-}
-
-pub(super) const ONE_LINE: KeyKind = KeyKind::Text(TextLines::One);
 const MIB: u64 = 1 << 20;
 /// The least ceiling in dollars: nothing at all is no ceiling but a mistake.
 const MIN_USD: f64 = 0.000_001;
@@ -584,27 +557,3 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         "File that gets the log instead of stderr.",
     ),
 ];
-
-const fn api_key_schema(path: &'static str, default: DefaultValue) -> SchemaKey {
-    SchemaKey::new(
-        path,
-        KeyKind::Variable,
-        default,
-        TrustRule::Ask,
-        "Variable of your environment that holds the key.",
-    )
-}
-
-const fn default_model_schema(path: &'static str, default: DefaultValue) -> SchemaKey {
-    SchemaKey::new(path, ONE_LINE, default, TrustRule::Ask, "Model where `model.name` is not set.")
-}
-
-const fn base_url_schema(path: &'static str) -> SchemaKey {
-    SchemaKey::new(
-        path,
-        KeyKind::Url,
-        DefaultValue::Unset,
-        TrustRule::Ask,
-        "Server, if not the provider's own address.",
-    )
-}

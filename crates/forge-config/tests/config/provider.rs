@@ -46,10 +46,7 @@ fn another_provider_does_not_inherit_model_and_address() {
     assert_eq!(model(&place.load().settings), (Some("custom"), Some("m"), Some("http://own.test/v1")));
     place.user("[model]\nprovider = \"ollama\"\nname = \"n\"\n");
     let fault = place.faults().remove(0);
-    assert!(
-        fault.contains("FORGE_MODEL_BASE_URL: model.base_url is ignored: it is for ollama"),
-        "{fault}"
-    );
+    assert!(fault.contains("FORGE_MODEL_BASE_URL: model.base_url is ignored: it is for ollama"), "{fault}");
 }
 
 #[test]

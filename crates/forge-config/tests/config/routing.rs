@@ -33,7 +33,10 @@ fn wrong_fallbacks_are_named_with_their_place() {
     let at = "home/.config/forge/forge.toml:";
     let unknown = fault("[model]\nfallbacks = ['antropic']\n");
     assert!(unknown.starts_with(&format!("{at}2: model.fallbacks: ")), "{unknown}");
-    assert!(unknown.contains("found the unknown provider `antropic`; did you mean `anthropic`?"), "{unknown}");
+    assert!(
+        unknown.contains("found the unknown provider `antropic`; did you mean `anthropic`?"),
+        "{unknown}"
+    );
     let itself = fault("[model]\nprovider = 'openai'\nfallbacks = ['gemini', 'openai:gpt-4o']\n");
     assert!(itself.contains(":3: model.fallbacks: expected providers other than model.provider"), "{itself}");
     let twice = fault("[model]\nfallbacks = ['gemini', 'gemini:x']\n");

@@ -384,7 +384,7 @@ impl ProviderExchange<'_> {
                 ControlFlow::Continue(()) if piece.is_some() => {}
                 ControlFlow::Continue(()) if decoder.is_complete_without_terminal(reply) => return Ok(()),
                 ControlFlow::Continue(()) if events == 0 => return Err(no_events(asked, &head)),
-                ControlFlow::Continue(()) => return Err(errors::stream_cut(asked, "its end never came")),
+                ControlFlow::Continue(()) => return Err(errors::stream_cut(asked, "the end is missing")),
             }
         }
     }
@@ -402,7 +402,7 @@ fn no_events(asked: &ErrorContext<'_>, head: &[u8]) -> Error {
         }
         _ if !json.is_null() => errors::no_stream(asked, "one JSON value"),
         _ if text.starts_with('<') => errors::no_stream(asked, "a web page"),
-        _ => errors::stream_cut(asked, "its end never came"),
+        _ => errors::stream_cut(asked, "the end is missing"),
     }
 }
 

@@ -98,6 +98,25 @@ impl Sandbox for Again {
     }
 }
 
+/// Probes that only the list of programs stops.
+const PROGRAM_LIST_PROBES: &[&str] = &[
+    "unlisted-programs",
+    "functions-named-like-programs",
+    "wrappers-of-programs",
+    "variables-that-start-programs",
+    "texts-that-shells-evaluate",
+    "start-files",
+    "local-files-named-like-programs",
+    "copies-and-links-of-programs",
+    "interpreters-of-scripts",
+    "loaders",
+    "programs-by-descriptor",
+    "written-libraries",
+    "programs-of-git",
+    "programs-in-memory-files",
+    "executed-by-descriptor",
+];
+
 /// What must fail without a protection, where the list says that the protection stops it, and which probes are made.
 fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [&'static str]) {
     use ProbeScope::{Of, Required};
@@ -156,27 +175,7 @@ fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [
         DisabledProtection::Counts => {
             (Of(ProbeGroup::Resources), "share of the user's counts", &["inotify-of-user"])
         }
-        DisabledProtection::ProgramList => (
-            Of(ProbeGroup::Programs),
-            "program list",
-            &[
-                "unlisted-programs",
-                "functions-named-like-programs",
-                "wrappers-of-programs",
-                "variables-that-start-programs",
-                "texts-that-shells-evaluate",
-                "start-files",
-                "local-files-named-like-programs",
-                "copies-and-links-of-programs",
-                "interpreters-of-scripts",
-                "loaders",
-                "programs-by-descriptor",
-                "written-libraries",
-                "programs-of-git",
-                "programs-in-memory-files",
-                "executed-by-descriptor",
-            ],
-        ),
+        DisabledProtection::ProgramList => (Of(ProbeGroup::Programs), "program list", PROGRAM_LIST_PROBES),
         DisabledProtection::FilesBeneath => {
             (Of(ProbeGroup::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"])
         }

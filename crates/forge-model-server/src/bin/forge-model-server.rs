@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use forge_testkit::model_server::{
+use forge_model_server::model_server::{
     Chunker, ModelServer, ModelServerSettings, RecordMode, ReplyFraming, ReplyScript, RuleMode,
 };
 
