@@ -1,15 +1,16 @@
-//! Rules that count in addition for some sandboxes: those that write to directories of the host, and those whose memory
-//! no control group counts.
+//! Additional rules for some sandboxes: those that write to host directories, and those without memory accounting by a
+//! control group.
 
 use libc::ENOSYS;
 
 use super::rules::{ALL_BITS, calls, creates_no_file, deny, no_setid_bits, refuse_if};
 use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, SyscallRule};
 
-const SETID_REASON: &str = "a setuid or setgid file in a folder of the host would lend its owner's rights to whoever starts it there";
+const SETID_REASON: &str =
+    "a setuid or setgid file in a host directory would lend its owner's privileges to any user who starts it";
 
-/// What counts besides for the commands of a box that writes to folders of the host itself and not to a private view.
-/// On a folder the setgid bit would be harmless, but a mode does not say what it is for.
+/// Additional rules for commands of a sandbox that writes to host directories instead of a private workspace. The
+/// setgid bit would be harmless on a directory, but a mode does not tell what it is applied to.
 pub const HOST_DIRECTORY_RULES: &[SyscallRule] = &[
     refuse_if(calls![SYS_fchmod], &[no_setid_bits(1)], SETID_REASON),
     refuse_if(calls![SYS_fchmodat, SYS_mknodat], &[no_setid_bits(2)], SETID_REASON),
@@ -33,8 +34,8 @@ const CLONE_THREAD: u32 = 0x1_0000;
 /// `F_SETPIPE_SZ`.
 const F_SETPIPE_SZ: u32 = 1031;
 
-/// What counts besides in a box whose memory no control group counts, so that what its processes hold can be seen: in
-/// each of them, by their descriptors.
+/// Additional rules for a sandbox without memory accounting by a control group. They keep the memory that a process
+/// holds visible through its descriptors.
 pub const UNCOUNTED_MEMORY_RULES: &[SyscallRule] = &[
     SyscallRule {
         calls: calls![SYS_prctl],
@@ -50,16 +51,16 @@ pub const UNCOUNTED_MEMORY_RULES: &[SyscallRule] = &[
             ],
             FixedVerdict::Allow,
         ),
-        why: "a process that is not dumpable hides the memory files that it holds open",
+        why: "a process that is not dumpable hides its open memory files",
     },
     refuse_if(
         calls![SYS_clone],
         &[deny(0, CLONE_THREAD | CLONE_FILES, Comparison::Equal(CLONE_THREAD))],
-        "a thread with descriptors of its own hides them behind those of its process",
+        "a thread with its own descriptors hides them behind those of its process",
     ),
     refuse_if(
         calls![SYS_fcntl],
         &[deny(1, ALL_BITS, Comparison::Equal(F_SETPIPE_SZ))],
-        "pipes stay at the size by which they are counted",
+        "pipes must keep the size that is accounted for them",
     ),
 ];

@@ -1,4 +1,4 @@
-//! The rules themselves: what runs, what is refused, and why. Anything not named fails with `ENOSYS`.
+//! The rules: permitted and refused calls, with reasons. Calls that no rule names fail with `ENOSYS`.
 
 use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT};
 
@@ -31,24 +31,24 @@ pub(super) const fn deny(arg: u32, mask: u32, is: Comparison) -> ArgumentTest {
 
 pub(super) const ALL_BITS: u32 = u32::MAX;
 
-/// Flags of `clone` that make a new namespace: mount, cgroup, uts, ipc, user, pid, net.
+/// Flags of `clone` that create a new namespace: mount, cgroup, uts, ipc, user, pid, net.
 const NEW_NAMESPACE: u32 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 
-/// Leaves a character device 0:0 where the file was.
+/// `renameat2` flag that leaves a character device 0:0 in place of the file.
 const RENAME_WHITEOUT: u32 = 4;
 
-/// No setuid and no setgid among the permission bits.
+/// Denies setuid and setgid among the permission bits.
 pub(super) const fn no_setid_bits(arg: u32) -> ArgumentTest {
     deny(arg, 0o6000, Comparison::AnySet)
 }
 
-/// The flags of an `open` make no file (neither `O_CREAT` nor `O_TMPFILE`), so that its mode means nothing.
+/// Allows an `open` with flags that create no file (neither `O_CREAT` nor `O_TMPFILE`), so that its mode is ignored.
 pub(super) const fn creates_no_file(arg: u32) -> ArgumentTest {
     ArgumentTest { arg, mask: 0o100 | 0o20_000_000, is: Comparison::Equal(0), then: FixedVerdict::Allow }
 }
 
-/// Sockets that may be made: by family, kind and protocol.
+/// Tests for permitted sockets: by family, type and protocol.
 const SOCKET_TESTS: &[ArgumentTest] = &[
     ArgumentTest {
         arg: 0,
@@ -56,7 +56,7 @@ const SOCKET_TESTS: &[ArgumentTest] = &[
         is: Comparison::NoneOf(&[AF_UNIX.cast_unsigned(), AF_INET.cast_unsigned(), AF_INET6.cast_unsigned()]),
         then: FixedVerdict::Errno(EAFNOSUPPORT),
     },
-    // The kind of socket is in the low four bits; 3 is SOCK_RAW, 10 SOCK_PACKET.
+    // The socket type is in the low four bits; 3 is SOCK_RAW, 10 SOCK_PACKET.
     deny(1, SOCKET_KIND_MASK, Comparison::NoneOf(&[1, 2, 5])),
     ArgumentTest {
         arg: 0,
@@ -71,7 +71,7 @@ const SOCKET_TESTS: &[ArgumentTest] = &[
         is: Comparison::Equal(5),
         then: FixedVerdict::Errno(ESOCKTNOSUPPORT),
     },
-    // The kind's own, ICMP, TCP, UDP, ICMPv6. Programs that prefer MPTCP go back to TCP for this error.
+    // The default protocol, ICMP, TCP, UDP, ICMPv6. On this error, programs that prefer MPTCP fall back to TCP.
     ArgumentTest {
         arg: 2,
         mask: ALL_BITS,
@@ -80,10 +80,10 @@ const SOCKET_TESTS: &[ArgumentTest] = &[
     },
 ];
 
-/// The bits of a socket's type that say its kind.
+/// The bits of a socket's type argument without the flags.
 const SOCKET_KIND_MASK: u32 = 0xF;
 
-/// All rules of the box.
+/// All rules of the sandbox.
 pub const JAIL_RULES: &[SyscallRule] = &[
     allow(
         calls![
@@ -121,7 +121,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_truncate,
             SYS_fallocate
         ],
-        "data of descriptors the process already holds, or files the mounts and Landlock let it open",
+        "data of descriptors that the process already holds, or of files that the mounts and Landlock let it open",
     ),
     allow(
         calls![
@@ -166,7 +166,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_lremovexattr,
             SYS_fremovexattr
         ],
-        "the file tree of the box; ownership changes need capabilities that nobody has",
+        "the file tree of the sandbox; ownership changes need capabilities that no process there has",
     ),
     #[cfg(target_arch = "x86_64")]
     allow(
@@ -307,7 +307,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_landlock_add_rule,
             SYS_landlock_restrict_self
         ],
-        "the process's own identity, of which only one id is mapped, and tightening of its own rights",
+        "the process's own identity, for which only one ID is mapped, and dropping of its own privileges",
     ),
     allow(
         calls![
@@ -343,7 +343,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_sched_get_priority_min,
             SYS_sched_rr_get_interval
         ],
-        "clocks, timers and figures about the process",
+        "clocks, timers and statistics of the process",
     ),
     allow(
         calls![
@@ -360,7 +360,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_io_cancel,
             SYS_io_getevents
         ],
-        "waiting for descriptors, and the old asynchronous I/O that databases use",
+        "waiting for descriptors, and the older asynchronous I/O that databases use",
     ),
     allow(
         calls![
@@ -381,13 +381,13 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_sendmmsg,
             SYS_recvmmsg
         ],
-        "sockets of the families that could be made, in the box's own network",
+        "sockets of the permitted families, in the sandbox's own network",
     ),
     SyscallRule {
         calls: calls![SYS_socket, SYS_socketpair],
         verdict: CallVerdict::When(SOCKET_TESTS, FixedVerdict::Allow),
         why: "unix, and TCP, UDP, ping of inet and inet6: vsock reaches a hypervisor, netlink and packet the \
-              kernel's network; seldom used protocols (SCTP, UDP-Lite, DCCP, L2TP, SMC, MPTCP) load modules",
+              kernel's network; rarely used protocols (SCTP, UDP-Lite, DCCP, L2TP, SMC, MPTCP) load modules",
     },
     allow(
         calls![
@@ -410,7 +410,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_mq_notify,
             SYS_mq_getsetattr
         ],
-        "System V and POSIX objects of the box's own ipc namespace",
+        "System V and POSIX objects of the sandbox's own ipc namespace",
     ),
     refuse_if(
         calls![SYS_clone],
@@ -429,17 +429,17 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             deny(1, ALL_BITS, Comparison::Equal(0x541C)),
             deny(1, ALL_BITS, Comparison::Equal(0x5423)),
         ],
-        "TIOCSTI and TIOCLINUX type into a terminal that somebody else reads; TIOCSETD loads line disciplines",
+        "TIOCSTI and TIOCLINUX type into a terminal that another process reads; TIOCSETD loads line disciplines",
     ),
     refuse_if(
         calls![SYS_personality],
         &[deny(0, ALL_BITS, Comparison::NoneOf(&[0, 8, ALL_BITS]))],
-        "reading it and 32-bit uname are harmless; the rest weakens address randomisation",
+        "reading it and 32-bit uname are harmless; other values weaken address randomisation",
     ),
     refuse_if(
         calls![SYS_renameat2],
         &[deny(4, RENAME_WHITEOUT, Comparison::AnySet)],
-        "files change places, but no whiteout is left behind, which is a device's node",
+        "files may be exchanged, but no whiteout, which is a device node, may be created",
     ),
     #[cfg(target_arch = "x86_64")]
     refuse_if(
@@ -455,14 +455,14 @@ pub const JAIL_RULES: &[SyscallRule] = &[
     refuse_if(
         calls![SYS_prlimit64],
         &[deny(0, ALL_BITS, Comparison::NoneOf(&[0]))],
-        "own limits only: the init has the same user id, its limits must stay",
+        "own limits only: the init has the same user ID, and its limits must not change",
     ),
     #[cfg(target_arch = "x86_64")]
-    allow(calls![SYS_setrlimit], "the own limits, which can only be lowered"),
+    allow(calls![SYS_setrlimit], "the process's own limits, which can only be lowered"),
     refuse_if(
         calls![SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr],
         &[deny(0, ALL_BITS, Comparison::Equal(1))],
-        "scheduling of anything but the init",
+        "scheduling of any process but the init",
     ),
     refuse_if(
         calls![SYS_setpriority, SYS_ioprio_set],
@@ -471,11 +471,11 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             deny(0, ALL_BITS, Comparison::Equal(3)),
             deny(0, ALL_BITS, Comparison::Equal(2)),
         ],
-        "own priority; neither the init's nor that of all processes of the user id",
+        "own priority, but neither the init's nor that of all processes of the user ID",
     ),
     refuse(
         calls![SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp],
-        "reaching into other processes: the init shares the user id",
+        "access to other processes: the init has the same user ID",
     ),
     refuse(
         calls![
@@ -495,7 +495,7 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_open_by_handle_at,
             SYS_name_to_handle_at
         ],
-        "the box's walls: mounts, roots and namespaces stay as they were built",
+        "the isolation layers: mounts, roots and namespaces must not change",
     ),
     refuse(
         calls![
@@ -506,16 +506,16 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_fanotify_init,
             SYS_fanotify_mark
         ],
-        "large kernel interfaces with a history of holes, or that hide memory and watch others",
+        "large kernel interfaces with a history of vulnerabilities, or that hide memory or watch other processes",
     ),
     refuse(
         calls![SYS_add_key, SYS_request_key, SYS_keyctl],
-        "keyrings are not namespaced and may hold secrets",
+        "keyrings are not namespaced and may contain secrets",
     ),
     SyscallRule {
         calls: calls![SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register],
         verdict: CallVerdict::Errno(ENOSYS),
-        why: "does I/O past this filter; runtimes fall back when it is absent",
+        why: "performs I/O that bypasses this filter; runtimes use a fallback when it is absent",
     },
     refuse(
         calls![
@@ -537,11 +537,11 @@ pub const JAIL_RULES: &[SyscallRule] = &[
             SYS_quotactl,
             SYS_vhangup
         ],
-        "the machine as a whole belongs to its administrator",
+        "calls that affect the whole machine are reserved for its administrator",
     ),
     #[cfg(target_arch = "x86_64")]
     refuse(
         calls![SYS_iopl, SYS_ioperm, SYS_kexec_file_load],
-        "hardware ports and other kernels belong to the administrator",
+        "hardware ports and other kernels are reserved for the administrator",
     ),
 ];
