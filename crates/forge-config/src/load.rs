@@ -1,7 +1,7 @@
-//! Loading: layers from weakest to strongest, every fault collected, every value with its origin.
+//! Loading of the settings: layers from weakest to strongest, with all errors collected and an origin for every value.
 //!
 //! Order: defaults, user file, project file, file given with `--env`, environment, flags. The first two file layers and
-//! the `--env` file pass the gate of [`crate::trust`] when they lie in a repository that the user has not trusted.
+//! the `--env` file are subject to [`crate::trust`] if they lie in a repository that the user has not trusted.
 
 use crate::checkout::Checkouts;
 use crate::environment::{Environment, UserDirs};
@@ -20,81 +20,81 @@ use std::path::PathBuf;
 /// A setting given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagSetting {
-    /// The key's path.
+    /// Path of the key.
     pub key: String,
-    /// The value as typed.
+    /// Value as typed.
     pub value: String,
-    /// The flag as typed, such as `--model`.
+    /// Flag as typed, such as `--model`.
     pub name: String,
 }
 
-/// Everything that settings come from.
+/// All sources of settings.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources {
-    /// The environment.
+    /// Environment of the process.
     pub env: Environment,
-    /// The folder the command was started in; relative paths of flags and variables start here.
+    /// Directory in which the command was started; relative paths of flags and variables start here.
     pub cwd: PathBuf,
-    /// The repository the command is about.
+    /// Repository that the command works on.
     pub repo: PathBuf,
-    /// `--config`: read in place of the project's file.
+    /// File given with `--config`, read in place of the project file.
     pub config_path: Option<PathBuf>,
-    /// `--env`: fills variables that are not set.
+    /// File given with `--env`, which provides variables that are not set.
     pub env_file: Option<PathBuf>,
-    /// Flags.
+    /// Flags of the command line.
     pub flags: Vec<FlagSetting>,
 }
 
-/// A value and where it came from.
+/// A value and its origin.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ResolvedSetting {
-    /// The key's path.
+    /// Path of the key.
     pub key: &'static str,
-    /// The value as people write it, without secrets; `None` if not set.
+    /// Value in the form that users write, without secrets; `None` if it is not set.
     pub value: Option<String>,
-    /// Where it came from.
+    /// Origin of the value.
     pub origin: ValueOrigin,
 }
 
-/// What was loaded.
+/// The result of loading.
 #[derive(Clone, Debug)]
 pub struct ResolvedConfig {
-    /// The settings.
+    /// Settings of Forge.
     pub settings: ForgeSettings,
     /// Every key with its value and origin, in the order of the schema.
     pub values: Vec<ResolvedSetting>,
-    /// What the user should know.
+    /// Notices for the user.
     pub notices: Vec<ConfigNotice>,
-    /// The providers' keys.
+    /// API keys of the providers.
     pub secrets: FoundSecrets,
-    /// The user's folders.
+    /// Directories of the user.
     pub dirs: UserDirs,
-    /// The repository.
+    /// Path of the repository.
     pub repo: PathBuf,
     /// The passphrase of the stores, if the environment holds it.
     pub passphrase: Option<SecretValue>,
-    /// How the repository stands.
+    /// Trust state of the repository.
     pub trust_state: TrustState,
-    /// The variables named by `sandbox.env_vars` that are set, with their values.
+    /// Variables in `sandbox.env_vars` that are set, with their values.
     pub passthrough: Vec<(String, String)>,
-    /// The user's `PATH`, from which a box learns where toolchains lie.
+    /// The user's `PATH`, from which a sandbox locates toolchains.
     pub path: Option<String>,
-    /// The files that were read.
+    /// Files that were read.
     pub files: Vec<PathBuf>,
 }
 
 impl ResolvedConfig {
-    /// Where the value of a key came from.
+    /// Returns the origin of a key's value.
     pub fn origin_of(&self, key: &str) -> Option<&ValueOrigin> {
         self.values.iter().find(|value| value.key == key).map(|value| &value.origin)
     }
 
-    /// Whether somebody set a key, that is, whether it is not the default.
+    /// Returns whether a key was set explicitly and does not have its default.
     pub fn is_set(&self, key: &str) -> bool {
         self.origin_of(key).is_some_and(|origin| *origin != ValueOrigin::Default)
     }
 
-    /// The resolved values as JSON for a run's plan: `{key: {value, origin}}`, secrets masked.
+    /// Returns the resolved values as JSON for a run's plan: `{key: {value, origin}}`, with secrets redacted.
     pub fn to_plan_json(&self) -> serde_json::Value {
         self.values
             .iter()
@@ -107,7 +107,7 @@ impl ResolvedConfig {
     }
 }
 
-/// What has been read of the file system.
+/// The files that were read.
 #[derive(Default)]
 struct ConfigFiles {
     user: Option<ConfigFile>,
@@ -115,7 +115,7 @@ struct ConfigFiles {
     env: Option<(ConfigFile, Vec<dotenv::EnvAssignment>)>,
 }
 
-/// Tells files that came with a clone from the user's own.
+/// A check that distinguishes files of a clone from the user's own.
 struct CloneGate<'a> {
     sources: &'a ConfigSources,
     dirs: &'a UserDirs,
@@ -123,9 +123,9 @@ struct CloneGate<'a> {
 }
 
 impl CloneGate<'_> {
-    /// Whether a file came with a clone and was not accepted together with the repository around it.
+    /// Returns whether a file came with a clone and was not accepted together with the repository around it.
     fn is_from_clone(&self, file: &ConfigFile) -> bool {
-        // The usual case, in which nothing else needs to be looked at.
+        // The usual case, which needs no further checks.
         if file.path.parent() == Some(self.sources.repo.as_path()) {
             return true;
         }
@@ -139,7 +139,7 @@ impl CloneGate<'_> {
 /// Loads the settings.
 ///
 /// # Errors
-/// Everything that is wrong, at once.
+/// All errors in the configuration.
 pub fn load(sources: &ConfigSources) -> Result<ResolvedConfig, ConfigErrors> {
     let dirs = UserDirs::from_environment(&sources.env)?;
     let mut faults = Vec::new();
@@ -205,7 +205,7 @@ pub fn load(sources: &ConfigSources) -> Result<ResolvedConfig, ConfigErrors> {
     })
 }
 
-/// Returns the environment variables that commands in the sandbox get, with their values.
+/// Returns the environment variables passed to commands in the sandbox, with their values.
 fn passed_variables(
     settings: &ForgeSettings,
     variables: &GatedVariables<'_>,
@@ -220,7 +220,7 @@ fn passed_variables(
     passed
 }
 
-/// Reads the secrets whose variables the settings name: keys of the egress proxy, and the token for pull requests.
+/// Reads the secrets in variables that the settings name: keys of the egress proxy, and the token for pull requests.
 fn load_named_secrets(
     secrets: &mut FoundSecrets,
     settings: &ForgeSettings,
@@ -254,7 +254,7 @@ fn env_file_origin(path: PathBuf) -> ValueOrigin {
     ValueOrigin::EnvFile { path, line: 0, variable: String::new() }
 }
 
-/// The faults without the value of any variable that is named like a key: somebody may have put it in the wrong place.
+/// Redacts the values of variables with a name like that of a key, which users may have set in the wrong place.
 fn redact_key_like_values(mut faults: ConfigErrors, env: &Environment) -> ConfigErrors {
     let mut named = FoundSecrets::default();
     for name in env
@@ -273,7 +273,7 @@ fn redact_key_like_values(mut faults: ConfigErrors, env: &Environment) -> Config
     faults
 }
 
-/// Finds and reads the files; what can't be read is a fault and then absent.
+/// Finds and reads the files. An unreadable file is reported as an error and treated as absent.
 fn read_files(sources: &ConfigSources, dirs: &UserDirs, faults: &mut Vec<ConfigError>) -> ConfigFiles {
     let mut files = ConfigFiles::default();
     let mut take = |content: Result<Option<ConfigFile>, ConfigErrors>| match content {
@@ -308,7 +308,7 @@ fn read_files(sources: &ConfigSources, dirs: &UserDirs, faults: &mut Vec<ConfigE
     files
 }
 
-/// The values of a file; a syntax error is a fault.
+/// Parses the values of a file and reports syntax errors.
 fn parse_leaves(
     content: &ConfigFile,
     place: fn(PathBuf) -> ValueOrigin,
@@ -326,7 +326,7 @@ fn parse_leaves(
     })
 }
 
-/// The place with its line.
+/// Adds a line to an origin.
 pub(crate) fn with_line(place: ValueOrigin, line: usize) -> ValueOrigin {
     match place {
         ValueOrigin::UserFile { path, .. } => ValueOrigin::UserFile { path, line },
@@ -335,7 +335,7 @@ pub(crate) fn with_line(place: ValueOrigin, line: usize) -> ValueOrigin {
     }
 }
 
-/// Variables that are no keys of the schema: providers' keys, and what commands in the sandbox may see.
+/// Variables that are not keys of the schema: API keys of providers, and variables passed to the sandbox.
 struct GatedVariables<'a> {
     sources: &'a ConfigSources,
     file: &'a [dotenv::EnvAssignment],
@@ -343,7 +343,7 @@ struct GatedVariables<'a> {
 }
 
 impl GatedVariables<'_> {
-    /// The value of a variable, unless it stands in an untrusted file.
+    /// Returns the value of a variable, unless only an untrusted file sets it.
     fn allowed_value(&self, name: &str) -> Option<String> {
         let from_file = || self.file.iter().find(|found| found.name == name && !found.value.is_empty());
         match self.sources.env.get(name) {
@@ -353,7 +353,7 @@ impl GatedVariables<'_> {
         }
     }
 
-    /// The notice that a variable stands in an untrusted file only.
+    /// Returns a notice if only an untrusted file sets a variable.
     fn gated_notice(&self, name: &str, standing: TrustState) -> Option<ConfigNotice> {
         if !self.gated || self.sources.env.get(name).is_some() {
             return None;
@@ -364,7 +364,7 @@ impl GatedVariables<'_> {
     }
 }
 
-/// What stands beside the keys: the passphrase of the stores, and which logins there are.
+/// Loads the secrets other than keys: the passphrase of the stores, and the existing logins.
 fn load_passphrase(
     secrets: &mut FoundSecrets,
     variables: &GatedVariables<'_>,
@@ -378,14 +378,14 @@ fn load_passphrase(
     }
     let passphrase = variables.allowed_value(stores::PASSPHRASE_VAR).filter(|phrase| !phrase.is_empty());
     let passphrase = passphrase.map(SecretValue::new)?;
-    // A shorter one may be an ordinary word, without which texts would be mangled.
+    // A shorter one may be an ordinary word, and redacting it would damage texts.
     if passphrase.expose().len() >= 12 {
         secrets.add_redacted(passphrase.clone());
     }
     Some(passphrase)
 }
 
-/// The providers' keys.
+/// Loads the API keys of the providers.
 fn load_provider_keys(
     settings: &ForgeSettings,
     variables: &GatedVariables<'_>,
@@ -408,7 +408,7 @@ fn load_provider_keys(
                 Err(reason) => notices.push(ConfigNotice {
                     kind: NoticeKind::PassedOver,
                     key: None,
-                    message: format!("{name} can't be used as the key of {provider}: {reason}; set it anew"),
+                    message: format!("{name} can't be used as the key of {provider}: {reason}; set it again"),
                 }),
             }
         }
@@ -416,7 +416,7 @@ fn load_provider_keys(
     out
 }
 
-/// The values as people write them.
+/// Formats the values in the form that users write.
 fn display_values(values: Vec<crate::layers::ResolvedValue>, secrets: &FoundSecrets) -> Vec<ResolvedSetting> {
     let rows = KEYS.iter().zip(values).map(|(key, (value, origin))| {
         let value = value.map(|value| secrets.redact(&key.kind.format_value(&value)));

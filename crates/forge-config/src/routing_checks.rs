@@ -50,7 +50,7 @@ fn check_thresholds(
     faults.push(
         ConfigError::new(origin(key), expected, format!("`{found}`"))
             .with_key(key)
-            .with_hint("the first threshold decides whether a task is simple, the second whether it is hard: swap or change them"),
+            .with_hint("the thresholds must be in ascending order: swap or change them"),
     );
 }
 

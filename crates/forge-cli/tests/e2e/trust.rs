@@ -192,7 +192,7 @@ fn nothing_is_written_through_a_clones_links() {
     let outside = world.make_folder("outside");
     symlink(&outside, world.repo().join(".forge")).expect("a link");
     let set = ["secret", "set", "A_KEY", "0123456789abcdef", "--local"];
-    world.forge(&set).exits(2).says(&[".forge is a link", "plain"]);
+    world.forge(&set).exits(2).says(&[".forge is a symbolic link", "regular"]);
     assert_eq!(names(&outside), [""; 0]);
     std::fs::remove_file(world.repo().join(".forge")).expect("removed");
     world.forge(&set).exits(0);
@@ -201,7 +201,7 @@ fn nothing_is_written_through_a_clones_links() {
     let precious = outside.join("forge.toml");
     std::fs::write(&precious, "name = \"precious\"\n").expect("a file");
     symlink(&precious, world.repo().join("forge.toml")).expect("a link");
-    world.forge(&["config", "set", "agent.max_iterations", "3"]).exits(2).says(&["forge.toml is a link"]);
+    world.forge(&["config", "set", "agent.max_iterations", "3"]).exits(2).says(&["forge.toml is a symbolic link"]);
     world.forge(&["init", "--yes"]);
     assert_eq!(std::fs::read_to_string(&precious).expect("a file"), "name = \"precious\"\n");
     assert_eq!(names(&outside), ["forge.toml"]);

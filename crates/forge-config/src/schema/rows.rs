@@ -1,4 +1,4 @@
-//! Constructors for the rows of the table of keys.
+//! Constructors for rows of the table of keys.
 
 use super::{
     AliasReading, DefaultValue, EnvAlias, KeyKind, SchemaKey, TextLines, TimeUnit, TrustRule, ValueRange,
@@ -40,12 +40,12 @@ pub(super) const fn api_key_schema(path: &'static str, default: DefaultValue) ->
         KeyKind::Variable,
         default,
         TrustRule::Ask,
-        "Variable of your environment that holds the key.",
+        "Variable of your environment that holds the API key.",
     )
 }
 
 pub(super) const fn default_model_schema(path: &'static str, default: DefaultValue) -> SchemaKey {
-    SchemaKey::new(path, ONE_LINE, default, TrustRule::Ask, "Model where `model.name` is not set.")
+    SchemaKey::new(path, ONE_LINE, default, TrustRule::Ask, "Model used if `model.name` is not set.")
 }
 
 pub(super) const fn base_url_schema(path: &'static str) -> SchemaKey {
@@ -54,6 +54,6 @@ pub(super) const fn base_url_schema(path: &'static str) -> SchemaKey {
         KeyKind::Url,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Server, if not the provider's own address.",
+        "Address of the server, if it differs from the provider's own.",
     )
 }

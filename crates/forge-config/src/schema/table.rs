@@ -1,4 +1,4 @@
-//! The table of keys itself.
+//! The table of keys.
 
 use super::{AliasReading, DefaultValue, EnvAlias, KeyKind, ListElement, SchemaKey, TextLines, TrustRule};
 
@@ -8,13 +8,13 @@ use super::rows::{
 };
 
 const MIB: u64 = 1 << 20;
-/// The least ceiling in dollars: nothing at all is no ceiling but a mistake.
+/// Smallest limit in dollars: a limit of zero is a mistake.
 const MIN_USD: f64 = 0.000_001;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const MONTH_MS: u64 = 30 * 24 * 3_600_000;
 
-/// Names of providers, and other spellings of them.
+/// Names of providers with their alternative spellings.
 const PROVIDER_KIND: KeyKind = KeyKind::Choice(&[
     ("openai", &[]),
     ("anthropic", &[]),
@@ -26,7 +26,7 @@ const PROVIDER_KIND: KeyKind = KeyKind::Choice(&[
     ("scripted", &[]),
 ]);
 
-/// The keys of most sections, in the order of the documentation.
+/// Keys of most sections, in the order of the documentation.
 pub(super) const BASE_KEYS: &[SchemaKey] = &[
     SchemaKey::new("name", ONE_LINE, DefaultValue::Unset, TrustRule::Free, "Name of the project, shown by `forge status`."),
     SchemaKey::new(
@@ -41,7 +41,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         int_kind(1, 10_000),
         DefaultValue::Int(25),
         TrustRule::Lower,
-        "Model turns of one run.",
+        "Largest number of model turns in a run.",
     )
     .with_env(&[env_alias("AGENT_MAX_ITERATIONS")]),
     SchemaKey::new(
@@ -49,51 +49,51 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         int_kind(1, 1_000_000_000),
         DefaultValue::Int(200_000),
         TrustRule::Lower,
-        "Tokens of one run: replies plus prompts without what the provider had cached.",
+        "Largest number of tokens in a run: replies plus prompts, without cached input.",
     ),
     SchemaKey::new(
         "agent.max_cost_usd",
         number_kind(MIN_USD, 1_000_000.0),
         DefaultValue::Number(1.0),
         TrustRule::Lower,
-        "What the model calls of one run may cost in US dollars. Once you set it, models of unknown price are \
-         refused (see `cost.allow_unknown`).",
+        "Largest cost of a run's model calls in US dollars. Once it is set, models of unknown price are refused (see \
+         `cost.allow_unknown`).",
     ),
     SchemaKey::new(
         "agent.max_tool_calls_per_turn",
         int_kind(1, 128),
         DefaultValue::Int(10),
         TrustRule::Lower,
-        "Tool calls taken from one reply; the rest are refused.",
+        "Largest number of tool calls accepted from one reply; further calls are refused.",
     ),
     SchemaKey::new(
         "agent.on_limit",
         KeyKind::Choice(&[("end", &[]), ("wait", &[])]),
         DefaultValue::Text("end"),
         TrustRule::Towards(&["end", "wait"]),
-        "What reaching a limit does: `end` the run as timed out, or `wait` until the limit is raised.",
+        "Action when a limit is reached: `end` ends the run as timed out, `wait` pauses it until the limit is raised.",
     ),
     SchemaKey::new(
         "agent.temperature",
         number_kind(0.0, 2.0),
         DefaultValue::Number(0.0),
         TrustRule::Ask,
-        "Sampling temperature where `model.temperature` is not set.",
+        "Sampling temperature if `model.temperature` is not set.",
     ),
     SchemaKey::new(
         "agent.system_prompt",
         KeyKind::Text(TextLines::Multiple),
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Text added to the built-in system prompt.",
+        "Text appended to the built-in system prompt.",
     ),
     SchemaKey::new(
         "model.provider",
         PROVIDER_KIND,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Whom to ask. Unset: the first of openai, anthropic, gemini, openrouter that has a key, then a local \
-         ollama or llama.cpp server that answers.",
+        "Provider of the model. Unset: the first of openai, anthropic, gemini and openrouter with an API key, else a \
+         running local ollama or llama.cpp server.",
     )
     .with_env(&[env_alias("FORGE_PROVIDER")])
     .with_paths(&["agent.default_provider"]),
@@ -102,7 +102,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         ONE_LINE,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Model, as its provider writes it. Unset: the provider's `default_model`.",
+        "Name of the model, as the provider spells it. Unset: the provider's `default_model`.",
     )
     .with_env(&[foreign_alias("LLM_MODEL"), foreign_alias("MODEL_NAME"), foreign_alias("AGENT_MODEL")])
     .with_paths(&["agent.default_model"]),
@@ -111,14 +111,15 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Url,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Server of the chosen provider; wins over `providers.<p>.base_url`. Without a provider it means `custom`.",
+        "Address of the chosen provider's server; overrides `providers.<p>.base_url`. Without a provider, it selects \
+         `custom`.",
     ),
     SchemaKey::new(
         "model.max_tokens",
         int_kind(1, 1_000_000),
         DefaultValue::Int(4096),
         TrustRule::Lower,
-        "Longest reply in tokens.",
+        "Maximum length of a reply in tokens.",
     ),
     SchemaKey::new(
         "model.temperature",
@@ -132,14 +133,14 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         number_kind(0.0, 1.0),
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Nucleus sampling. Unset: not sent.",
+        "Nucleus sampling threshold. Unset: not sent.",
     ),
     SchemaKey::new(
         "model.timeout_seconds",
         seconds_kind(1, 3600),
         DefaultValue::Int(120),
         TrustRule::Ask,
-        "Longest silence of the server: until the first byte, then between two bytes.",
+        "Longest time that the server may send nothing, before the first byte and between two bytes.",
     ),
     SchemaKey::new("model.organization_id", ONE_LINE, DefaultValue::Unset, TrustRule::Ask, "Organization that OpenAI bills.")
         .with_env(&[env_alias("OPENAI_ORG_ID")]),
@@ -148,7 +149,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         millis_kind(1, 30_000),
         DefaultValue::Int(2000),
         TrustRule::Ask,
-        "First delay before a failed model call is tried again; doubles each time, up to 30 s.",
+        "First delay before a failed model call is retried; it doubles with each retry, up to 30 s.",
     ),
     api_key_schema("providers.openai.api_key_env", DefaultValue::Text("OPENAI_API_KEY")),
     default_model_schema("providers.openai.default_model", DefaultValue::Text("gpt-5.2-2025-12-11")),
@@ -183,7 +184,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::List(ListElement::Name),
         DefaultValue::Empty,
         TrustRule::FewerOfAll,
-        "Tools that the model may call; empty: all built-in ones (`forge tool list`).",
+        "Tools that the model may call. Empty: all built-in tools (`forge tool list`).",
     )
     .with_env(&[foreign_alias("ENABLED_TOOLS")]),
     SchemaKey::new(
@@ -191,24 +192,24 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::List(ListElement::Repository),
         DefaultValue::Empty,
         TrustRule::Ask,
-        "Repositories that pull requests may go to and come from beside the remote `origin`, each as `owner/name`; name a \
-         fork here to open pull requests from it.",
+        "Repositories, each as `owner/name`, that pull requests may target or come from, in addition to the remote \
+         `origin`; list a fork here to open pull requests from it.",
     ),
     SchemaKey::new(
         "sandbox.backend",
         KeyKind::Choice(&[("auto", &[]), ("native", &["bwrap"]), ("docker", &[]), ("podman", &[]), ("process", &[])]),
         DefaultValue::Text("auto"),
         TrustRule::Ask,
-        "How commands are isolated: `auto` takes native where this machine can, else docker, else podman; `process` \
-         isolates nothing and needs `sandbox.allow_unisolated`.",
+        "Backend that isolates commands: `auto` selects native if this machine supports it, else docker, else podman; \
+         `process` provides no isolation and requires `sandbox.allow_unisolated`.",
     ),
     SchemaKey::new(
         "sandbox.image",
         ONE_LINE,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Image that gives the root folder (`forge sandbox build`); unset: the host's system folders for native, \
-         `forge-sandbox:latest` for docker and podman.",
+        "Image that provides the root directory (`forge sandbox build`). Unset: the host's system directories for \
+         native, `forge-sandbox:latest` for docker and podman.",
     )
     .with_env(&[env_alias("SANDBOX_IMAGE")]),
     SchemaKey::new(
@@ -216,7 +217,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         ONE_LINE,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Socket of the container engine; unset: the usual places.",
+        "Socket of the container engine. Unset: the usual locations.",
     )
     .with_env(&[foreign_alias("DOCKER_HOST")]),
     SchemaKey::new(
@@ -224,7 +225,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         number_kind(0.05, 1024.0),
         DefaultValue::Unset,
         TrustRule::Lower,
-        "Processor cores; unset: all.",
+        "Number of processor cores. Unset: all.",
     )
     .with_env(&[env_alias("SANDBOX_CPU_LIMIT")]),
     SchemaKey::new(
@@ -232,28 +233,28 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         bytes_kind(64 * MIB, 64 * TIB),
         DefaultValue::Int(2 * GIB),
         TrustRule::Lower,
-        "Memory of all processes of a run together.",
+        "Total memory of all processes of a run.",
     ),
     SchemaKey::new(
         "sandbox.pids",
         int_kind(16, 1_000_000),
         DefaultValue::Int(1024),
         TrustRule::Lower,
-        "Processes and threads at once.",
+        "Largest number of processes and threads at a time.",
     ),
     SchemaKey::new(
         "sandbox.timeout_seconds",
         seconds_kind(1, 86_400),
         DefaultValue::Int(300),
         TrustRule::Lower,
-        "Longest time that any command may ask for.",
+        "Longest time that a command may request.",
     ),
     SchemaKey::new(
         "sandbox.command_timeout_seconds",
         seconds_kind(1, 600),
         DefaultValue::Int(120),
         TrustRule::Lower,
-        "Time of a command that asks for none.",
+        "Time for a command that requests none.",
     ),
     SchemaKey::new("sandbox.tmp_size", bytes_kind(MIB, 64 * TIB), DefaultValue::Int(GIB), TrustRule::Lower, "Size of `/tmp`."),
     SchemaKey::new(
@@ -261,7 +262,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         seconds_kind(5, 120),
         DefaultValue::Int(30),
         TrustRule::Lower,
-        "Time of a generated program in a box of its own (`forge sandbox exec --code`).",
+        "Time for a generated program, which runs in a separate sandbox (`forge sandbox exec --code`).",
     )
     .with_env(&[env_alias("SANDBOX_TIMEOUT_SECONDS")]),
     SchemaKey::new(
@@ -269,7 +270,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         int_kind(128, 2048),
         DefaultValue::Int(512),
         TrustRule::Lower,
-        "Memory of a generated program in a box of its own, in MiB.",
+        "Memory for a generated program in MiB.",
     )
     .with_env(&[env_alias("SANDBOX_MEMORY_LIMIT_MB")]),
     SchemaKey::new(
@@ -277,15 +278,15 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Choice(&[("warn", &[]), ("deny", &[]), ("off", &[])]),
         DefaultValue::Text("warn"),
         TrustRule::Towards(&["deny", "warn", "off"]),
-        "What a look at a generated program before it is executed does: `warn` says what it found, `deny` refuses to \
-         execute it. It is never the isolation.",
+        "Effect of the static check of a generated program: `warn` reports findings, `deny` refuses to execute the \
+         program. The check does not replace isolation.",
     ),
     SchemaKey::new(
         "sandbox.network_enabled",
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Off,
-        "Whether commands reach the host's network.",
+        "Whether commands can use the host's network.",
     )
     .with_env(&[EnvAlias { name: "SANDBOX_NETWORK_DISABLED", reading: AliasReading::Negated }]),
     SchemaKey::new(
@@ -293,130 +294,133 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Off,
-        "Whether the backend `process`, which isolates nothing, may be used.",
+        "Whether the backend `process`, which provides no isolation, is permitted.",
     ),
     SchemaKey::new(
         "sandbox.env_vars",
         KeyKind::List(ListElement::Variable),
         DefaultValue::Empty,
         TrustRule::Fewer,
-        "Variables of your environment that commands see; keys of providers can't be named.",
+        "Variables of your environment that are passed to commands, except for API keys of providers.",
     ),
     SchemaKey::new(
         "sandbox.read_only_paths",
         KeyKind::List(ListElement::Path),
         DefaultValue::Empty,
         TrustRule::Fewer,
-        "Host folders that commands may read, for toolchains that do not lie under `/usr`.",
+        "Host directories that commands may read, for toolchains outside `/usr`.",
     ),
     SchemaKey::new(
         "sandbox.writable_paths",
         KeyKind::List(ListElement::Path),
         DefaultValue::Empty,
         TrustRule::Fewer,
-        "Host folders beside the workspace that commands may change. Nothing there is kept, undone or applied.",
+        "Host directories that commands may change in addition to the workspace. Changes in them are not included in \
+         snapshots, undo or apply.",
     ),
     SchemaKey::new(
         "sandbox.writable_cache_mounts",
         KeyKind::Bool,
         DefaultValue::Bool(true),
         TrustRule::Off,
-        "Whether package managers get a writable `/cache` when a network is on.",
+        "Whether package managers get a writable `/cache` while a network is available.",
     ),
     SchemaKey::new(
         "egress.mode",
         KeyKind::Choice(&[("deny-all", &[]), ("allowlist", &[]), ("dev-open", &[])]),
         DefaultValue::Text("allowlist"),
         TrustRule::Towards(&["deny-all", "allowlist", "dev-open"]),
-        "What a box reaches while `sandbox.network_enabled` is off: nothing, the hosts of `egress.allowed_domains`, or \
-         everything.",
+        "Hosts that a sandbox can connect to while `sandbox.network_enabled` is off: none, those in \
+         `egress.allowed_domains`, or all.",
     ),
     SchemaKey::new(
         "egress.allowed_domains",
         KeyKind::List(ListElement::Name),
         DefaultValue::Empty,
         TrustRule::Fewer,
-        "Hosts that a box may reach through a proxy: names, `*.suffix`, or addresses. Empty: none.",
+        "Hosts that a sandbox can connect to through the proxy: names, `*.suffix`, or addresses. Empty: none.",
     ),
     SchemaKey::new(
         "egress.keys",
         KeyKind::List(ListElement::Name),
         DefaultValue::Empty,
         TrustRule::Fewer,
-        "Keys that the proxy puts into requests, as `host=VARIABLE`: the box sees a placeholder in that variable, only \
-         requests to the host get your value.",
+        "API keys that the proxy adds to requests, as `host=VARIABLE`: the sandbox has a placeholder in that variable, \
+         and only requests to the host carry your value.",
     ),
     SchemaKey::new(
         "workspace.mode",
         KeyKind::Choice(&[("transaction", &[]), ("branch", &["worktree"]), ("inplace", &[])]),
         DefaultValue::Text("transaction"),
         TrustRule::Towards(&["transaction", "branch", "inplace"]),
-        "How a run works on its repository: in a private view whose result is applied (`transaction`) or becomes a \
-         branch (`branch`), or directly (`inplace`).",
+        "Workspace of a run: a private one with a result that is applied (`transaction`) or becomes a branch \
+         (`branch`), or the repository itself (`inplace`).",
     ),
     SchemaKey::new(
         "workspace.apply",
         KeyKind::Choice(&[("auto", &[]), ("ask", &[]), ("never", &[])]),
         DefaultValue::Text("auto"),
         TrustRule::Towards(&["never", "ask", "auto"]),
-        "When the result of a run that completed is applied: at once if nobody else changed the same files, after a \
-         question, or only by `forge apply`.",
+        "Policy for applying the result of a completed run: at once unless the same files have changed in the \
+         repository, after a prompt, or only with `forge apply`.",
     ),
     SchemaKey::new(
         "workspace.snapshot_limit",
         bytes_kind(MIB, 64 * TIB),
         DefaultValue::Int(10 * GIB),
         TrustRule::Ask,
-        "What the snapshots of all runs may use on the disk; `forge gc` and, once an hour, the end of a run remove the oldest beyond it.",
+        "Disk space for the snapshots of all runs. The oldest ones beyond it are removed by `forge gc` and, at most \
+         once an hour, at the end of a run.",
     ),
     SchemaKey::new(
         "workspace.snapshot_days",
         int_kind(1, 36_500),
         DefaultValue::Int(30),
         TrustRule::Ask,
-        "Days after which the snapshots of a run that ended may be removed.",
+        "Days after which the snapshots of a finished run may be removed.",
     ),
     SchemaKey::new(
         "workspace.max_paths",
         int_kind(100, 100_000_000),
         DefaultValue::Int(1_000_000),
         TrustRule::Lower,
-        "Files, directories and links that a repository or a workspace may hold.",
+        "Largest number of files, directories and links in a repository or workspace.",
     ),
     SchemaKey::new(
         "workspace.max_changed_paths",
         int_kind(100, 100_000_000),
         DefaultValue::Int(100_000),
         TrustRule::Lower,
-        "Paths at which a workspace may differ from the beginning of its run.",
+        "Largest number of paths in which a workspace may differ from its baseline.",
     ),
     SchemaKey::new(
         "workspace.max_path_bytes",
         bytes_kind(MIB, 64 * GIB),
         DefaultValue::Int(32 * MIB),
         TrustRule::Lower,
-        "What names and targets of links may take together: of a repository each name, of what differs each whole path.",
+        "Largest total length of names and link targets: names for the files of a repository, whole paths for \
+         differences.",
     ),
     SchemaKey::new(
         "workspace.max_depth",
         int_kind(16, 4096),
         DefaultValue::Int(256),
         TrustRule::Lower,
-        "Directories within one another.",
+        "Deepest nesting of directories.",
     ),
     SchemaKey::new(
         "workspace.max_file_size",
         bytes_kind(MIB, 64 * TIB),
         DefaultValue::Int(64 * GIB),
         TrustRule::Lower,
-        "Largest file that a snapshot, a copy or an apply reads; holes count as what they read as.",
+        "Largest file that a snapshot, a copy or an apply reads. Holes in sparse files count in full.",
     ),
     SchemaKey::new(
         "git.read_only",
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Ask,
-        "Whether the tools that commit, branch and open pull requests are left out.",
+        "Whether the tools that commit, branch and open pull requests are excluded.",
     ),
     SchemaKey::new(
         "git.token_env",
@@ -430,35 +434,35 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Url,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "API of the server that pull requests go to; unset: GitHub's.",
+        "API address of the server that receives pull requests. Unset: GitHub's.",
     ),
     SchemaKey::new(
         "workspace.reveal",
         KeyKind::List(ListElement::Inside),
         DefaultValue::Empty,
         TrustRule::Fewer,
-        "Paths in the repository that tools may see although they look like credentials.",
+        "Paths in the repository that tools may read although they look like credentials.",
     ),
     SchemaKey::new(
         "runtime.max_pipeline_duration_ms",
         millis_kind(1, MONTH_MS),
         DefaultValue::Int(600_000),
         TrustRule::Lower,
-        "Wall clock of one run, without the time in which it waits for a person.",
+        "Longest elapsed time of a run, not counting the time spent waiting for a person.",
     ),
     SchemaKey::new(
         "runtime.max_shell_commands",
         int_kind(0, 1_000_000),
         DefaultValue::Int(50),
         TrustRule::Lower,
-        "Commands of one run.",
+        "Largest number of commands in a run.",
     ),
     SchemaKey::new(
         "runtime.allowed_shell_commands",
         KeyKind::List(ListElement::Name),
         DefaultValue::Empty,
         TrustRule::FewerOfAll,
-        "Programs that commands of a model may execute, held by the sandbox; empty: any, inside the sandbox.",
+        "Programs that the model's commands may execute, enforced by the sandbox. Empty: any program in the sandbox.",
     ),
     SchemaKey::new(
         "cost.alert_at",
@@ -472,22 +476,22 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Bool,
         DefaultValue::Bool(false),
         TrustRule::Off,
-        "Whether a model of unknown price may be used although you set a cost ceiling.",
+        "Whether a model of unknown price may be used although a cost limit is set.",
     ),
     SchemaKey::new(
         "cost.max_per_day_usd",
         number_kind(MIN_USD, 1_000_000.0),
         DefaultValue::Unset,
         TrustRule::Lower,
-        "What all runs of one day together may cost in US dollars; unset: no ceiling.",
+        "Largest total cost of all runs of a day in US dollars. Unset: no limit.",
     ),
     SchemaKey::new(
         "store.durable",
         KeyKind::Bool,
         DefaultValue::Bool(true),
         TrustRule::Ask,
-        "Whether runs are kept. `false` keeps the journal in memory for as long as the command runs: nothing can be \
-         resumed, listed or followed afterwards.",
+        "Whether runs are stored. With `false`, the journal exists only in memory while the command runs, so that runs \
+         can't be resumed, listed or followed afterwards.",
     )
     .with_env(&[EnvAlias { name: "FORGE_NO_DURABLE", reading: AliasReading::Negated }]),
     SchemaKey::new(
@@ -495,43 +499,43 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::List(ListElement::Name),
         DefaultValue::Empty,
         TrustRule::Ask,
-        "Where keys are looked up, first one first: `encrypted-file` (`forge secret`: the project's store, then yours) \
-         and `env`. Empty: both, in this order.",
+        "Sources of API keys in lookup order: `encrypted-file` (`forge secret`: the project's store, then yours) and \
+         `env`. Empty: both, in this order.",
     ),
     SchemaKey::new(
         "login.authorize_url",
         KeyKind::Url,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Where `forge login` sends the browser; unset: the provider's own address.",
+        "Address that `forge login` opens in the browser. Unset: the provider's own.",
     ),
     SchemaKey::new(
         "login.token_url",
         KeyKind::Url,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "Where a login's code becomes a token; unset: the provider's own address.",
+        "Address of the token endpoint. Unset: the provider's own.",
     ),
     SchemaKey::new(
         "login.client_id",
         ONE_LINE,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "The program that the provider logs you in for; unset: the public client of the provider's own tools.",
+        "OAuth client ID. Unset: the public client of the provider's own tools.",
     ),
     SchemaKey::new(
         "login.port",
         int_kind(0, 65_535),
         DefaultValue::Int(1455),
         TrustRule::Ask,
-        "Port on this machine that the browser comes back to; OpenAI takes no other one. 0: any free one.",
+        "Local port for the browser's callback. OpenAI accepts only the default. 0: any free port.",
     ),
     SchemaKey::new(
         "login.timeout_seconds",
         seconds_kind(1, 300),
         DefaultValue::Int(30),
         TrustRule::Ask,
-        "Longest time for an answer of the provider to a login or a renewal.",
+        "Longest time to wait for the provider's response to a login or a renewal.",
     ),
     SchemaKey::new(
         "logging.level",
@@ -546,7 +550,7 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Choice(&[("text", &[]), ("json", &[])]),
         DefaultValue::Text("text"),
         TrustRule::Ask,
-        "Form of the log's lines.",
+        "Format of log lines.",
     )
     .with_env(&[foreign_alias("LOG_FORMAT")]),
     SchemaKey::new(
@@ -554,6 +558,6 @@ pub(super) const BASE_KEYS: &[SchemaKey] = &[
         KeyKind::Path,
         DefaultValue::Unset,
         TrustRule::Ask,
-        "File that gets the log instead of stderr.",
+        "File that receives the log instead of stderr.",
     ),
 ];

@@ -65,7 +65,7 @@ fn thresholds_out_of_order_and_out_of_range_are_refused() {
         place.faults(),
         [
             "home/.config/forge/forge.toml:2: routing.simple_threshold: expected less than routing.complex_threshold, \
-          which is 0.7, found `0.8`; a task is simple from the one on and hard from the other on: swap or move them"
+          which is 0.7, found `0.8`; the thresholds must be in ascending order: swap or change them"
         ]
     );
     place.user("[routing]\nsimple_threshold = 0.5\ncomplex_threshold = 0.5\n");

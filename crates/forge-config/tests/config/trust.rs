@@ -200,7 +200,7 @@ fn links_and_special_files_are_not_trusted() {
     std::os::unix::fs::symlink(place.root().join("secret"), place.repo().join(".forge/agents/prompt.md"))
         .unwrap();
     let error = trust::review_repository(&place.dirs(), &place.repo(), &[]).unwrap_err().to_string();
-    assert!(error.contains("prompt.md can't be trusted: it is a link"), "{error}");
+    assert!(error.contains("prompt.md can't be trusted: it is a symbolic link"), "{error}");
     fs::remove_dir_all(place.repo().join(".forge/agents")).unwrap();
     std::os::unix::fs::symlink(place.root(), place.repo().join(".forge/agents")).unwrap();
     assert!(trust::review_repository(&place.dirs(), &place.repo(), &[]).is_err());
