@@ -1,7 +1,7 @@
 //! Files of repositories, sandboxes and data directories, read on the host as if every byte were hostile.
 //!
 //! A repository, or a process in a sandbox, can put anything where Forge expects a small file: a named pipe, a device,
-//! a symbolic link to another place, a sparse file of terabytes, a file that changes while it is read. [`read`] and
+//! a symbolic link to another place, a sparse file of terabytes, a file that changes while it is read. [`read()`] and
 //! [`read_text`] open without blocking, accept only regular files and read no more than the caller allows;
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
 //!
