@@ -1,17 +1,17 @@
-//! Bringing a repository from one state to another: conflict check, three-way merge, all or nothing.
+//! Applies a state to a repository: conflict check, three-way merge, all or nothing.
 //!
-//! An apply has five parts, and only the third changes what a person sees:
-//! 1. *check*: what stands in the repository at every path that is to change must be what the first state says;
-//! 2. *stage*: new contents are written under temporary names beside the places they are for;
-//! 3. *act*: renames, each of one path, each undone if a later one fails;
+//! An apply has five steps, of which only the third changes visible files:
+//! 1. *check*: every path to change must be as the first state describes it;
+//! 2. *stage*: new contents are written under temporary names next to their paths;
+//! 3. *act*: renames of single paths, which are undone if a later one fails;
 //! 4. *sync*: everything is made durable;
-//! 5. *clean*: what was replaced, and held aside until now, is removed.
+//! 5. *clean*: replaced files, kept until now, are removed.
 //!
-//! A process that is killed in between leaves a repository in which each path is either as before or as wanted;
-//! applying the same again finishes the work. Paths are reached by descriptors, through no symbolic link and never
-//! outside the repository. Setuid and setgid bits that a run gave to a file are left out: what it wrote would run with
-//! the rights of the repository's owner. Extended attributes are not carried over; names that are hard links of one
-//! another and of which one is replaced are separate files afterwards.
+//! If the process is killed, each path of the repository is either in its old or in its new state; repeating the
+//! apply completes it. Paths are resolved by descriptors, without following symbolic links and never outside the
+//! repository. Setuid and setgid bits that a run set are dropped, because the file would run with the rights of the
+//! repository's owner. Extended attributes are not copied; replacing one of several hard links makes it a separate
+//! file.
 
 mod check;
 mod error;
@@ -36,75 +36,75 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Setuid and setgid.
+/// The setuid and setgid bits.
 const SETID_BITS: u32 = 0o6000;
 
-/// What to do with text files that the repository changed as well.
+/// The handling of text files that were also changed in the repository.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MergeMode {
-    /// They are conflicts.
+    /// The changes are conflicts.
     #[default]
     No,
-    /// Merged if every one of them merges cleanly, else conflicts.
+    /// The changes are merged if all of them merge cleanly; otherwise they are conflicts.
     Clean,
 }
 
-/// A moment of an apply, told before it happens.
+/// A step of an apply, reported before it happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ApplyStep<'a> {
-    /// New content is written beside this path.
+    /// Writes new content next to this path.
     Stage(&'a RelPath),
-    /// This path changes.
+    /// Changes this path.
     Act(&'a RelPath),
-    /// Everything is made durable.
+    /// Makes everything durable.
     Sync,
-    /// What was replaced at this path is removed. An error is no use any more: the apply is done.
+    /// Removes the replaced file of this path. An observer's error has no effect, because the apply is complete.
     Clean(&'a RelPath),
 }
 
-/// Is told of each step before it happens; an error ends the apply, and the repository is put back as it was.
+/// A callback for each step, before it happens. An error ends the apply and restores the repository.
 pub type StepObserver<'a> = dyn FnMut(ApplyStep<'_>) -> io::Result<()> + 'a;
 
-/// How to apply.
+/// Options of an apply.
 #[derive(Default)]
 pub struct ApplyOptions<'a> {
-    /// Text files that changed on both sides.
+    /// The handling of text files that changed on both sides.
     pub merge: MergeMode,
-    /// Is told of each step: progress, cancelling, faults in tests.
+    /// The callback for each step: progress, cancellation, fault injection in tests.
     pub watch: Option<&'a mut StepObserver<'a>>,
 }
 
-/// Something that was left standing although the wanted state has nothing there.
+/// A directory that was retained although the target state does not contain it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RetainedEntry {
-    /// The folder.
+    /// The directory.
     pub path: RelPath,
-    /// An entry of it that the run knows nothing of.
+    /// An entry of the directory that is unknown to the run.
     pub holds: RelPath,
 }
 
-/// What an apply did.
+/// The result of an apply.
 #[derive(Clone, Debug, Default)]
 pub struct ApplyResult {
-    /// What changed, with complete nodes: the content of each file that was replaced or removed is in the store.
+    /// The changes, with complete nodes: the contents of replaced and removed files are in the store.
     pub changed: Vec<TreeChange>,
-    /// Paths that already stood as wanted.
+    /// Paths that were already in the target state.
     pub already: Vec<TreeChange>,
-    /// Paths of `changed` whose content is a merge of both sides.
+    /// Paths of `changed` with content that is a merge of both sides.
     pub merged: Vec<RelPath>,
-    /// Folders that stay because they hold something of a person.
+    /// Directories that were retained because they contain files of the user.
     pub retained: Vec<RetainedEntry>,
 }
 
 impl ApplyResult {
-    /// What changed in the repository: the entries of a delta, ordered by path.
+    /// Returns the changes to the repository as entries of a delta, sorted by path.
     pub fn changed_entries(&self) -> impl Iterator<Item = (RelPath, DeltaEntry)> + '_ {
         let entry = |d: &TreeChange| DeltaEntry { before: d.before.clone(), after: d.after.clone() };
         self.changed.iter().map(move |d| (d.path.clone(), entry(d)))
     }
 
-    /// Fills in, in a delta of the same run, what this apply learned of the beginning: contents that were never read,
-    /// and permissions that a person gave to folders since. With them a later apply can bring them back.
+    /// Adds baseline data that this apply learned to a delta of the same run: contents that were never read, and
+    /// later permission changes of directories by the user. A later apply can then restore them.
     pub fn fill_known_contents(&self, delta: &mut TreeDelta) {
         for difference in self.changed.iter().chain(&self.already) {
             let Some(DeltaEntry { before: Some(was), .. }) = delta.get_mut(&difference.path) else {
@@ -122,20 +122,21 @@ impl ApplyResult {
     }
 }
 
-/// What an apply would do.
+/// A preview of an apply.
 #[derive(Clone, Debug, Default)]
 pub struct ApplyPreview {
-    /// What would change.
+    /// The changes.
     pub changes: Vec<TreeChange>,
-    /// Paths that already stand as wanted.
+    /// Paths that are already in the target state.
     pub already: Vec<RelPath>,
-    /// Paths of `changes` whose content would be a merge of both sides.
+    /// Paths of `changes` with content that would be a merge of both sides.
     pub merged: Vec<RelPath>,
-    /// Folders that would stay because they hold something of a person.
+    /// Directories that would be retained because they contain files of the user.
     pub retained: Vec<RetainedEntry>,
 }
 
-/// Looks whether the repository can go from state `from` to state `to`, and changes nothing. Conflicts are an error.
+/// Checks whether the repository can be moved from state `from` to state `to`, without changes. Conflicts are an
+/// error.
 pub fn check_apply(
     place: &ContentSources<'_>,
     from: &TreeDelta,
@@ -158,10 +159,11 @@ pub fn check_apply(
     })
 }
 
-/// Brings the repository from state `from` (what was applied last; empty: the beginning) to state `to`.
+/// Moves the repository from state `from` (the last applied state; empty: the baseline) to state `to`.
 ///
-/// All or nothing: on an error the repository is as it was, except for [`Error::Unfinished`], which names what is
-/// not. The caller holds the [`lock`] of the repository. Paths with a `.git` part are left alone.
+/// All or nothing: on an error the repository is unchanged, except for [`Error::Unfinished`], which lists the
+/// remaining differences. The caller holds the lock of the repository (see [`lock_repository`]). Paths with a `.git`
+/// component are ignored.
 pub fn apply(
     place: &ContentSources<'_>,
     from: &TreeDelta,
@@ -200,35 +202,35 @@ pub fn apply(
     Ok(ApplyResult { changed, already: plan.already, merged, retained: kept })
 }
 
-/// Takes back what an apply did, to the byte, merges included; what a person changed since is a conflict. Where it
-/// found a path as wanted already, nothing is done.
+/// Reverts an apply exactly, including merges; later changes by the user are conflicts. Paths that were already in
+/// the target state are not changed.
 pub fn revert(place: &ContentSources<'_>, applied: &ApplyResult) -> Result<ApplyResult, Error> {
-    // Whoever ended the work wants it taken back.
+    // A stopped apply must still be reverted.
     let place = ContentSources { bounds: WorkBounds::unbounded(), ..*place };
     apply(&place, &applied.changed_entries().collect(), &TreeDelta::new(), ApplyOptions::default())
 }
 
-/// One repository of several.
+/// One of several repositories.
 #[derive(Clone, Copy)]
 pub struct RepoApply<'a> {
-    /// Where it is, and its contents.
+    /// The repository and its contents.
     pub sources: ContentSources<'a>,
-    /// What was applied to it last.
+    /// The last applied state.
     pub from: &'a TreeDelta,
-    /// What it is to become.
+    /// The target state.
     pub to: &'a TreeDelta,
 }
 
-/// Applies to several repositories, all of it or nothing. The caller holds the [`lock`] of each, taken in the order of
-/// their paths.
+/// Applies to several repositories, all or nothing. The caller holds the lock of each (see [`lock_repository`]),
+/// acquired in the order of their paths.
 ///
 /// # Errors
-/// Each repository that can't be applied to, by its place in `parts`.
+/// Returns the errors with the indices of their repositories in `parts`.
 pub fn apply_all(parts: &[RepoApply<'_>], merge: MergeMode) -> Result<Vec<ApplyResult>, Vec<(usize, Error)>> {
     let look = |(at, part): (usize, &RepoApply<'_>)| {
         Some((at, check_apply(&part.sources, part.from, part.to, merge).err()?))
     };
-    // One alone is looked at when it is applied to.
+    // A single repository is checked when it is applied.
     let several = parts.iter().enumerate().filter(|_| parts.len() > 1);
     let failed: Vec<_> = several.filter_map(look).collect();
     if !failed.is_empty() {
@@ -250,8 +252,7 @@ pub fn apply_all(parts: &[RepoApply<'_>], merge: MergeMode) -> Result<Vec<ApplyR
     Ok(done)
 }
 
-/// Paths at which a run made, or changed, a file that lends its owner's rights to whoever starts it (setuid, setgid):
-/// an apply leaves these bits out.
+/// Returns the paths of files that a run created or changed with setuid or setgid bits, which an apply drops.
 pub fn setid_paths(delta: &TreeDelta) -> impl Iterator<Item = &RelPath> {
     delta
         .iter()
@@ -259,7 +260,7 @@ pub fn setid_paths(delta: &TreeDelta) -> impl Iterator<Item = &RelPath> {
         .map(|(path, _)| path)
 }
 
-/// What a path becomes without setuid and setgid; `None` if it has neither. On a folder they lend nothing.
+/// Returns the node without setuid and setgid; `None` if it has neither. The bits are harmless on directories.
 fn without_setid(entry: &DeltaEntry) -> Option<TreeNode> {
     match &entry.after {
         Some(node @ TreeNode::File { mode, .. }) if mode & SETID_BITS != 0 => {
@@ -273,7 +274,7 @@ fn without_setid(entry: &DeltaEntry) -> Option<TreeNode> {
     }
 }
 
-/// A state of a run as it reaches a repository.
+/// Returns the state as it is applied to a repository.
 fn strip_setid(delta: &TreeDelta) -> Cow<'_, TreeDelta> {
     let mut plainer = Cow::Borrowed(delta);
     for path in setid_paths(delta) {
@@ -284,7 +285,7 @@ fn strip_setid(delta: &TreeDelta) -> Cow<'_, TreeDelta> {
     plainer
 }
 
-/// What is to change. The root folder itself stays as it is.
+/// Returns the pending changes. The root directory itself is never changed.
 fn pending_changes(
     place: &ContentSources<'_>,
     from: &TreeDelta,
@@ -296,7 +297,7 @@ fn pending_changes(
     Ok(differences)
 }
 
-/// Puts the contents that will be replaced or removed, and merged ones, into the store.
+/// Stores merged contents and the contents that will be replaced or removed.
 fn store_replaced_contents(
     place: &ContentSources<'_>,
     root: &OwnedFd,
@@ -310,7 +311,7 @@ fn store_replaced_contents(
         if let (Some(TreeNode::Dir { mode }), Some(found)) = (&mut act.before, &act.found)
             && found.kind == host::NodeKind::Dir
         {
-            // A person may have changed them since, which keeps nobody from removing it.
+            // The user may have changed the mode since, which does not prevent the removal.
             *mode = found.mode;
         }
         let (Some(TreeNode::File { content, size, mtime_ns, mode, .. }), Some(found)) =

@@ -1,4 +1,4 @@
-//! What stood in a repository when a run began: a walk that looks and reads no content.
+//! The baseline of a repository: a scan at the beginning of a run that reads no contents.
 
 mod format;
 mod scan;
@@ -13,34 +13,34 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// What stood at one path.
+/// The baseline state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BaseItem {
-    /// What it was.
+    /// The file type.
     pub kind: NodeKind,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Bytes; 0 for everything that is no file.
+    /// Size in bytes; 0 if not a file.
     pub size: u64,
-    /// Last change of content, nanoseconds since the epoch.
+    /// Time of the last content change, in nanoseconds since the epoch.
     pub mtime_ns: i64,
-    /// Last change of anything, nanoseconds since the epoch.
+    /// Time of the last inode change, in nanoseconds since the epoch.
     pub ctime_ns: i64,
-    /// Number within its file system.
+    /// Inode number.
     pub ino: u64,
     /// Owner.
     pub uid: u32,
-    /// Whether it had further names.
+    /// Whether the file had further hard links.
     pub linked: bool,
-    /// For a folder: whether it could be looked into. What is below an unreadable one is not known.
+    /// For a directory: whether it was readable. The contents of an unreadable directory are unknown.
     pub readable: bool,
 }
 
-/// The manifest of a folder: kind, mode, size, times and number of everything in it, targets of symbolic links, and
-/// no content. About 65 bytes of memory for an entry with a short name.
+/// The manifest of a directory: type, mode, size, times and inode number of every entry, targets of symbolic links,
+/// and no contents. Uses about 65 bytes of memory per entry with a short name.
 ///
-/// Entries lie in layers: those of the root, then those of each folder in the order of the folders, each block sorted
-/// by name.
+/// Entries are stored in layers: those of the root, then those of each directory in the order of the directories,
+/// each block sorted by name.
 #[derive(Clone, Debug)]
 pub struct BaseManifest {
     scanned_at_ns: i64,
@@ -48,7 +48,7 @@ pub struct BaseManifest {
     records: Vec<BaseRecord>,
     names: Vec<u8>,
     owners: Vec<u32>,
-    /// The numbers of the folders that hold something, once they were asked for.
+    /// Indices of the directories with entries, computed on demand.
     directory_indices: OnceLock<Vec<u32>>,
 }
 
@@ -66,11 +66,11 @@ struct BaseRecord {
     mtime_ns: i64,
     ctime_ns: i64,
     ino: u64,
-    /// Bytes of a file; the first entry of a folder; where the target of a symbolic link begins in `names`.
+    /// Size of a file; first entry of a directory; offset of a symbolic link's target in `names`.
     extent: u64,
-    /// Where the name begins in `names`.
+    /// Offset of the name in `names`.
     name: u32,
-    /// How many entries a folder has; how long a target is.
+    /// Number of entries of a directory; length of a target.
     count: u32,
     owner: u32,
     mode: u16,
@@ -81,32 +81,32 @@ struct BaseRecord {
 }
 
 impl BaseManifest {
-    /// Looks at everything below `root`. Follows no link below it, reads no content, needs no right to write.
-    /// A folder that may not be read is recorded as such.
+    /// Scans everything below `root`. Follows no link below it, reads no contents, needs no write permission.
+    /// Records unreadable directories as such.
     ///
     /// # Errors
-    /// `root` is no readable folder, or the host fails.
+    /// Fails if `root` is not a readable directory or the host fails.
     pub fn scan_tree(root: &Path) -> io::Result<Self> {
         scan::scan_tree(root, OnDenied::Skip, WorkBounds::unbounded())
     }
 
-    /// [`Base::take`] within bounds.
+    /// Scans a tree like [`BaseManifest::scan_tree`], within bounds.
     ///
     /// # Errors
-    /// Also [`Error::Ceiling`] and [`Error::Stopped`].
+    /// Also returns [`Error::Ceiling`] and [`Error::Stopped`].
     pub fn scan_tree_within(root: &Path, bounds: &WorkBounds) -> Result<Self, Error> {
         scan::scan_tree(root, OnDenied::Skip, bounds).io_context("read", root)
     }
 
-    /// The manifest of a folder that is ours: folders whose modes forbid it are looked into all the same.
+    /// Scans a directory of the current user, including directories with modes that deny access.
     pub(crate) fn scan_owned_tree(root: &Path, bounds: &WorkBounds) -> io::Result<Self> {
         scan::scan_tree(root, OnDenied::Force, bounds)
     }
 
-    /// Whether each of its files may be read whole: where that is done, it is said before anything begins.
+    /// Checks that every file is small enough to be read, so that a full read can be refused before it starts.
     ///
     /// # Errors
-    /// [`Error::Ceiling`] with the first file that is too large; [`Error::Stopped`].
+    /// Returns [`Error::Ceiling`] with the first file that is too large, or [`Error::Stopped`].
     pub fn check_readable(&self, root: &Path, bounds: &WorkBounds) -> Result<(), Error> {
         for (at, record) in
             self.records.iter().enumerate().filter(|(_, record)| record.kind == NodeKind::File)
@@ -116,22 +116,22 @@ impl BaseManifest {
         Ok(())
     }
 
-    /// How many entries there are, the root not counted.
+    /// Returns the number of entries, excluding the root.
     pub fn len(&self) -> usize {
         self.records.len() - 1
     }
 
-    /// Whether the folder was empty.
+    /// Returns whether the directory was empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// When it was taken, nanoseconds since the epoch.
+    /// Returns the time of the scan, in nanoseconds since the epoch.
     pub fn scanned_at_ns(&self) -> i64 {
         self.scanned_at_ns
     }
 
-    /// How many entries belong to somebody else than `uid`.
+    /// Returns the number of entries with an owner other than `uid`.
     pub fn count_foreign(&self, uid: u32) -> usize {
         self.records
             .iter()
@@ -140,33 +140,33 @@ impl BaseManifest {
             .count()
     }
 
-    /// What stood at a path.
+    /// Returns the baseline state of a path.
     pub fn get(&self, path: &RelPath) -> Option<BaseItem> {
         Some(self.record_item(&self.records[self.find_index(path)?]))
     }
 
-    /// Where the symbolic link at a path pointed.
+    /// Returns the baseline target of the symbolic link at a path.
     pub fn link_target(&self, path: &RelPath) -> Option<&[u8]> {
         self.record_target(&self.records[self.find_index(path)?])
     }
 
-    /// What stood at a path, in the words of a snapshot; contents are not known. `None` also for sockets and devices.
+    /// Returns the baseline state of a path as a node without known contents. `None` also for sockets and devices.
     pub fn node_at(&self, path: &RelPath) -> Option<TreeNode> {
         self.record_node(&self.records[self.find_index(path)?])
     }
 
-    /// Names and items of a folder, sorted by name. Nothing if it was no folder.
+    /// Returns the names and items of a directory, sorted by name; empty if not a directory.
     pub fn children(&self, folder: &RelPath) -> impl Iterator<Item = (&[u8], BaseItem)> {
         let range = self.find_index(folder).map_or(0..0, |at| self.child_range(at));
         self.records[range].iter().map(|record| (self.record_name(record), self.record_item(record)))
     }
 
-    /// What stood at a path and everything below it, each folder before what is in it.
+    /// Returns the baseline state of a path and everything below it, each directory before its contents.
     pub fn entries_below(&self, path: &RelPath) -> EntriesBelow<'_> {
         EntriesBelow(self.indexed_entries_below(path))
     }
 
-    /// [`Base::below`] with the number of each entry.
+    /// Returns the entries of [`BaseManifest::entries_below`] with their indices.
     pub(crate) fn indexed_entries_below(&self, path: &RelPath) -> IndexedEntriesBelow<'_> {
         let top = path.parent().unwrap_or_default();
         IndexedEntriesBelow {
@@ -175,7 +175,7 @@ impl BaseManifest {
         }
     }
 
-    /// The path of an entry by its number.
+    /// Returns the path of the entry at an index.
     pub(crate) fn path_of(&self, at: usize) -> RelPath {
         let mut parts = Vec::new();
         let mut at = at;
@@ -187,7 +187,8 @@ impl BaseManifest {
         RelPath::new(parts.join(&b'/')).unwrap_or_default()
     }
 
-    /// The folder that an entry other than the root lies in: the last one whose entries begin at or before it.
+    /// Returns the index of an entry's directory: the last directory with entries that begin at or before it. The
+    /// entry must not be the root.
     fn parent_index(&self, at: usize) -> usize {
         let folders = self.directory_indices.get_or_init(|| {
             let full = |(_, record): &(usize, &BaseRecord)| record.kind == NodeKind::Dir && record.count > 0;
@@ -198,7 +199,7 @@ impl BaseManifest {
         folders.partition_point(begins).checked_sub(1).map_or(0, |last| folders[last] as usize)
     }
 
-    /// Whether what stands at a path now, by its stamp, is what stood there: the same file, not touched. Of folders
+    /// Returns whether the current stamp of a path matches the baseline: the same, unmodified file. For directories,
     /// only the mode is compared.
     pub fn stamp_matches(&self, path: &RelPath, now: Option<&FileStamp>) -> bool {
         match (self.get(path), now) {
@@ -208,12 +209,12 @@ impl BaseManifest {
         }
     }
 
-    /// What stood at an entry by its number.
+    /// Returns the baseline state of the entry at an index.
     pub(crate) fn item_at(&self, at: usize) -> BaseItem {
         self.record_item(&self.records[at])
     }
 
-    /// The number of the entry at a path.
+    /// Returns the index of the entry at a path.
     pub(crate) fn find_index(&self, path: &RelPath) -> Option<usize> {
         let mut at = 0;
         for part in path.components() {
@@ -225,7 +226,7 @@ impl BaseManifest {
         Some(at)
     }
 
-    /// The entries of a folder.
+    /// Returns the indices of a directory's entries.
     fn child_range(&self, at: usize) -> Range<usize> {
         let record = &self.records[at];
         match record.kind {
@@ -280,26 +281,26 @@ impl BaseManifest {
         }
     }
 
-    /// Writes the manifest so that it survives a crash whole or not at all.
+    /// Writes the manifest atomically and durably.
     ///
     /// # Errors
-    /// The host's, a full disk among them.
+    /// Returns the host's errors, including a full disk.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         host::write_durably(path, &format::encode_manifest(self))
     }
 
-    /// Reads a manifest that [`Base::save`] wrote.
+    /// Reads a manifest written by [`BaseManifest::save`].
     ///
     /// # Errors
-    /// `InvalidData` if the file is damaged or of a version this program does not know; else the host's.
+    /// Returns `InvalidData` if the file is damaged or has an unknown version, or the host's error.
     pub fn load(path: &Path) -> io::Result<Self> {
         Self::from_bytes(&std::fs::read(path)?)
     }
 
-    /// The manifest in `bytes`, as [`Base::save`] writes them.
+    /// Decodes a manifest in the format of [`BaseManifest::save`].
     ///
     /// # Errors
-    /// `InvalidData` for bytes that are damaged, or of a version this program does not know.
+    /// Returns `InvalidData` if the bytes are damaged or have an unknown version.
     pub fn from_bytes(bytes: &[u8]) -> io::Result<Self> {
         let damaged =
             || io::Error::new(io::ErrorKind::InvalidData, "the manifest of the repository is damaged");
@@ -308,7 +309,7 @@ impl BaseManifest {
 }
 
 impl BaseItem {
-    /// Whether a stamp is of the same file, not touched since. Of folders only the mode is compared.
+    /// Returns whether a stamp is of the same, unmodified file. For directories, only the mode is compared.
     pub fn matches_stamp(&self, now: &FileStamp) -> bool {
         match self.kind {
             NodeKind::Dir => now.kind == NodeKind::Dir && now.mode == self.mode,
@@ -326,7 +327,7 @@ fn stamp_key_of(now: &FileStamp) -> (NodeKind, u32, i64, i64, u64) {
     (now.kind, now.mode, now.mtime_ns, now.ctime_ns, now.ino)
 }
 
-/// See [`Base::below`].
+/// An iterator of [`BaseManifest::entries_below`].
 pub struct EntriesBelow<'a>(IndexedEntriesBelow<'a>);
 
 impl Iterator for EntriesBelow<'_> {
@@ -337,10 +338,10 @@ impl Iterator for EntriesBelow<'_> {
     }
 }
 
-/// See [`Base::indexed_below`].
+/// An iterator of [`BaseManifest::indexed_entries_below`].
 pub(crate) struct IndexedEntriesBelow<'a> {
     base: &'a BaseManifest,
-    /// Entries that are still to come, each with the folder that it lies in: no whole paths.
+    /// Remaining entries, each with its directory instead of its full path.
     next: Vec<(usize, RelPath)>,
 }
 
@@ -358,10 +359,10 @@ impl Iterator for IndexedEntriesBelow<'_> {
 
 fn to_u32(n: usize) -> io::Result<u32> {
     u32::try_from(n)
-        .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "the folder has too many entries"))
+        .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "the directory has too many entries"))
 }
 
-/// The wall clock, to be compared with the times of the file system.
+/// The system clock, for comparison with file timestamps.
 #[allow(
     clippy::disallowed_methods,
     reason = "compared with the times that the kernel gives files, no clock of a run"
@@ -371,7 +372,7 @@ pub(crate) fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Opens a file of the tree that a manifest describes, if it still is what stood there.
+/// Opens a file of the manifest's tree if it is unchanged since the scan.
 pub(crate) fn open_unchanged(
     root: std::os::fd::BorrowedFd<'_>,
     path: &RelPath,

@@ -1,6 +1,6 @@
-//! Numbers and byte strings in files of our own: LEB128 numbers, zigzag for signed ones, length before bytes.
+//! Encoding of numbers and byte strings in Forge's files: LEB128, zigzag for signed numbers, length-prefixed bytes.
 
-/// Builds a file.
+/// A writer of the encoding.
 pub(crate) struct ByteWriter(pub Vec<u8>);
 
 impl ByteWriter {
@@ -26,7 +26,7 @@ impl ByteWriter {
     }
 }
 
-/// Reads a file; every answer is `None` where the bytes end too early or say what cannot be.
+/// A reader of the encoding; returns `None` if the bytes end early or are invalid.
 pub(crate) struct ByteReader<'a>(pub &'a [u8]);
 
 impl<'a> ByteReader<'a> {
@@ -72,7 +72,7 @@ impl<'a> ByteReader<'a> {
         self.read_bytes(usize::try_from(n).ok()?)
     }
 
-    /// How many things follow, of `least` bytes each: no more than there is room for.
+    /// Reads a count of items of at least `least` bytes each, limited by the remaining bytes.
     pub(crate) fn read_count(&mut self, least: usize) -> Option<usize> {
         let n = usize::try_from(self.read_varint()?).ok()?;
         (n <= self.0.len() / least).then_some(n)

@@ -1,4 +1,4 @@
-//! What differs between two snapshots, for people and for [`crate::apply`]: a list, and a unified diff.
+//! Differences between two snapshots, for display and for [`crate::apply`]: a list, and a unified diff.
 
 mod quote;
 mod sources;
@@ -12,34 +12,34 @@ pub use unified::{
 use crate::{RelPath, TreeDelta, TreeNode};
 use std::collections::HashMap;
 
-/// One path at which two states of a tree differ.
+/// A path at which two states of a tree differ.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeChange {
-    /// Where.
+    /// The path.
     pub path: RelPath,
-    /// What stands there in the first state; `None`: nothing.
+    /// The node in the first state; `None` if absent.
     pub before: Option<TreeNode>,
-    /// What stands there in the second state; `None`: nothing.
+    /// The node in the second state; `None` if absent.
     pub after: Option<TreeNode>,
 }
 
-/// What happened at a path, in one word.
+/// The kind of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChangeType {
-    /// Something stands where nothing stood.
+    /// The path was added.
     Added,
-    /// Other content, or another target.
+    /// The content or the target changed.
     Modified,
-    /// Nothing stands there any more.
+    /// The path was removed.
     Removed,
-    /// Other permission bits and nothing else.
+    /// Only the permission bits changed.
     Mode,
-    /// Another kind of thing: a file became a folder, a link, …
+    /// The file type changed, such as from a file to a directory.
     Retyped,
 }
 
 impl ChangeType {
-    /// The word for people: `added`, `modified`, `removed`, `mode`, `retyped`.
+    /// Returns the word for display: `added`, `modified`, `removed`, `mode`, `retyped`.
     pub const fn display_name(self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -52,7 +52,7 @@ impl ChangeType {
 }
 
 impl TreeChange {
-    /// What happened here.
+    /// Returns the kind of this change.
     pub fn change_type(&self) -> ChangeType {
         match (&self.before, &self.after) {
             (None, _) => ChangeType::Added,
@@ -74,25 +74,25 @@ impl TreeChange {
     }
 }
 
-/// Whether paths with a `.git` part take part in a comparison.
+/// The handling of paths with a `.git` component in a comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum GitPaths {
-    /// They are left out: what is shown and applied.
+    /// Excluded: for display and apply.
     #[default]
     Excluded,
-    /// They are kept: for a restore of everything.
+    /// Included: for a complete restore.
     Included,
 }
 
-/// What differs between two states of the tree that began as one, ordered by path and without `.git`.
+/// Returns the differences between two states with the same baseline, sorted by path and without `.git`.
 ///
-/// A path that only one delta knows stands in the other state as it stood at the beginning. Paths at which both
-/// states are the same are left out; see [`Sources::learn`] for files whose first content was never read.
+/// A path in only one delta has its baseline state in the other. Equal states are omitted; see
+/// [`ContentSources::learn_contents`] for files with baseline contents that were never read.
 pub fn compare_deltas(from: &TreeDelta, to: &TreeDelta) -> Vec<TreeChange> {
     compare_deltas_with(from, to, GitPaths::Excluded)
 }
 
-/// [`compare`], with or without paths that have a `.git` part.
+/// Compares like [`compare_deltas`], with or without paths that have a `.git` component.
 pub fn compare_deltas_with(from: &TreeDelta, to: &TreeDelta, git: GitPaths) -> Vec<TreeChange> {
     let mut paths: Vec<&RelPath> =
         from.keys().chain(to.keys().filter(|path| !from.contains_key(*path))).collect();
@@ -115,8 +115,8 @@ pub fn compare_deltas_with(from: &TreeDelta, to: &TreeDelta, git: GitPaths) -> V
     paths.into_iter().filter(wanted).filter_map(difference).collect()
 }
 
-/// Files that went from one path to another with the very same content: pairs of positions (removed, added) in
-/// `differences`. Only for display; to apply, each is a removal and an addition. Empty files are never paired.
+/// Finds files that moved with unchanged content: pairs of indices (removed, added) in `differences`. For display
+/// only; to apply, each is a removal and an addition. Empty files are never paired.
 pub fn find_renames(differences: &[TreeChange]) -> Vec<(usize, usize)> {
     let content = |node: &Option<TreeNode>| match node {
         Some(TreeNode::File { size, content: Some(content), .. }) if *size > 0 => Some(*content),

@@ -1,12 +1,12 @@
-//! Trees of files on the host: what stands there, what changed, and putting it back.
+//! Snapshots of file trees on the host: baseline, differences and restore.
 //!
-//! A [`Base`] is what stood in a repository when a run began. A [`Delta`] is how a workspace differs from it; a
-//! *snapshot* is a delta in an [`Objects`] store, named by the digest of its content. A [`Tracker`] takes snapshots of
-//! a workspace and puts it back to one. [`compare`] and [`apply`] turn two deltas into differences that people read,
-//! and into changes of a repository.
+//! A [`BaseManifest`] is the baseline of a repository at the beginning of a run. A [`TreeDelta`] holds the
+//! differences of a workspace from it; a *snapshot* is a delta in an [`ObjectStore`], named by the digest of its
+//! content. A [`Tracker`] takes snapshots of a workspace and restores it to one. [`compare`] and [`apply`] turn two
+//! deltas into readable differences and into changes of a repository.
 //!
-//! What this crate does not know: runs, sandboxes, async runtimes, git, configuration. Paths are bytes and never
-//! follow symbolic links. Linux only.
+//! This crate is independent of runs, sandboxes, async runtimes, git and configuration. Paths are bytes, and
+//! symbolic links are never followed. Linux only.
 
 pub mod apply;
 mod base;

@@ -1,8 +1,8 @@
-//! Contents by their digest, in one folder of a run.
+//! A content-addressed store in one directory of a run.
 //!
-//! Small contents are appended to one pack file, larger ones are files named by their digest. One process writes at a
-//! time; others may read meanwhile and see what was flushed. Deleting the folder deletes everything: nothing is shared
-//! between runs.
+//! Small contents are appended to one pack file; larger ones are files named by their digest. One process writes at
+//! a time; other processes may read concurrently and see flushed contents. Deleting the directory deletes
+//! everything: runs share nothing.
 
 mod pack;
 
@@ -20,48 +20,48 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Contents up to this length live in the pack file.
+/// Maximum size of contents in the pack file.
 pub(crate) const MAX_PACKED_BYTES: u64 = 256 * 1024;
 const TEMP_OBJECT_PREFIX: &str = ".new-";
 
-/// A content-addressed store in one folder.
+/// A content-addressed store in one directory.
 #[derive(Debug)]
 pub struct ObjectStore {
     directory: PathBuf,
     state: Mutex<StoreState>,
-    /// Held while this process may write; `None`: it only reads.
+    /// The writer's lock; `None`: the store is read-only.
     lock: Option<File>,
 }
 
 #[derive(Debug)]
 struct StoreState {
     pack: PackFile,
-    /// Digest and length of what is too large for the pack.
+    /// Digest and size of contents that are too large for the pack.
     large: HashMap<Digest, u64>,
-    /// Names were added to the folder of large files since it was synced.
+    /// Whether the directory of large files has new names since its last sync.
     large_dirty: bool,
-    /// Whether the names in the store's own folder may not be on the disk yet.
+    /// Whether the names in the store's own directory may not be durable yet.
     opened: bool,
     made: u64,
 }
 
-/// Whether a file may be written to while it is stored.
+/// The handling of writes to a file while it is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RaceCheck {
-    /// No: that is an error.
+    /// A write is an error.
     Required,
-    /// Yes: what is stored is some state that a reader could have seen.
+    /// A write is allowed: the stored content is a state that a reader could have seen.
     Whatever,
 }
 
 impl ObjectStore {
-    /// Opens the store in `folder` for writing; makes it if there is none. What a crash left half written is removed.
+    /// Opens the store in a directory for writing; creates it if it is missing. Removes partial writes of a crash.
     ///
     /// # Errors
-    /// [`Error::Busy`] while another process has it open for writing; the host's.
+    /// Returns [`Error::Busy`] while another process has it open for writing, or the host's error.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let large = folder.join("large");
-        std::fs::create_dir_all(&large).io_context("make", &large)?;
+        std::fs::create_dir_all(&large).io_context("create", &large)?;
         let path = folder.join("lock");
         let lock = File::create(&path).io_context("open", &path)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -83,31 +83,31 @@ impl ObjectStore {
             if name.starts_with(TEMP_OBJECT_PREFIX) {
                 let _ = std::fs::remove_file(entry.path());
             } else if let Ok(digest) = name.parse() {
-                state.large.insert(digest, entry.metadata().io_context("look at", &entry.path())?.len());
+                state.large.insert(digest, entry.metadata().io_context("inspect", &entry.path())?.len());
             }
         }
         Ok(Self { directory: folder.to_owned(), state: Mutex::new(state), lock: Some(lock) })
     }
 
-    /// Opens the store in `folder` for reading, also while another process writes to it.
+    /// Opens the store in a directory read-only; another process may be writing to it.
     ///
     /// # Errors
-    /// The host's: there is no store, or it may not be read.
+    /// Returns the host's error if the store is missing or unreadable.
     pub fn open_read_only(folder: &Path) -> Result<Self, Error> {
         let pack = PackFile::open_for_reading(&folder.join("pack"))?;
         let state = StoreState { pack, large: HashMap::new(), large_dirty: false, opened: false, made: 0 };
         Ok(Self { directory: folder.to_owned(), state: Mutex::new(state), lock: None })
     }
 
-    /// The folder of the store.
+    /// Returns the directory of the store.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Stores `bytes`. Durable after [`Objects::flush`]; what is stored already costs nothing.
+    /// Stores `bytes`. Durable after [`ObjectStore::flush`]; already stored contents cost nothing.
     ///
     /// # Errors
-    /// [`Error::Full`], after which everything stored before is still there; the host's.
+    /// Returns [`Error::Full`], after which earlier contents are preserved, or the host's error.
     pub fn store_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of_bytes(bytes);
         self.check_writable()?;
@@ -121,20 +121,20 @@ impl ObjectStore {
         Ok(digest)
     }
 
-    /// Stores the content of an open regular file of `size` bytes, wherever its cursor is.
+    /// Stores the content of an open regular file of `size` bytes, independent of its cursor.
     ///
     /// # Errors
-    /// [`Error::Changed`] if it has another size or is written to meanwhile; [`Error::Full`]; [`Error::Ceiling`];
-    /// [`Error::Stopped`]; the host's.
+    /// Returns [`Error::Changed`] if the size differs or the file is written to; [`Error::Full`];
+    /// [`Error::Ceiling`]; [`Error::Stopped`]; or the host's error.
     pub fn store_file(&self, file: &File, size: u64, bounds: &WorkBounds) -> Result<Digest, Error> {
-        let before = FileStamp::stat_open(file).io_context("look at", &self.directory)?;
+        let before = FileStamp::stat_open(file).io_context("inspect", &self.directory)?;
         if before.size != size {
             return Err(Error::Changed { path: fd_path(file) });
         }
         self.store_checked(file, &before, RaceCheck::Required, bounds).map(|(digest, _)| digest)
     }
 
-    /// Stores the content of a file whose stamp was `before`; returns its digest and length.
+    /// Stores the content of a file with the previous stamp `before`; returns its digest and size.
     pub(crate) fn store_checked(
         &self,
         file: &File,
@@ -148,7 +148,7 @@ impl ObjectStore {
             _ if still == RaceCheck::Whatever => Ok(()),
             Ok(after) if after.is_same_state(before) && len == before.size => Ok(()),
             Ok(_) => Err(Error::Changed { path: fd_path(file) }),
-            Err(error) => Err(Error::from_io("look at", &fd_path(file), error)),
+            Err(error) => Err(Error::from_io("inspect", &fd_path(file), error)),
         };
         if before.size <= MAX_PACKED_BYTES {
             let bytes = read_at_most(file, MAX_PACKED_BYTES).io_context("read", &fd_path(file))?;
@@ -175,7 +175,7 @@ impl ObjectStore {
             }
         };
         if len <= MAX_PACKED_BYTES {
-            // It shrank meanwhile.
+            // The file shrank in the meantime.
             let bytes = read_at_most(&copy, MAX_PACKED_BYTES).io_context("read", &path)?.unwrap_or_default();
             let _ = std::fs::remove_file(&path);
             return Ok((self.store_bytes(&bytes)?, bytes.len() as u64));
@@ -184,10 +184,10 @@ impl ObjectStore {
         Ok((digest, len))
     }
 
-    /// The whole of a content of at most `limit` bytes. What comes back is what was put: it is hashed again.
+    /// Returns a complete content of at most `limit` bytes, verified by its digest.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::TooLarge`], [`Error::Damaged`]; the host's.
+    /// Returns [`Error::Missing`], [`Error::TooLarge`], [`Error::Damaged`] or the host's error.
     pub fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, Error> {
         let mut content = self.open_object(digest)?;
         let size = content.len();
@@ -202,10 +202,10 @@ impl ObjectStore {
         Ok(bytes)
     }
 
-    /// A stored content to be read piece by piece. Large ones are not hashed again.
+    /// Opens a stored content for reading in pieces. Large contents are not verified again.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Damaged`]; the host's.
+    /// Returns [`Error::Missing`], [`Error::Damaged`] or the host's error.
     pub fn open_object(&self, digest: Digest) -> Result<ObjectReader, Error> {
         let mut state = self.lock_state();
         if let Some(bytes) = state.pack.read(digest)? {
@@ -221,7 +221,7 @@ impl ObjectStore {
         let path = self.large_object_path(digest);
         match File::open(&path) {
             Ok(file) => {
-                let len = file.metadata().io_context("look at", &path)?.len();
+                let len = file.metadata().io_context("inspect", &path)?.len();
                 Ok(ObjectReader { from: ObjectSource::Disk(file, len) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing { digest }),
@@ -229,7 +229,7 @@ impl ObjectStore {
         }
     }
 
-    /// Writes a stored content into an empty file, sharing blocks where the file system can.
+    /// Writes a stored content into an empty file, with shared blocks where the file system supports it.
     pub(crate) fn copy_to(
         &self,
         digest: Digest,
@@ -245,22 +245,22 @@ impl ObjectStore {
         }
     }
 
-    /// Whether this content is stored.
+    /// Returns whether the content is stored.
     pub fn contains(&self, digest: Digest) -> bool {
         let mut state = self.lock_state();
         if state.pack.contains(digest) || state.large.contains_key(&digest) {
             return true;
         }
-        // A reader learns of what another process wrote.
+        // A reader picks up contents that another process has written.
         self.lock.is_none()
             && (matches!(state.pack.read_new_records(), Ok(true)) && state.pack.contains(digest)
                 || self.large_object_path(digest).exists())
     }
 
-    /// Makes everything put so far durable. Costs nothing if nothing was put since.
+    /// Makes all stored contents durable. Costs nothing if none were added.
     ///
     /// # Errors
-    /// The host's.
+    /// Returns the host's error.
     pub fn flush(&self) -> Result<(), Error> {
         let mut state = self.lock_state();
         if self.lock.is_none() {
@@ -278,7 +278,7 @@ impl ObjectStore {
         state.pack.flush()
     }
 
-    /// Bytes on disk.
+    /// Returns the number of bytes on disk.
     pub fn bytes_on_disk(&self) -> u64 {
         let state = self.lock_state();
         state.pack.len() + state.large.values().sum::<u64>()
@@ -299,16 +299,16 @@ impl ObjectStore {
         self.directory.join("large").join(digest.to_string())
     }
 
-    /// A new file that nobody finds before it has its name.
+    /// Creates a file without a visible name.
     fn create_temp(&self) -> Result<(PathBuf, File), Error> {
         let mut state = self.lock_state();
         state.made += 1;
         let path = self.directory.join("large").join(format!("{TEMP_OBJECT_PREFIX}{}", state.made));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        Ok((path.clone(), file.io_context("make", &path)?))
+        Ok((path.clone(), file.io_context("create", &path)?))
     }
 
-    /// Gives a written file its name, durably; removes it if it could not be written.
+    /// Gives a written file its name, durably; removes the file if the write failed.
     fn persist_temp(
         &self,
         path: &Path,
@@ -336,7 +336,7 @@ impl ObjectStore {
 }
 
 impl Drop for ObjectStore {
-    /// Lets go of the lock at once: a child process that is just being started may hold a copy of the descriptor.
+    /// Releases the lock immediately: a child process that is being started may hold a copy of the descriptor.
     fn drop(&mut self) {
         if let Some(lock) = &self.lock {
             let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
@@ -344,7 +344,7 @@ impl Drop for ObjectStore {
     }
 }
 
-/// A stored content; see [`Objects::open_object`].
+/// A stored content; see [`ObjectStore::open_object`].
 #[derive(Debug)]
 pub struct ObjectReader {
     from: ObjectSource,
@@ -357,7 +357,7 @@ enum ObjectSource {
 }
 
 impl ObjectReader {
-    /// Its length in bytes.
+    /// Returns the size in bytes.
     pub fn len(&self) -> u64 {
         match &self.from {
             ObjectSource::Memory(bytes) => bytes.get_ref().len() as u64,
@@ -365,7 +365,7 @@ impl ObjectReader {
         }
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether the content is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -380,7 +380,7 @@ impl Read for ObjectReader {
     }
 }
 
-/// The content of a file from its beginning; `None` if it is longer than `limit`.
+/// Returns the content of a whole file; `None` if it is longer than `limit`.
 fn read_at_most(file: &File, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let mut piece = vec![0_u8; 64 * 1024];
@@ -395,7 +395,7 @@ fn read_at_most(file: &File, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// What an open file is called, for messages.
+/// Returns the path of an open file, for messages.
 fn fd_path(file: &File) -> PathBuf {
     use std::os::fd::AsRawFd as _;
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());

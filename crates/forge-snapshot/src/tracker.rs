@@ -1,12 +1,13 @@
-//! Snapshots of one workspace: taking them, and putting the workspace back to one.
+//! Snapshots of a workspace, and its restoration to one.
 //!
-//! A workspace is a folder that began as a repository. A snapshot says how it differs from that beginning. It is
-//! stored as a tree of folder objects (`tree`), so that what did not change since the last one costs nothing. Two
-//! layouts are known: the upper layer of an overlay (`overlay` reads it), and a whole copy or the repository itself
-//! (`whole` reads it). `want` says what must stand on disk for a snapshot, `rebuild` makes it stand there.
+//! A workspace is a directory that started as a repository, and a snapshot holds its differences from that baseline.
+//! It is stored as a tree of directory objects (`tree`), so that unchanged parts cost nothing. Two layouts are
+//! supported: the upper layer of an overlay (read by `overlay`), and a full copy or the repository itself (read by
+//! `full_scan`). `restore_plan` determines the files on disk for a snapshot, `rebuild` creates them.
 //!
-//! A file whose only difference is its time, or a hard link to another name, is kept in a snapshot, so that putting
-//! back is exact; a [`Delta`] for people does not show it, because [`Node::same`](crate::Node::same) holds.
+//! A snapshot includes a file that differs only in its time or its hard links, so that a restore is exact; a
+//! [`TreeDelta`](crate::TreeDelta) for display omits it, because
+//! [`TreeNode::is_equivalent`](crate::TreeNode::is_equivalent) holds.
 
 mod digest_cache;
 mod full_scan;
@@ -33,7 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 pub use replica::{CopyKind, CopyStats, copy_tree};
 
-/// The name space of the overlay's own attributes: which of the two depends on how it was mounted.
+/// The namespace of the overlay's own attributes, which depends on how it was mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlayXattrs {
     /// `user.overlay.*`: mounted with `userxattr`, in a user namespace.
@@ -42,62 +43,62 @@ pub enum OverlayXattrs {
     Trusted,
 }
 
-/// How a workspace lies on disk.
+/// The layout of a workspace on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Only what differs from the repository, as the upper layer of an overlay over it.
+    /// Only the differences from the repository, as the upper layer of an overlay.
     Overlay {
-        /// The upper layer's folder. Not mounted while [`Tracker::restore`] runs.
+        /// The upper layer's directory. Must not be mounted while [`Tracker::restore`] runs.
         upper: PathBuf,
-        /// Where the overlay keeps its marks.
+        /// The namespace of the overlay's attributes.
         attributes: OverlayXattrs,
     },
-    /// Everything: a private copy made by [`copy_tree`], or the repository itself.
+    /// All files: a private copy made by [`copy_tree`], or the repository itself.
     Directory {
-        /// The folder.
+        /// The directory.
         root: PathBuf,
     },
 }
 
-/// What a [`Tracker`] works on.
+/// Options of a [`Tracker`].
 #[derive(Clone, Debug)]
 pub struct TrackerOptions {
-    /// What stood in the repository when the run began.
+    /// The baseline of the repository.
     pub base: Arc<BaseManifest>,
     /// The repository.
     pub lower: PathBuf,
     /// The workspace.
     pub layout: Layout,
-    /// Where snapshots and contents go.
+    /// The store for snapshots and contents.
     pub objects: Arc<ObjectStore>,
-    /// Paths that are never read, changed or part of a snapshot, each with everything below it: masked credentials.
+    /// Paths that are never read, changed or included in a snapshot, with everything below them: masked credentials.
     pub ignored: Vec<RelPath>,
-    /// Owner and group of what is made by root; `None`: the process's own.
+    /// Owner and group of files that root creates; `None`: those of the process.
     pub owner: Option<(u32, u32)>,
 }
 
-/// Takes snapshots of a workspace and puts it back to one.
+/// A tracker that takes snapshots of a workspace and restores it to one.
 #[derive(Debug)]
 pub struct Tracker {
     options: TrackerOptions,
     ignored: HashSet<RelPath>,
-    /// What stood in the workspace when it was whole and untouched: for a copy the stamps of the copied files.
+    /// The manifest of the complete, unmodified workspace; for a copy, the stamps of the copied files.
     seen: Arc<BaseManifest>,
     lower: OwnedFd,
     root: OwnedFd,
     digest_cache: Arc<Mutex<DigestCache>>,
-    /// Hard links of the beginning by their file's number, found when they are first asked for.
+    /// Hard links of the baseline by inode number, computed on demand.
     links: OnceLock<HashMap<u64, Vec<usize>>>,
     seen_links: OnceLock<HashMap<u64, Vec<usize>>>,
-    /// What the work at hand may take.
+    /// The bounds of the current work.
     bounds: WorkBounds,
 }
 
 impl Tracker {
-    /// A tracker of a workspace that exists.
+    /// Opens a tracker of an existing workspace.
     ///
     /// # Errors
-    /// The host's: a folder is missing or may not be read.
+    /// Returns the host's error if a directory is missing or unreadable.
     pub fn open(options: TrackerOptions) -> Result<Self, Error> {
         let root = match &options.layout {
             Layout::Overlay { upper, .. } => upper,
@@ -108,7 +109,7 @@ impl Tracker {
         let stamps = options.objects.directory().join(replica::COPY_STAMPS_FILE);
         let seen = match BaseManifest::load(&stamps) {
             Ok(stamps) if copy => Arc::new(stamps),
-            // Without the stamps every file of a copy is compared by its content.
+            // Without the stamps, every file of a copy is compared by its content.
             _ => options.base.clone(),
         };
         let mut known = DigestCache::default();
@@ -126,36 +127,36 @@ impl Tracker {
         })
     }
 
-    /// What everything from now on may take; at first there are no bounds.
+    /// Sets the bounds of all further work; unbounded by default.
     pub fn set_bounds(&mut self, bounds: &WorkBounds) {
         self.bounds = bounds.clone();
     }
 
-    /// The snapshot of a workspace that does not differ from its beginning: the same for every one.
+    /// Returns the digest of the snapshot of an unchanged workspace, which is always the same.
     pub fn baseline_digest() -> Digest {
         tree::empty_tree_digest()
     }
 
-    /// Tells the tracker that [`copy_tree`] has just made this workspace, so that untouched files need not be read.
-    /// Remembered beside the objects.
+    /// Records that [`copy_tree`] has just created this workspace, so that unmodified files need not be read.
+    /// Persisted next to the objects.
     ///
     /// # Errors
-    /// The host's.
+    /// Returns the host's error.
     pub fn adopt_copy(&mut self, copy: CopyStats) -> Result<(), Error> {
         self.adopt_stamps(copy.stamps)
     }
 
-    /// Tells the tracker that its copy, in which nothing was changed yet, was given to another owner: that leaves new
-    /// times on all of it. Else what is untouched could be told by its content only, and not at all once the repository
-    /// has changed. Does nothing where there is no copy.
+    /// Records that the unmodified copy was given to another owner, which updates all of its change times. Otherwise
+    /// unmodified files could only be recognized by their contents, and not at all after a change in the repository.
+    /// Does nothing if there is no copy.
     ///
     /// # Errors
-    /// The host's.
+    /// Returns the host's error.
     pub fn adopt_owner(&mut self) -> Result<(), Error> {
         match &self.options.layout {
             Layout::Directory { root } if *root != self.options.lower => {
                 replica::wait_clock_tick();
-                let stamps = BaseManifest::scan_owned_tree(root, &self.bounds).io_context("look at", root)?;
+                let stamps = BaseManifest::scan_owned_tree(root, &self.bounds).io_context("inspect", root)?;
                 self.adopt_stamps(stamps)
             }
             _ => Ok(()),
@@ -171,36 +172,37 @@ impl Tracker {
         Ok(())
     }
 
-    /// Stores the contents of all files as they are at the beginning, durably. Needed before anything may be changed
-    /// where the workspace is the repository itself.
+    /// Stores the contents of all baseline files, durably. Required before any change if the workspace is the
+    /// repository itself.
     ///
     /// # Errors
-    /// [`Error::Full`]; the host's.
+    /// Returns [`Error::Full`] or the host's error.
     pub fn save_base(&self) -> Result<(), Error> {
         self.base_saver().save()
     }
 
-    /// [`Tracker::save_base`] as a piece of work for another thread.
+    /// Returns the work of [`Tracker::save_base`] for another thread.
     pub fn base_saver(&self) -> BaseSaver {
         let bounds = self.bounds.clone();
         BaseSaver { options: self.options.clone(), digest_cache: self.digest_cache.clone(), bounds }
     }
 
-    /// Takes a snapshot and makes it durable. The same state has the same digest. Works while the workspace is in
-    /// use; a file that is written to all the time is stored as some reader could have seen it.
+    /// Takes a snapshot and makes it durable. Equal states have equal digests. Works while the workspace is in use;
+    /// a file that is written to continuously is stored in a state that a reader could have seen.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::Ceiling`], [`Error::Stopped`], after which earlier snapshots are all there; the host's.
+    /// Returns [`Error::Full`], [`Error::Ceiling`] or [`Error::Stopped`], after which earlier snapshots are
+    /// preserved, or the host's error.
     pub fn snapshot(&mut self) -> Result<Digest, Error> {
         let id = self.snapshot_unflushed()?;
         self.options.objects.flush()?;
         Ok(id)
     }
 
-    /// As [`Tracker::snapshot`], without making it durable: [`Objects::flush`] does that.
+    /// Takes a snapshot like [`Tracker::snapshot`] without making it durable, which [`ObjectStore::flush`] does.
     ///
     /// # Errors
-    /// As [`Tracker::snapshot`].
+    /// Returns the errors of [`Tracker::snapshot`].
     pub fn snapshot_unflushed(&mut self) -> Result<Digest, Error> {
         self.scan_and_store().map_err(|error| error.in_repository(self.workspace_path(), &self.options.lower))
     }
@@ -214,25 +216,26 @@ impl Tracker {
         Ok(id)
     }
 
-    /// Where the contents of its snapshots are kept.
+    /// Returns the store of the snapshots' contents.
     #[must_use]
     pub fn objects(&self) -> Arc<ObjectStore> {
         Arc::clone(&self.options.objects)
     }
 
-    /// How a snapshot differs from the beginning.
+    /// Returns the differences of a snapshot from the baseline.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Damaged`]; the host's.
+    /// Returns [`Error::Missing`], [`Error::Damaged`] or the host's error.
     pub fn snapshot_delta(&self, id: Digest) -> Result<TreeDelta, Error> {
         load_delta(&self.options.objects, id, &self.bounds)
     }
 
-    /// Puts the workspace to exactly the state of a snapshot, touching only what differs. No box may be open on it,
-    /// no overlay mounted. If it is interrupted, the next call finishes the work.
+    /// Restores the workspace to the exact state of a snapshot, changing only differences. No sandbox may use it and
+    /// no overlay may be mounted. If interrupted, the next call completes the work.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Damaged`] before anything is touched; [`Error::Lost`], [`Error::Full`]; the host's.
+    /// Returns [`Error::Missing`] or [`Error::Damaged`] before any change; [`Error::Lost`], [`Error::Full`] or the
+    /// host's error.
     pub fn restore(&mut self, id: Digest) -> Result<(), Error> {
         let full = tree::load_full_delta(&self.options.objects, id, &self.bounds)?;
         self.lock_digest_cache().learn_from_snapshot(&full, &self.options.base);
@@ -244,7 +247,7 @@ impl Tracker {
         self.digest_cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Where the workspace lies, for messages.
+    /// Returns the path of the workspace, for messages.
     fn workspace_path(&self) -> &Path {
         match &self.options.layout {
             Layout::Overlay { upper, .. } => upper,
@@ -252,7 +255,7 @@ impl Tracker {
         }
     }
 
-    /// Whether a path is masked.
+    /// Returns whether a path is masked.
     fn is_ignored(&self, path: &RelPath) -> bool {
         is_ignored(&self.ignored, path)
     }
@@ -271,7 +274,7 @@ fn is_ignored(ignored: &HashSet<RelPath>, path: &RelPath) -> bool {
     !ignored.is_empty() && ignored.iter().any(|masked| path.is_below(masked))
 }
 
-/// See [`Tracker::base_saver`].
+/// The work of [`Tracker::base_saver`].
 #[derive(Debug)]
 pub struct BaseSaver {
     options: TrackerOptions,
@@ -280,30 +283,30 @@ pub struct BaseSaver {
 }
 
 impl BaseSaver {
-    /// Leaves out more paths, each with everything below it.
+    /// Ignores additional paths, with everything below them.
     pub fn ignore_paths(&mut self, paths: Vec<RelPath>) {
         self.options.ignored.extend(paths);
     }
 
-    /// The same work within other bounds.
+    /// Returns the same work with other bounds.
     #[must_use]
     pub fn with_bounds(self, bounds: &WorkBounds) -> Self {
         Self { bounds: bounds.clone(), ..self }
     }
 
-    /// Does it; see [`Tracker::save_base`].
+    /// Runs the work; see [`Tracker::save_base`].
     ///
     /// # Errors
-    /// [`Error::Full`]; the host's.
+    /// Returns [`Error::Full`] or the host's error.
     pub fn save(&self) -> Result<(), Error> {
         digest_cache::save_base_contents(&self.options, &self.digest_cache, &self.bounds)
     }
 }
 
-/// How a snapshot differs from the beginning. Differences in time alone are left out.
+/// Returns the differences of a snapshot from the baseline. Differences only in time are omitted.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Damaged`], [`Error::Ceiling`], [`Error::Stopped`]; the host's.
+/// Returns [`Error::Missing`], [`Error::Damaged`], [`Error::Ceiling`], [`Error::Stopped`] or the host's error.
 pub fn load_delta(objects: &ObjectStore, id: Digest, bounds: &WorkBounds) -> Result<TreeDelta, Error> {
     let mut full: FullDelta = tree::load_full_delta(objects, id, bounds)?;
     full.retain(|_, entry| match (&entry.before, &entry.after) {

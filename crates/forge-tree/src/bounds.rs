@@ -1,7 +1,8 @@
-//! How much a piece of work may take, and whether it is still wanted.
+//! Ceilings and cancellation of work on a tree.
 //!
-//! Every loop of this crate that a tree can make long asks [`Bounds::check`] or a [`Tally`]; what is counted there is
-//! what costs memory. Both errors travel through `io::Error` where a function speaks of the host only.
+//! Every loop of this crate that grows with the size of a tree calls [`WorkBounds::check_stopped`] or a
+//! [`BoundedTally`], which counts the items that cost memory. Both errors pass through `io::Error` in functions that
+//! otherwise return only host errors.
 
 use crate::error::Error;
 use forge_types::WorkspaceLimits;
@@ -10,24 +11,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Ends work from elsewhere: from another thread, or when nobody waits for it any more.
+/// A flag that stops work from another thread, for example when its result is no longer needed.
 #[derive(Clone, Debug, Default)]
 pub struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {
-    /// Ends the work at its next look.
+    /// Stops the work at its next check.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether the work is to end.
+    /// Returns whether the work must stop.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The ceilings of a piece of work, and whether it is still wanted.
+/// The ceilings of a piece of work and its stop flag.
 #[derive(Clone, Debug)]
 pub struct WorkBounds {
     limits: WorkspaceLimits,
@@ -35,26 +36,26 @@ pub struct WorkBounds {
 }
 
 impl WorkBounds {
-    /// Work within `limits`, ended by `stop`.
+    /// Creates bounds with the ceilings `limits` and the stop flag `stop`.
     pub const fn new(limits: WorkspaceLimits, stop: StopFlag) -> Self {
         Self { limits, stop: Some(stop) }
     }
 
-    /// The same ceilings for work that `stop` ends.
+    /// Returns bounds with the same ceilings and the stop flag `stop`.
     #[must_use]
     pub fn with_stop(&self, stop: StopFlag) -> Self {
         Self { limits: self.limits, stop: Some(stop) }
     }
 
-    /// No ceilings, and nobody ends it.
+    /// Returns bounds without ceilings that are never stopped.
     pub const fn unbounded() -> &'static Self {
         &Self { limits: WorkspaceLimits::NONE, stop: None }
     }
 
-    /// Whether the work is still wanted.
+    /// Checks that the work has not been stopped.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// Returns [`Error::Stopped`] if it has.
     pub fn check_stopped(&self) -> Result<(), Error> {
         match &self.stop {
             Some(stop) if stop.0.load(Ordering::Relaxed) => Err(Error::Stopped),
@@ -62,7 +63,7 @@ impl WorkBounds {
         }
     }
 
-    /// Whether a file of `size` bytes may be read at all.
+    /// Checks that a file of `size` bytes may be read.
     pub fn check_file_size(&self, size: u64, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
         self.check_stopped()?;
         if size <= self.limits.file_bytes {
@@ -77,18 +78,18 @@ impl WorkBounds {
 pub enum WorkspaceCeiling {
     /// Files, directories and links.
     Paths,
-    /// Paths that differ from the beginning.
+    /// Paths that differ from the baseline.
     ChangedPaths,
     /// Bytes of names.
     PathBytes,
-    /// Directories within one another.
+    /// Depth of nested directories.
     Depth,
-    /// Bytes of one file.
+    /// Bytes of a single file.
     FileBytes,
 }
 
 impl WorkspaceCeiling {
-    /// The setting that moves it.
+    /// Returns the setting that configures the ceiling.
     pub const fn setting_name(self) -> &'static str {
         match self {
             Self::Paths => "workspace.max_paths",
@@ -100,7 +101,7 @@ impl WorkspaceCeiling {
     }
 }
 
-/// What was exceeded, in words: how much, of what, at most.
+/// A description of an exceeded ceiling, with its limit.
 pub struct CeilingExcess(pub WorkspaceCeiling, pub u64);
 
 impl fmt::Display for CeilingExcess {
@@ -109,18 +110,18 @@ impl fmt::Display for CeilingExcess {
         match self.0 {
             WorkspaceCeiling::Paths => write!(f, "holds more than {most} files and directories"),
             WorkspaceCeiling::ChangedPaths => {
-                write!(f, "differs from the beginning of the run at more than {most} paths")
+                write!(f, "has more than {most} changed paths")
             }
             WorkspaceCeiling::PathBytes => {
-                write!(f, "has names and targets of links of more than {most} bytes together")
+                write!(f, "has file names and link targets of more than {most} bytes in total")
             }
-            WorkspaceCeiling::Depth => write!(f, "has directories more than {most} deep"),
-            WorkspaceCeiling::FileBytes => write!(f, "is a file of more than {most} bytes, holes counted"),
+            WorkspaceCeiling::Depth => write!(f, "has directories nested more than {most} deep"),
+            WorkspaceCeiling::FileBytes => write!(f, "is larger than {most} bytes, including holes"),
         }
     }
 }
 
-/// A number with its thousands apart.
+/// Formats a number with thousands separators.
 fn group_thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -133,19 +134,19 @@ fn group_thousands(number: u64) -> String {
     text
 }
 
-/// Counts what one look at a tree finds.
+/// A count of the paths found by a scan of a tree.
 pub struct BoundedTally<'a> {
     bounds: &'a WorkBounds,
     /// The tree, for messages.
     root_path: &'a Path,
-    /// Which ceiling the number of paths has.
+    /// The ceiling of the number of paths.
     counted: WorkspaceCeiling,
     paths: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl<'a> BoundedTally<'a> {
-    /// Counts everything that stands in a tree.
+    /// Creates a count of all paths of a tree.
     pub const fn of_tree(bounds: &'a WorkBounds, root_path: &'a Path) -> Self {
         Self {
             bounds,
@@ -156,17 +157,17 @@ impl<'a> BoundedTally<'a> {
         }
     }
 
-    /// Counts paths that differ.
+    /// Creates a count of changed paths.
     pub const fn of_changes(bounds: &'a WorkBounds, place: &'a Path) -> Self {
         Self { counted: WorkspaceCeiling::ChangedPaths, ..Self::of_tree(bounds, place) }
     }
 
-    /// What it counts for.
+    /// Returns the bounds of the count.
     pub const fn bounds(&self) -> &'a WorkBounds {
         self.bounds
     }
 
-    /// Counts one path whose name, or whole path, has `bytes`.
+    /// Counts one path with a name, or a full path, of `bytes` bytes.
     pub fn count_path(&self, bytes: usize) -> Result<(), Error> {
         self.bounds.check_stopped()?;
         let limits = &self.bounds.limits;
@@ -177,7 +178,7 @@ impl<'a> BoundedTally<'a> {
         self.count_bytes(bytes)
     }
 
-    /// Counts bytes of a name or a target beside those of [`Tally::path`].
+    /// Counts the bytes of a name or a link target in addition to those of [`BoundedTally::count_path`].
     pub fn count_bytes(&self, bytes: usize) -> Result<(), Error> {
         let (bytes, most) = (bytes as u64, self.bounds.limits.path_bytes);
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > most {
@@ -186,7 +187,7 @@ impl<'a> BoundedTally<'a> {
         Ok(())
     }
 
-    /// Whether directories may lie `depth` deep.
+    /// Checks that directories may be nested `depth` deep.
     pub fn check_depth(&self, depth: u64) -> Result<(), Error> {
         let most = self.bounds.limits.depth;
         if depth > most {
@@ -209,7 +210,7 @@ mod tests {
         let error = through(Error::ceiling_exceeded(WorkspaceCeiling::Paths, 1_234_567, tree));
         assert_eq!(
             error.to_string(),
-            "/tree holds more than 1,234,567 files and directories (workspace.max_paths); remove what is not needed, or \
+            "/tree holds more than 1,234,567 files and directories (workspace.max_paths); remove unneeded files or \
              raise the setting"
         );
     }

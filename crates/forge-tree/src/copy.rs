@@ -1,5 +1,5 @@
-//! Copying contents from file to file: shared blocks where the file system can, holes kept, no user-space buffer where
-//! the kernel copies.
+//! Copies of file contents: reflinks where the file system supports them, holes preserved, no user-space buffer
+//! where the kernel copies.
 
 use crate::bounds::WorkBounds;
 use forge_types::Digest;
@@ -10,23 +10,23 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Bytes that are read or hashed between two looks whether the work is still wanted.
+/// Bytes that are read or hashed between two stop checks.
 const READ_CHUNK_BYTES: usize = 256 * 1024;
-/// The same for what the kernel copies by itself.
+/// Bytes that the kernel copies between two stop checks.
 const KERNEL_CHUNK_BYTES: usize = 16 << 20;
-/// What a hole reads as.
+/// The contents of a hole.
 static ZERO_CHUNK: [u8; READ_CHUNK_BYTES] = [0; READ_CHUNK_BYTES];
 
-/// How a content was copied.
+/// The method used to copy a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyMethod {
-    /// The blocks are shared until one of the two is written to.
+    /// The blocks are shared until one of the files is written to.
     Reflink,
     /// The bytes were copied.
     Bytes,
 }
 
-/// Copies `size` bytes into an empty file. Bytes that the source does not have are not made up: the copy is shorter.
+/// Copies `size` bytes into an empty file. If the source is shorter, so is the copy.
 pub fn copy_content(from: &File, to: &File, size: u64, bounds: &WorkBounds) -> io::Result<CopyMethod> {
     bounds.check_stopped()?;
     if size > 0 && rustix::fs::ioctl_ficlone(to, from).is_ok() {
@@ -35,13 +35,13 @@ pub fn copy_content(from: &File, to: &File, size: u64, bounds: &WorkBounds) -> i
     let mut at = 0;
     while at < size {
         bounds.check_stopped()?;
-        // Only what holds data is copied; what a file system cannot say is data.
+        // Copies only data; if the file system reports no holes, everything is data.
         let (start, end) = match rustix::fs::seek(from, SeekFrom::Data(at)) {
             Ok(start) => {
                 let end = rustix::fs::seek(from, SeekFrom::Hole(start)).unwrap_or(size);
                 (start.min(size), end.min(size))
             }
-            // A hole up to the end, or a file that became shorter.
+            // A hole up to the end, or a file that was truncated.
             Err(Errno::NXIO) => break,
             Err(_) => (at, size),
         };
@@ -57,7 +57,7 @@ pub fn copy_content(from: &File, to: &File, size: u64, bounds: &WorkBounds) -> i
     Ok(CopyMethod::Bytes)
 }
 
-/// Copies a range; returns whether the source had all of it.
+/// Copies a range; returns whether the source contained all of it.
 fn copy_range(from: &File, to: &File, start: u64, end: u64, bounds: &WorkBounds) -> io::Result<bool> {
     let mut at = start;
     while at < end {
@@ -96,7 +96,7 @@ fn copy_by_reading(from: &File, to: &File, start: u64, end: u64, bounds: &WorkBo
     Ok(true)
 }
 
-/// The digest of a file from its beginning, and how many bytes it had. Holes are not read: what they read as is known.
+/// Returns the digest of a whole file and its size in bytes. Skips reading holes, because their contents are known.
 pub fn hash_file(file: &File, bounds: &WorkBounds) -> io::Result<(Digest, u64)> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; READ_CHUNK_BYTES];
@@ -109,7 +109,7 @@ pub fn hash_file(file: &File, bounds: &WorkBounds) -> io::Result<(Digest, u64)> 
                 Ok(data) => data,
                 // A hole up to the end.
                 Err(Errno::NXIO) => size.max(at),
-                // What a file system cannot say is data.
+                // If the file system reports no holes, everything is data.
                 Err(_) => at,
             };
             hash_zeros(&mut hash, data.saturating_sub(at), bounds)?;
@@ -129,7 +129,7 @@ pub fn hash_file(file: &File, bounds: &WorkBounds) -> io::Result<(Digest, u64)> 
     }
 }
 
-/// Takes `count` zeros into a digest.
+/// Hashes `count` zeros.
 fn hash_zeros(hash: &mut Sha256, mut count: u64, bounds: &WorkBounds) -> io::Result<()> {
     while count > 0 {
         bounds.check_stopped()?;

@@ -1,4 +1,4 @@
-//! What can go wrong with trees on disk, in words that say where and what to do next.
+//! Errors for trees on disk. Messages name the path and the next step for the user.
 
 use crate::bounds::{CeilingExcess, WorkspaceCeiling};
 use forge_types::{Digest, ErrorClass};
@@ -9,87 +9,87 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file system has no room left. Nothing that was stored before is lost.
-    #[error("no space left on the disk while writing {}; free some space and try again", path.display())]
+    /// No space is left on the file system. Everything stored before is preserved.
+    #[error("no space left on disk while writing {}; free some space and try again", path.display())]
     Full {
-        /// What was being written.
+        /// The path that was being written.
         path: PathBuf,
     },
-    /// The host refused an operation.
+    /// The host rejected an operation.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
-        /// What was being done, as in «cannot … PATH».
+        /// The operation, as in “cannot … PATH”.
         doing: &'static str,
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file was written to while it was read.
-    #[error("{} changed while it was read; stop what writes to it and try again", path.display())]
+    /// A file was modified while it was read.
+    #[error("{} changed while it was read; stop the process that writes to it and try again", path.display())]
     Changed {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// Another process writes to this store.
-    #[error("{} is in use by another process of forge; wait until it ends", path.display())]
+    /// Another process has the store open for writing.
+    #[error("{} is in use by another forge process; wait until it ends", path.display())]
     Busy {
-        /// The folder of the store.
+        /// The directory of the store.
         path: PathBuf,
     },
-    /// This store was opened for reading only.
-    #[error("{} was opened for reading only", path.display())]
+    /// The store was opened read-only.
+    #[error("{} was opened read-only", path.display())]
     ReadOnly {
-        /// The folder of the store.
+        /// The directory of the store.
         path: PathBuf,
     },
     /// No content with this digest is stored.
     #[error("the content {digest} is not stored here; the snapshot cannot be used, choose another one")]
     Missing {
-        /// Which.
+        /// The digest.
         digest: Digest,
     },
-    /// A content is larger than its reader allows.
-    #[error("the content {digest} is {size} bytes long, more than the {limit} allowed here")]
+    /// A content is larger than its reader permits.
+    #[error("the content {digest} has {size} bytes, more than the limit of {limit}")]
     TooLarge {
-        /// Which.
+        /// The digest.
         digest: Digest,
-        /// Its length in bytes.
+        /// The size in bytes.
         size: u64,
-        /// The most that was allowed.
+        /// The maximum size.
         limit: u64,
     },
-    /// Stored data is not what was written.
+    /// Stored data is corrupt.
     #[error("{what} is damaged; the snapshot cannot be used, choose another one")]
     Damaged {
-        /// Which data.
+        /// A description of the data.
         what: String,
     },
-    /// What stood at a path when the run began is gone and was never stored.
-    #[error("{} has changed outside since the run began, and what stood there was never needed before, so it was \
-             not kept: it cannot be put back", path.display())]
+    /// The baseline content of a path is gone and was never stored.
+    #[error("{} was changed by another process since the run began, and its original content was never stored: \
+             it cannot be restored", path.display())]
     Lost {
-        /// Which path.
+        /// The path.
         path: PathBuf,
     },
-    /// A tree is larger than it may be.
-    #[error("{} {} ({}); remove what is not needed, or raise the setting", path.display(), CeilingExcess(*ceiling, *limit),
+    /// A tree or file exceeds a ceiling.
+    #[error("{} {} ({}); remove unneeded files or raise the setting", path.display(), CeilingExcess(*ceiling, *limit),
             ceiling.setting_name())]
     Ceiling {
-        /// Which ceiling.
+        /// The ceiling.
         ceiling: WorkspaceCeiling,
-        /// Where it is.
+        /// The limit.
         limit: u64,
-        /// The tree, or the file.
+        /// The tree or the file.
         path: PathBuf,
     },
-    /// The work was ended from elsewhere.
-    #[error("stopped before it was done")]
+    /// The work was stopped from outside.
+    #[error("stopped before completion")]
     Stopped,
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the possible reaction to the error.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Full { .. } | Self::Busy { .. } => ErrorClass::Unavailable,
@@ -103,7 +103,7 @@ impl Error {
         }
     }
 
-    /// An error of the host at `path`; a full disk becomes [`Error::Full`].
+    /// Creates an error from a host error at `path`; a full disk becomes [`Error::Full`].
     pub fn from_io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         let source = match Self::from_wrapped(source.into()) {
             Ok(own) => return own,
@@ -117,17 +117,18 @@ impl Error {
 }
 
 impl Error {
-    /// The error of this crate that travelled as one of the host.
+    /// Extracts an error of this crate that was wrapped in a host error.
     pub fn from_wrapped(source: io::Error) -> Result<Self, io::Error> {
         source.downcast::<Self>()
     }
 
-    /// A tree, or a file, at `path` exceeds a ceiling.
+    /// Creates an error for a tree or file at `path` that exceeds a ceiling.
     pub fn ceiling_exceeded(ceiling: WorkspaceCeiling, limit: u64, path: &Path) -> Self {
         Self::Ceiling { ceiling, limit, path: path.to_owned() }
     }
 
-    /// Names what is above a ceiling by its path in the repository: the directory that stores a workspace is internal.
+    /// Replaces the path in a ceiling error by the path in the repository, because the workspace's directory is
+    /// internal.
     pub fn in_repository(self, workspace: &Path, repository: &Path) -> Self {
         match self {
             Self::Ceiling { ceiling, limit, path } => {
@@ -150,9 +151,9 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Names what was being done, and where, in an error of the host.
+/// Adds the operation and the path to a host error.
 pub trait IoContext<T> {
-    /// `doing` completes the sentence «cannot … PATH».
+    /// Adds `doing`, which completes the sentence “cannot … PATH”, and the path.
     fn io_context(self, doing: &'static str, path: &Path) -> Result<T, Error>;
 }
 

@@ -1,4 +1,4 @@
-//! The host's file system by descriptors: nothing here follows a symbolic link or waits for a named pipe.
+//! File system access by descriptors: never follows a symbolic link and never blocks on a named pipe.
 
 use crate::bounds::BoundedTally;
 use crate::node::RelPath;
@@ -12,70 +12,71 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Names that begin so are forge's own, half-made files: never part of a tree.
+/// The prefix of Forge's own temporary files, which are never part of a tree.
 pub const TEMP_PREFIX: &[u8] = b".forge-tmp-";
 
-/// Paths longer than this are opened in pieces; the kernel takes 4,095 bytes at once.
+/// Longer paths are opened in pieces, because the kernel accepts at most 4,095 bytes at once.
 const MAX_OPEN_PATH_BYTES: usize = 3_800;
 
-/// How a folder is opened.
+/// Flags for opening a directory.
 pub const DIR_OPEN_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What kind of thing stands at a path.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeKind {
     /// A regular file.
     File,
-    /// A folder.
+    /// A directory.
     Dir,
     /// A symbolic link.
     Symlink,
     /// A named pipe.
     Fifo,
-    /// A character device 0:0: in the upper layer of an overlay it says that nothing stands there.
+    /// A character device 0:0: marks a removed path in the upper layer of an overlay.
     Whiteout,
-    /// A socket or a device: no part of a tree.
+    /// A socket or a device, which is not part of a tree.
     Other,
 }
 
-/// What the kernel says of a path without looking into it.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp {
-    /// What it is.
+    /// The file type.
     pub kind: NodeKind,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Last change of content, nanoseconds since the epoch.
+    /// Time of the last content change, in nanoseconds since the epoch.
     pub mtime_ns: i64,
-    /// Last change of anything, nanoseconds since the epoch.
+    /// Time of the last inode change, in nanoseconds since the epoch.
     pub ctime_ns: i64,
-    /// File system.
+    /// Number of the file system.
     pub dev: u64,
-    /// Number within its file system.
+    /// Inode number.
     pub ino: u64,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Whether it has further names.
+    /// Whether the file has further hard links.
     pub linked: bool,
 }
 
 impl FileStamp {
-    /// The stamp of `name` in an open folder; symbolic links are not followed.
+    /// Returns the stamp of `name` in an open directory; does not follow a symbolic link.
     pub fn stat_at(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Self> {
         Ok(Self::from_stat(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
-    /// The stamp of an open file.
+    /// Returns the stamp of an open file.
     pub fn stat_open(file: impl AsFd) -> io::Result<Self> {
         Ok(Self::from_stat(&rustix::fs::fstat(file)?))
     }
 
-    /// The stamp of a path below an open folder, through no symbolic link; `None` if nothing stands there.
+    /// Returns the stamp of a path below an open directory, following no symbolic link; `None` if the path does not
+    /// exist.
     pub fn stat_below(root: impl AsFd, path: &RelPath) -> io::Result<Option<Self>> {
         let Some((parent, name)) = split_path(path) else {
             return Self::stat_open(root).map(Some);
@@ -91,7 +92,7 @@ impl FileStamp {
         }
     }
 
-    /// Returns the stamp that the kernel's `stat` describes.
+    /// Converts the kernel's `stat` to a stamp.
     #[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
     pub fn from_stat(stat: &Stat) -> Self {
         let raw = stat.st_mode as u32;
@@ -118,25 +119,25 @@ impl FileStamp {
         }
     }
 
-    /// Whether both speak of the same file in the same state.
+    /// Returns whether both stamps describe the same file in the same state.
     pub fn is_same_state(&self, other: &Self) -> bool {
         (self.kind, self.size, self.mtime_ns, self.ctime_ns, self.ino, self.dev)
             == (other.kind, other.size, other.mtime_ns, other.ctime_ns, other.ino, other.dev)
     }
 }
 
-/// Whether an error says that nothing stands at a path, or that the way to it is no way of folders.
+/// Returns whether an error indicates that a path does not exist or that one of its ancestors is not a directory.
 pub fn is_absent(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
-/// Whether an error is a matter of permissions.
+/// Returns whether an error is a permission error.
 pub fn is_denied(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ACCESS | Errno::PERM))
 }
 
-/// The folder of a path and its last name; `None` for the root.
+/// Splits a path into its directory and its last name; `None` for the root.
 pub fn split_path(path: &RelPath) -> Option<(&[u8], &[u8])> {
     let bytes = path.as_bytes();
     match bytes.iter().rposition(|b| *b == b'/') {
@@ -146,12 +147,12 @@ pub fn split_path(path: &RelPath) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Opens the root of a tree. Here, and only here, links are followed: the caller names the place.
+/// Opens the root of a tree. The only function that follows links, because the caller names the path.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Opens a folder by its path below `root`, through no symbolic link. Works for paths of any length.
+/// Opens a directory by its path below `root`, following no symbolic link. Supports paths of any length.
 pub fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let mut rest = path;
     let mut at: Option<OwnedFd> = None;
@@ -173,7 +174,7 @@ fn open_short_path(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Resu
         Err(Errno::NOSYS | Errno::PERM) => {}
         done => return Ok(done?),
     }
-    // Kernels before 5.6, and filters that do not know the call: one part at a time.
+    // One component at a time, for kernels before 5.6 and seccomp filters without the call.
     let mut parts = path.split(|b| *b == b'/').peekable();
     let mut at: Option<OwnedFd> = None;
     while let Some(part) = parts.next() {
@@ -184,7 +185,7 @@ fn open_short_path(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Resu
     at.ok_or_else(|| Errno::NOENT.into())
 }
 
-/// Opens a regular file for reading: never blocks, never follows a link.
+/// Opens a regular file for reading. Never blocks and never follows a link.
 pub fn open_file(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
@@ -194,8 +195,8 @@ pub fn open_file(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Opens a regular file whose owner we are although its mode forbids it: gives the owner the right, opens, takes it
-/// back.
+/// Opens a regular file of the current user although its mode forbids it: grants the owner access, opens the file
+/// and restores the mode.
 pub fn open_file_by_force(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
     match open_file(folder.as_fd(), name) {
         Err(error) if is_denied(&error) => {}
@@ -211,7 +212,7 @@ pub fn open_file_by_force(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
     opened
 }
 
-/// A descriptor that only names what stands at `name`, and its stamp.
+/// Opens `name` as a path-only descriptor and returns it with its stamp.
 pub fn open_path_fd(folder: impl AsFd, name: &[u8]) -> io::Result<(OwnedFd, FileStamp)> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let place = rustix::fs::openat(folder, name, flags, Mode::empty())?;
@@ -219,19 +220,19 @@ pub fn open_path_fd(folder: impl AsFd, name: &[u8]) -> io::Result<(OwnedFd, File
     Ok((place, stamp))
 }
 
-/// Sets the permission bits of what a descriptor names, also if it was opened for its name only.
+/// Sets the permission bits of the descriptor's file; path-only descriptors are supported.
 pub fn set_mode(place: &OwnedFd, mode: u32) -> io::Result<()> {
     let path: PathBuf = format!("/proc/self/fd/{}", place.as_raw_fd()).into();
     Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
 }
 
-/// Sets the permission bits of a file or folder in an open folder; a symbolic link there is an error.
+/// Sets the permission bits of a file or directory in an open directory; fails for a symbolic link.
 pub fn set_mode_at(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<()> {
     set_mode_if(folder, name, mode, |_| true)
 }
 
-/// [`set_mode_at`], if what `name` stands for now is what is meant: where somebody else owns the directory, a file that
-/// only this user may read could have been moved there.
+/// Sets the permission bits like [`set_mode_at`], if `name` still refers to the expected file: the directory's
+/// owner, if another user, could have moved a private file of the current user there.
 pub fn set_mode_if(
     folder: impl AsFd,
     name: &[u8],
@@ -247,10 +248,11 @@ pub fn set_mode_if(
     }
 }
 
-/// Opens, by its name only, what this process has just made without content in an open folder.
+/// Opens a path-only descriptor of a file without content that this process has just created in an open directory.
 ///
 /// # Errors
-/// Something else stands there: whoever owns the folder can put it there, and it must not get another owner.
+/// Fails if the name refers to another file: the directory's owner can replace it, and that file must not change its
+/// owner.
 pub fn open_made(folder: impl AsFd, name: &[u8], kind: NodeKind) -> io::Result<OwnedFd> {
     let (place, stamp) = open_path_fd(folder, name)?;
     let own = stamp.kind == kind && stamp.uid == rustix::process::geteuid().as_raw();
@@ -269,26 +271,26 @@ pub fn open_made(folder: impl AsFd, name: &[u8], kind: NodeKind) -> io::Result<O
 }
 
 fn replaced() -> io::Error {
-    io::Error::other("something else was put in its place meanwhile")
+    io::Error::other("it was replaced by another file in the meantime")
 }
 
-/// Sets the owner of what a descriptor names, also if it was opened for its name only.
+/// Sets the owner of the descriptor's file; path-only descriptors are supported.
 pub fn set_owner(place: &OwnedFd, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
     Ok(rustix::fs::chownat(place, c"", uid, gid, AtFlags::EMPTY_PATH)?)
 }
 
-/// Where a symbolic link points.
+/// Returns the target of a symbolic link.
 pub fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
     Ok(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
 }
 
-/// Makes the entries of a folder durable: names that were made, renamed or removed in it.
+/// Makes the entries of a directory durable: created, renamed and removed names.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     let folder = rustix::fs::openat(CWD, path, DIR_OPEN_FLAGS, Mode::empty())?;
     Ok(rustix::fs::fsync(folder)?)
 }
 
-/// Writes a small file so that after a crash either the old or the new content stands there.
+/// Writes a small file atomically: after a crash, it has either the old or the new content.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
@@ -307,12 +309,12 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_directory(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-/// Sets when the content of an open file last changed; when it was last read stays.
+/// Sets the modification time of an open file; preserves the access time.
 pub fn set_time(file: impl AsFd, mtime_ns: i64) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &mtime_timestamps(mtime_ns))?)
 }
 
-/// [`set_time`] for a name in an open folder, not through a link.
+/// Sets the modification time like [`set_time`], for a name in an open directory; does not follow a link.
 pub fn set_time_at(folder: impl AsFd, name: &[u8], mtime_ns: i64) -> io::Result<()> {
     Ok(rustix::fs::utimensat(folder, name, &mtime_timestamps(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)?)
 }
@@ -325,8 +327,8 @@ fn mtime_timestamps(mtime_ns: i64) -> Timestamps {
     Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ }, last_modification: mtime }
 }
 
-/// Removes what stands at `name`, however deep, whatever its folders' modes are if they are ours. `keep` is asked about
-/// paths below it, which begin with a slash: what it keeps stays, with the folders around it.
+/// Removes `name` recursively, regardless of the modes of directories that the current user owns. Calls `keep` with
+/// paths below `name`, which begin with a slash, and preserves these paths and their ancestors.
 pub fn remove_tree(
     folder: BorrowedFd<'_>,
     name: &[u8],
@@ -335,11 +337,11 @@ pub fn remove_tree(
 ) -> io::Result<()> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
-        // Some file systems say so of folders.
+        // Some file systems return this for directories.
         Err(Errno::PERM) if FileStamp::stat_at(folder, name)?.kind == NodeKind::Dir => {}
         done => return Ok(done?),
     }
-    // Paths below `name`, each beginning with a slash; a folder is met again, empty, when all below it is done.
+    // Paths below `name`, each beginning with a slash. A directory is visited again, empty, after its contents.
     let mut waiting = vec![(Vec::new(), false)];
     while let Some((path, emptied)) = waiting.pop() {
         tally.bounds().check_stopped()?;

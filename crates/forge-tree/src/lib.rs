@@ -1,11 +1,11 @@
 //! Trees of files on the host, read and copied by descriptors.
 //!
-//! A [`RelPath`] names a file below the root of a tree, a [`TreeNode`] is its state, a [`TreeDelta`] a set of changed
-//! paths. [`host`] opens and changes files through descriptors: no symbolic link is followed and no named pipe waited
-//! for. [`walk`] lists directories, [`copy`] copies and hashes contents. [`WorkBounds`] limits each of these and ends
-//! it early.
+//! A [`RelPath`] names a file below the root of a tree, a [`TreeNode`] is its state, a [`TreeDelta`] a set of
+//! changed paths. [`host`] opens and changes files through descriptors, without following symbolic links or blocking
+//! on named pipes. [`walk`] lists directories, [`copy`] copies and hashes contents. [`WorkBounds`] limits and stops
+//! each of these.
 //!
-//! What this crate does not know: snapshots, runs, sandboxes, async runtimes, git. Linux only.
+//! This crate is independent of snapshots, runs, sandboxes, async runtimes and git. Linux only.
 
 pub mod bounds;
 pub mod copy;

@@ -1,4 +1,4 @@
-//! The vocabulary: paths, nodes, and how a tree differs from the one it began as.
+//! Paths, nodes, and the differences of a tree from its baseline.
 
 use forge_types::Digest;
 use serde::{Deserialize, Serialize};
@@ -9,30 +9,30 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A path below the root of a tree: bytes, parts separated by `/`, no leading slash, no part that is empty, `.` or
-/// `..`. The root itself is the empty path. Ordered by bytes. Copies share their bytes.
+/// A path below the root of a tree: bytes, components separated by `/`, no leading slash, no component that is
+/// empty, `.` or `..`. The root is the empty path. Ordered by bytes. Clones share their bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RelPath(Arc<[u8]>);
 
 impl RelPath {
-    /// A path from bytes; `None` if they are no path below a root.
+    /// Creates a path from bytes; `None` if they are not a valid path below a root.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
         let bytes = bytes.into();
         let fine = |part: &[u8]| !part.is_empty() && part != b"." && part != b".." && !part.contains(&0);
         (bytes.is_empty() || bytes.split(|b| *b == b'/').all(fine)).then(|| Self(bytes.into()))
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes as a relative path of the host.
+    /// Returns the bytes as a relative path of the host.
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// The path of an entry `name` of this folder. `name` must hold no slash.
+    /// Returns the path of the entry `name` in this directory. `name` must not contain a slash.
     pub fn join(&self, name: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
         bytes.extend_from_slice(&self.0);
@@ -43,12 +43,12 @@ impl RelPath {
         Self(bytes.into())
     }
 
-    /// Its parts from the root down.
+    /// Returns the components from the root down.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|part| !part.is_empty())
     }
 
-    /// The folder that holds it; `None` for the root.
+    /// Returns the parent directory; `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         if self.0.is_empty() {
             return None;
@@ -57,13 +57,13 @@ impl RelPath {
         Some(Self(self.0[..end].into()))
     }
 
-    /// Whether it is `folder` or lies below it.
+    /// Returns whether this path is the given directory or below it.
     pub fn is_below(&self, folder: &Self) -> bool {
         let rest = self.0.strip_prefix(&*folder.0);
         folder.0.is_empty() || matches!(rest, Some([] | [b'/', ..]))
     }
 
-    /// Whether one of its parts is `.git`: such paths are never part of what is shown or applied.
+    /// Returns whether a component is `.git`: such paths are never shown or applied.
     pub fn is_git(&self) -> bool {
         self.components().any(|part| part == b".git")
     }
@@ -81,7 +81,7 @@ impl fmt::Debug for RelPath {
     }
 }
 
-/// What stands at a path.
+/// The state of a path.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum TreeNode {
@@ -89,27 +89,27 @@ pub enum TreeNode {
     File {
         /// Permission bits (`0o7777`).
         mode: u32,
-        /// Bytes.
+        /// Size in bytes.
         size: u64,
-        /// Last change of content, nanoseconds since the epoch.
+        /// Time of the last content change, in nanoseconds since the epoch.
         mtime_ns: i64,
-        /// SHA-256 of the content. `None` where it was never learned: the file was not read while it stood unchanged.
+        /// SHA-256 of the content. `None` if unknown, because the unchanged file was never read.
         content: Option<Digest>,
-        /// Files of one tree with the same number are hard links to one another.
+        /// Identifier of a group of hard links, unique within the tree.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         links: Option<u64>,
     },
     /// A symbolic link.
     Symlink {
-        /// Where it points, as bytes.
+        /// The link's target, as bytes.
         target: Vec<u8>,
     },
-    /// A folder.
+    /// A directory.
     Dir {
         /// Permission bits (`0o7777`).
         mode: u32,
     },
-    /// A named pipe. Sockets and devices are no part of a tree.
+    /// A named pipe. Sockets and devices are not part of a tree.
     Fifo {
         /// Permission bits.
         mode: u32,
@@ -117,8 +117,8 @@ pub enum TreeNode {
 }
 
 impl TreeNode {
-    /// Whether both are the same for somebody who reads the tree: kind, permission bits, content, target. Times and
-    /// hard links do not count. Files whose content is not known on one side are different.
+    /// Returns whether both nodes are equal to a reader of the tree: type, permission bits, content, target. Ignores
+    /// times and hard links. Files with unknown content on one side are different.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -130,17 +130,17 @@ impl TreeNode {
     }
 }
 
-/// How one path differs from the beginning. Never the same on both sides.
+/// The difference of a path from the baseline. The two sides are never equal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeltaEntry {
-    /// What stood there at the beginning; `None`: nothing.
+    /// The baseline state; `None`: the path did not exist.
     #[serde(alias = "was")]
     pub before: Option<TreeNode>,
-    /// What stands there now; `None`: nothing.
+    /// The current state; `None`: the path does not exist.
     #[serde(alias = "now")]
     pub after: Option<TreeNode>,
 }
 
-/// How a tree differs from its beginning, path by path. A folder that is gone stands there with everything that was
-/// below it; one that is new with everything that is below it.
+/// The differences of a tree from its baseline, by path. A removed or added directory is listed with everything
+/// below it.
 pub type TreeDelta = BTreeMap<RelPath, DeltaEntry>;

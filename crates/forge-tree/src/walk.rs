@@ -1,4 +1,4 @@
-//! Walking a tree by descriptors, with more than one thread where that pays, holding few descriptors open.
+//! Traversal of a tree by descriptors, multi-threaded where useful, with few open descriptors.
 
 use crate::bounds::BoundedTally;
 use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
@@ -10,63 +10,63 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Folders waiting to be read hold their parent open up to this number; the rest are opened again by their path.
+/// Maximum number of queued directories that keep their parent open; the others are reopened by path.
 const MAX_OPEN_DIRS: usize = 256;
-/// Bytes of names asked for at once.
+/// Bytes of directory entries per system call.
 const DIRENT_BUFFER_BYTES: usize = 32 * 1024;
 
-/// What to do with a folder that may not be read.
+/// The handling of unreadable directories.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum OnDenied {
-    /// Say so and go on: the tree is somebody else's.
+    /// Reports the directory and continues, for trees of other users.
     Skip,
-    /// Give its owner, who we are, the right for as long as the walk is in it: the tree is ours.
+    /// Grants the owner, who is the current user, access during the visit, for trees of this process.
     Force,
 }
 
-/// How many threads walk.
+/// The number of threads of a walk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WalkThreads {
-    /// The caller's.
+    /// The caller's thread.
     One,
-    /// The caller's and another one.
+    /// The caller's thread and another one.
     Two,
 }
 
-/// An entry of a folder.
+/// An entry of a directory.
 #[derive(Clone)]
 pub struct ListedEntry {
     name: Range<u32>,
-    /// What stands there.
+    /// The entry's stamp.
     pub stamp: FileStamp,
 }
 
-/// The entries of a folder, sorted by name.
+/// The entries of a directory, sorted by name.
 #[derive(Default)]
 pub struct DirListing {
     names: Vec<u8>,
-    /// The entries, ordered by name.
+    /// The entries, sorted by name.
     pub items: Vec<ListedEntry>,
 }
 
 impl DirListing {
-    /// The name of an entry.
+    /// Returns the name of an entry.
     pub fn entry_name(&self, item: &ListedEntry) -> &[u8] {
         &self.names[item.name.start as usize..item.name.end as usize]
     }
 
-    /// Entries with their names.
+    /// Returns the names and stamps of the entries.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &FileStamp)> {
         self.items.iter().map(|item| (self.entry_name(item), &item.stamp))
     }
 
-    /// The entry of this name.
+    /// Returns the stamp of the entry with this name.
     pub fn find(&self, name: &[u8]) -> Option<&FileStamp> {
         let at = self.items.binary_search_by(|item| self.entry_name(item).cmp(name)).ok()?;
         Some(&self.items[at].stamp)
     }
 
-    /// Reads a folder, and counts what is in it. An entry that vanishes meanwhile is left out.
+    /// Reads a directory and counts its entries. Omits an entry that disappears during the read.
     pub fn read(folder: impl AsFd, tally: &BoundedTally<'_>) -> io::Result<Self> {
         let folder = folder.as_fd();
         let mut listing = Self::default();
@@ -96,11 +96,11 @@ impl DirListing {
     }
 }
 
-/// An open folder; puts a mode back that the walk had to change.
+/// An open directory; restores its mode if the walk changed it.
 pub struct OpenDir {
     fd: OwnedFd,
     restore_mode: Option<u32>,
-    /// Kept so that a forced folder above stays passable.
+    /// The parent, kept open so that its forced access persists.
     above: Option<Arc<OpenDir>>,
     open: Arc<AtomicUsize>,
 }
@@ -126,19 +126,20 @@ impl Drop for OpenDir {
     }
 }
 
-/// A folder that the walk stands in.
+/// The directory that the walk visits.
 pub struct VisitedDir<'a, T> {
-    /// Its path below the root.
+    /// The path below the root.
     pub path: &'a RelPath,
-    /// The folder itself.
+    /// The open directory.
     pub fd: &'a OpenDir,
-    /// What is in it; `None`: it may not be read.
+    /// The entries; `None` if unreadable.
     pub listing: Option<DirListing>,
-    /// What was said of it when it was named as worth a visit.
+    /// The data that the parent's visit passed for this directory.
     pub about: T,
 }
 
-/// A folder by its name in the one above it, so that what waits holds no whole paths; `None`: the root.
+/// A directory's name with a reference to its parent, so that queued directories hold no full paths; `None`: the
+/// root.
 struct DirPathNode {
     name: Box<[u8]>,
     above: Option<Arc<DirPathNode>>,
@@ -166,19 +167,19 @@ struct WalkJob<T> {
 
 struct WalkQueue<T> {
     jobs: Vec<WalkJob<T>>,
-    /// Jobs in the queue and in work.
+    /// Jobs that are queued or in progress.
     left: usize,
     failed: bool,
 }
 
-/// The folders of a folder that are to be visited, by their names, and what to tell those visits.
+/// Names of the subdirectories to visit, with the data for their visits.
 pub type SubdirVisits<T> = Vec<(Box<[u8]>, T)>;
 
-/// What is done in each folder.
+/// The callback for each directory.
 pub type VisitFn<'a, T, E> = dyn Fn(VisitedDir<'_, T>) -> Result<SubdirVisits<T>, E> + Sync + 'a;
 
-/// Visits `root` and every folder that a visit names, and counts everything that is listed on the way. The first error
-/// ends the walk.
+/// Visits `root` and every subdirectory that a visit returns, and counts all listed entries. The first error ends
+/// the walk.
 pub fn walk_tree<T, E>(
     root: &OwnedFd,
     about: T,
@@ -239,7 +240,7 @@ impl<T: Send> TreeWalk<'_, T> {
     }
 
     fn run_worker<E: From<io::Error>>(&self, visit: &VisitFn<'_, T, E>) -> Result<(), E> {
-        // Whoever leaves, also by a panic, must not leave the other thread waiting.
+        // Wakes the other thread on exit, including a panic.
         struct WorkerGuard<'a, 'b, T: Send>(&'a TreeWalk<'b, T>, bool);
         impl<T: Send> Drop for WorkerGuard<'_, '_, T> {
             fn drop(&mut self) {
@@ -274,7 +275,7 @@ impl<T: Send> TreeWalk<'_, T> {
         let path = job.position.as_ref().map(|place| place.full_path()).unwrap_or_default();
         let held = match self.open_dir(&job, &path) {
             Ok(Some(held)) => Arc::new(held),
-            // It vanished, or became something else, after it was listed.
+            // The directory was removed or replaced after it was listed.
             Ok(None) => return Ok(Vec::new()),
             Err(error) if host::is_denied(&error) && self.denied == OnDenied::Skip => {
                 let held = self.track_open_dir(self.root.try_clone()?, None, None);
@@ -285,7 +286,7 @@ impl<T: Send> TreeWalk<'_, T> {
         };
         let listing = match DirListing::read(&*held, self.tally) {
             Ok(listing) => Some(listing),
-            // Readable but not passable.
+            // The directory is readable but not searchable.
             Err(error) if host::is_denied(&error) && self.denied == OnDenied::Skip => None,
             Err(error) => return Err(error.into()),
         };
@@ -310,7 +311,7 @@ impl<T: Send> TreeWalk<'_, T> {
         OpenDir { fd, restore_mode: put_back, above, open: self.open.clone() }
     }
 
-    /// Opens the folder of a job; `None` if it is no folder any more.
+    /// Opens the directory of a job; `None` if it is no longer a directory.
     fn open_dir(&self, job: &WalkJob<T>, path: &RelPath) -> io::Result<Option<OpenDir>> {
         let open = |flags: OFlags| match (&job.parent, &job.position) {
             (Some(parent), Some(place)) => {
@@ -322,7 +323,7 @@ impl<T: Send> TreeWalk<'_, T> {
         let force = self.denied == OnDenied::Force;
         match open(DIR_OPEN_FLAGS) {
             Ok(fd) => {
-                // Root may do anything; others need the right to pass as well.
+                // Root has all rights; other users also need search permission.
                 let mode = if force { FileStamp::stat_open(&fd)?.mode } else { 0o700 };
                 let closed = mode & 0o500 != 0o500 && !rustix::process::geteuid().is_root();
                 if closed {

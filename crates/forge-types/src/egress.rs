@@ -37,7 +37,7 @@ impl KeySwap {
 
 /// An invalid entry of the allow-list, or an invalid key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{entry}` is not something that a box can be allowed to reach: {expected}")]
+#[error("invalid egress rule `{entry}`: {expected}")]
 pub struct BadEntry {
     /// The entry as it was written.
     pub entry: String,
@@ -84,26 +84,26 @@ impl EgressRules {
         let entry = parse_entry(&key.host).map_err(bad)?;
         let host = match (&entry.what, entry.port) {
             (HostPattern::Below(_), _) => {
-                return Err(bad("a key goes to one exact host, so no `*` stands in it".to_owned()));
+                return Err(bad("a key is bound to one exact host, without `*`".to_owned()));
             }
-            (_, Some(_)) => return Err(bad("the host of a key is written without a port".to_owned())),
+            (_, Some(_)) => return Err(bad("specify the host of a key without a port".to_owned())),
             _ => entry.to_string(),
         };
         let listed = self.allow.iter().filter_map(|e| parse_entry(e).ok()).any(|e| e.what.covers_host(&host));
         if !listed {
-            let what =
-                "a key is to go there, but the host is not on the list; add it to egress.allowed_domains";
+            let what = "the host has a key but is not on the list; add it to egress.allowed_domains";
             return Err(bad(what.to_owned()));
         }
         if !is_variable(&key.variable) {
-            let expected = "the variable of a key is letters, digits and `_`, and begins with no digit";
+            let expected =
+                "the variable of a key may contain letters, digits and `_`, and must not begin with a digit";
             return Err(BadEntry { entry: display_entry(&key.variable), expected: expected.to_owned() });
         }
         let swap = KeySwap { host, variable: key.variable.clone() };
         let clash = |k: &&KeySwap| k.variable != swap.variable && k.placeholder() == swap.placeholder();
         if let Some(other) = self.keys.iter().find(clash) {
             let expected =
-                format!("it can't be told apart from the variable `{}`; rename one", other.variable);
+                format!("it is too similar to the variable `{}`; rename one of them", other.variable);
             return Err(BadEntry { entry: display_entry(&key.variable), expected });
         }
         Ok(swap)
@@ -191,7 +191,7 @@ impl EgressEntry {
 }
 
 impl HostPattern {
-    /// `host` must be normalized by [`EgressRules::normalize_host`].
+    /// Returns whether the pattern covers `host`, which must be normalized by [`EgressRules::normalize_host`].
     fn covers_host(&self, host: &str) -> bool {
         match self {
             Self::Name(name) => name == host,
@@ -221,9 +221,7 @@ fn parse_entry(entry: &str) -> Result<EgressEntry, String> {
         return Err("it is a URL; write only the host, such as `api.example.com`".to_owned());
     }
     if entry.contains('/') {
-        return Err(
-            "a path or a network range can't be allowed, only a host such as `api.example.com`".to_owned()
-        );
+        return Err("specify a host without a path or a network range, such as `api.example.com`".to_owned());
     }
     if let Ok(ip) = entry.parse::<IpAddr>() {
         return Ok(EgressEntry { what: HostPattern::Address(ip.to_canonical()), port: None });
@@ -232,13 +230,13 @@ fn parse_entry(entry: &str) -> Result<EgressEntry, String> {
     let what = if let Some(inner) = host.strip_prefix('[') {
         let inner = inner.strip_suffix(']').unwrap_or(inner);
         let ip =
-            inner.parse::<Ipv6Addr>().map_err(|_| "between brackets stands an IPv6 address".to_owned())?;
+            inner.parse::<Ipv6Addr>().map_err(|_| "expected an IPv6 address between brackets".to_owned())?;
         HostPattern::Address(IpAddr::V6(ip).to_canonical())
     } else if let Ok(ip) = host.parse::<Ipv4Addr>() {
         HostPattern::Address(IpAddr::V4(ip))
     } else if let Some(rest) = host.strip_prefix("*.") {
         HostPattern::Below(
-            normalize_domain(rest).map_err(|why| format!("after `*.` stands a domain; {why}"))?,
+            normalize_domain(rest).map_err(|why| format!("expected a domain after `*.`: {why}"))?,
         )
     } else {
         HostPattern::Name(normalize_domain(host)?)
@@ -251,7 +249,7 @@ fn split_port(entry: &str) -> Result<(&str, Option<u16>), String> {
     let at = match entry.rfind(']') {
         Some(end) if entry.len() == end + 1 => return Ok((entry, None)),
         Some(end) if entry.as_bytes().get(end + 1) == Some(&b':') => Some(end + 1),
-        Some(_) => return Err("after the address in brackets only `:port` may follow".to_owned()),
+        Some(_) => return Err("only `:port` may follow the address in brackets".to_owned()),
         None => entry.find(':'),
     };
     let Some(at) = at else { return Ok((entry, None)) };
@@ -259,48 +257,46 @@ fn split_port(entry: &str) -> Result<(&str, Option<u16>), String> {
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(port) if digits && port > 0 => Ok((host, Some(port))),
-        _ => {
-            Err("after `:` a port from 1 to 65535 is expected (IPv6 addresses with a port stand in brackets)"
-                .to_owned())
-        }
+        _ => Err("expected a port from 1 to 65535 after `:` (write an IPv6 address with a port in brackets)"
+            .to_owned()),
     }
 }
 
 /// Returns a domain in lower case, validated by the rules for host names (RFC 1123) with `_` allowed. The error
 /// describes the expected form.
 fn normalize_domain(text: &str) -> Result<String, String> {
-    let expected = "a domain such as `api.example.com`, `*.example.com` or an address is expected";
+    let expected = "expected a domain such as `api.example.com` or `*.example.com`, or an address";
     if text.is_empty() {
         return Err(expected.to_owned());
     }
     if !text.is_ascii() {
-        return Err("write it in its ASCII form (punycode: `xn--…`)".to_owned());
+        return Err("use the ASCII form (punycode: `xn--…`)".to_owned());
     }
     if text.contains('*') {
-        return Err("`*` may only stand at the beginning, as in `*.example.com`".to_owned());
+        return Err("`*` is only allowed at the beginning, as in `*.example.com`".to_owned());
     }
     if text.len() > 253 {
-        return Err("a domain has at most 253 characters".to_owned());
+        return Err("a domain may have at most 253 characters".to_owned());
     }
     for label in text.split('.') {
         if label.is_empty() {
-            return Err(format!("there is nothing between two dots or at an end; {expected}"));
+            return Err(format!("empty part before or after a dot; {expected}"));
         }
         if label.len() > 63 {
-            return Err("a part between dots has at most 63 characters".to_owned());
+            return Err("a part between dots may have at most 63 characters".to_owned());
         }
         if let Some(odd) = label.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')) {
-            return Err(format!("{odd:?} is not part of a domain; {expected}"));
+            return Err(format!("{odd:?} is not allowed in a domain; {expected}"));
         }
         if label.starts_with('-') || label.ends_with('-') {
-            return Err(format!("no part begins or ends with `-`; {expected}"));
+            return Err(format!("no part may begin or end with `-`; {expected}"));
         }
     }
     // Resolvers interpret `127.1` and `0x7f000001` as addresses, so these are not names.
     let last = text.rsplit('.').next().unwrap_or(text);
     let hex = last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x"));
     if last.bytes().all(|b| b.is_ascii_digit()) || hex {
-        return Err("an IPv4 address is written as four decimal numbers from 0 to 255".to_owned());
+        return Err("write an IPv4 address as four decimal numbers from 0 to 255".to_owned());
     }
     Ok(text.to_ascii_lowercase())
 }
@@ -336,14 +332,14 @@ fn inner_v4(ip: Ipv4Addr) -> Option<&'static str> {
             "an address of a cloud's metadata service"
         }
         [0, 0, 0, 0] => "the unspecified address",
-        [0, ..] => "an address of this network",
+        [0, ..] => "a \"this network\" address",
         [127, ..] => "a loopback address",
         [169, 254, ..] => "a link-local address",
         [10, ..] | [192, 168, ..] => "a private address",
         [172, b, ..] if b & 0xf0 == 16 => "a private address",
-        [100, b, ..] if b & 0xc0 == 64 => "a carrier's inner address",
+        [100, b, ..] if b & 0xc0 == 64 => "a carrier-grade NAT address",
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => "a documentation address",
-        [192, 0, 0, _] | [192, 88, 99, _] => "an address of a protocol",
+        [192, 0, 0, _] | [192, 88, 99, _] => "a special-purpose address",
         [198, 18 | 19, ..] => "a benchmarking address",
         [224..=239, ..] => "a multicast address",
         [255, 255, 255, 255] => "the broadcast address",
@@ -373,8 +369,8 @@ fn inner_v6(ip: Ipv6Addr) -> Option<&'static str> {
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x2002, high, low, ..] => return v4(high, low),
-        [0x64, 0xff9b, 1, ..] => "an address of an inner translator",
-        [0x2001, 0, ..] => "a tunnel's address",
+        [0x64, 0xff9b, 1, ..] => "a local NAT64 address",
+        [0x2001, 0, ..] => "a Teredo tunnel address",
         [a, ..] if a & 0xfe00 == 0xfc00 => "a private address",
         [a, ..] if a & 0xffc0 == 0xfe80 => "a link-local address",
         [a, ..] if a & 0xffc0 == 0xfec0 => "a private address",
@@ -382,9 +378,9 @@ fn inner_v6(ip: Ipv6Addr) -> Option<&'static str> {
         [0x2001, 0xdb8, ..] => "a documentation address",
         [0x3fff, b, ..] if b < 0x1000 => "a documentation address",
         [0x2001, 2, 0, ..] => "a benchmarking address",
-        [0x2001, b, ..] if b < 0x200 => "an address of a protocol",
-        [0x100, 0, 0, ..] => "an address that leads nowhere",
-        [0x5f00, ..] => "an address of a protocol",
+        [0x2001, b, ..] if b < 0x200 => "a special-purpose address",
+        [0x100, 0, 0, ..] => "a discard-only address",
+        [0x5f00, ..] => "a special-purpose address",
         _ => return None,
     })
 }

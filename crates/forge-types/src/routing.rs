@@ -87,7 +87,7 @@ words! {
 
 words! {
     /// A stage of the choice, in order of evaluation.
-    RouteStage, "stage of routing" {
+    RouteStage, "routing stage" {
         /// The user or configuration names the model.
         Pin = "pin",
         /// The task's complexity determines the candidates.

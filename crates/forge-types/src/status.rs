@@ -56,7 +56,7 @@ impl WaitingFor {
 
 /// A transition that is not allowed and therefore has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a run that is {from} can't become {to}")]
+#[error("the status of a run cannot change from {from} to {to}")]
 pub struct InvalidTransition {
     /// The current status.
     pub from: RunStatus,

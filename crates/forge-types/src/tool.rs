@@ -201,14 +201,14 @@ impl ToolSpec {
                         ParamType::Boolean => value.is_boolean(),
                     };
                     if !fits {
-                        faults.push(format!("`{}` must be a {}", param.name, param.kind.name()));
+                        faults.push(format!("`{}` must be of type {}", param.name, param.kind.name()));
                     }
                 }
             }
         }
         for name in arguments.keys().filter(|name| self.params.iter().all(|p| p.name != **name)) {
             let known: Vec<_> = self.params.iter().map(|p| p.name.as_str()).collect();
-            faults.push(format!("`{name}` is not a parameter (there are: {})", known.join(", ")));
+            faults.push(format!("`{name}` is not a parameter (parameters: {})", known.join(", ")));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
     }
@@ -293,8 +293,8 @@ mod tests {
         let fault = spec().check_arguments(&arguments(json!({"limit": "x", "file": 1}))).unwrap_err();
         assert_eq!(
             fault,
-            "`path` (string) is missing; `limit` must be a integer; \
-             `file` is not a parameter (there are: path, limit)"
+            "`path` (string) is missing; `limit` must be of type integer; \
+             `file` is not a parameter (parameters: path, limit)"
         );
     }
 

@@ -36,7 +36,7 @@ impl PlanFacts {
 
 fn routing_reason(call: &ModelCall) -> String {
     match call.passed.as_slice() {
-        [] => "those before it can be asked again".to_owned(),
+        [] => "the preferred model is available again".to_owned(),
         passed => passed.iter().map(describe_rejection).collect::<Vec<_>>().join("; "),
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn compaction_started(
     at: Timestamp,
 ) -> Vec<WireData> {
     let why = match compaction.cause {
-        CompactCause::Grown => "it fills most of the model's window",
+        CompactCause::Grown => "it fills most of the model's context window",
         CompactCause::Overflow => "the provider refused it as too long",
     };
     let reason = format!("summarising the oldest part of the conversation: {why}");
@@ -68,7 +68,7 @@ pub(super) fn summary_settled(
             of,
             ask,
             "interrupted",
-            "the process that asked for a summary died; it is asked for again",
+            "the process that requested the summary died; the request is repeated",
             true,
         ),
         _ => summary_failed(of, ask, "cancelled", "the call was cancelled before it ended", false),
@@ -110,7 +110,7 @@ pub(super) fn compaction_done(
     let note = note.as_deref().map_or_else(String::new, |note| format!(" ({note})"));
     let (before, after) = (format_kilobytes(bytes_before), format_kilobytes(bytes_after));
     let reason = format!(
-        "compacted: {messages} messages gave way to {made}{note}; the conversation has {after} instead of {before}"
+        "compacted: {messages} messages were replaced by {made}{note}; the conversation has {after} instead of {before}"
     );
     Some(phase_changed(COMPACTING_PHASE, phase, reason))
 }

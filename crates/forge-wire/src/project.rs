@@ -564,7 +564,7 @@ fn error_detail(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<Strin
         (None, Outcome::SandboxLost { why }) => (Some("died".to_owned()), Some(truncate_detail(why))),
         (None, Outcome::Interrupted) => (
             Some("interrupted".to_owned()),
-            Some("the process that ran it died; how far it came is not known".to_owned()),
+            Some("the process that ran it died; its progress is unknown".to_owned()),
         ),
         (None, _) => (Some("cancelled".to_owned()), None),
     }

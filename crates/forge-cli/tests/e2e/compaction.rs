@@ -79,7 +79,7 @@ fn a_long_run_with_a_small_window_ends_well_and_recalls_what_it_no_longer_sees()
         .run(&SMALL, "Find the password of the attic")
         .exits(0)
         .shows(&["It is heliotrope."])
-        .says(&["messages gave way to a summary by the model"]);
+        .says(&["messages were replaced by a summary by the model"]);
     let calls = server.model_calls();
     let summaries: Vec<_> = calls.iter().filter(|call| is_summary(call)).collect();
     assert!(summaries.len() >= 2, "{} summaries", summaries.len());
@@ -115,7 +115,7 @@ fn a_long_run_with_a_small_window_ends_well_and_recalls_what_it_no_longer_sees()
         summaries.len(),
         "{told:?}"
     );
-    world.forge(&["logs", &run]).exits(0).shows(&["compacted: ", "gave way to a summary by the model"]);
+    world.forge(&["logs", &run]).exits(0).shows(&["compacted: ", "were replaced by a summary by the model"]);
     // What a summary took the place of is still there.
     let messages = std::fs::read_to_string(world.path(&format!("data/forge/runs/{run}/messages.jsonl")))
         .expect("the conversation");
@@ -181,6 +181,6 @@ fn a_busy_or_babbling_model_costs_the_summary_and_not_the_run() {
             .run(&SMALL, "Find the password of the attic")
             .exits(0)
             .shows(&["It is heliotrope."])
-            .says(&["gave way to a plain extract"]);
+            .says(&["were replaced by a plain extract"]);
     }
 }

@@ -101,7 +101,7 @@ fn contents(world: &World) -> BTreeMap<&'static str, Option<String>> {
 
 /// Whether a diff says of a file that what the run began with is not there any more.
 fn is_beyond(diff: &Done, file: &str) -> bool {
-    diff.out.contains(&format!("no longer to be had: {file}"))
+    diff.out.contains(&format!("no longer available: {file}"))
 }
 
 fn script(players: &[Player; 2]) -> ReplyScript {

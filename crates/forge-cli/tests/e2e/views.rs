@@ -202,7 +202,7 @@ fn what_somebody_changed_before_the_run_did_is_merged_from_what_git_knows() {
     world.file("a.txt", "ONE\ntwo\nthree\n").file("b.txt", "ONE\ntwo\nthree\n");
     gate.open();
     run.wait().exits(0).shows(&["NOT applied", "forge apply"]);
-    world.forge(&["diff", "last"]).exits(0).shows(&["-three\n+THREE\n", "no longer to be had: b.txt"]);
+    world.forge(&["diff", "last"]).exits(0).shows(&["-three\n+THREE\n", "no longer available: b.txt"]);
     let refused = world.forge(&["apply", "last"]);
     refused.exits(1).says(&["a.txt", "(both changes can be merged)", "b.txt"]);
     // What git never saw can't be merged, and nothing of the rest is.

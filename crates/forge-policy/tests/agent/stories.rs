@@ -88,7 +88,7 @@ fn wrong_calls_are_refused_with_words_and_the_run_goes_on() {
               refuse c3: not executed: the arguments are not valid JSON: EOF while parsing a value at line 1 column 8. Send the call again with read(path: string) - does it (bad_arguments)
               ask #2 turn 2.1 max 1000
             model: !read ={"file":"x"} !read =[]
-              refuse c1_2_1: not executed: `path` (string) is missing; `file` is not a parameter (there are: path). The tool is read(path: string) - does it (bad_arguments)
+              refuse c1_2_1: not executed: `path` (string) is missing; `file` is not a parameter (parameters: path). The tool is read(path: string) - does it (bad_arguments)
               refuse c2_2_1: not executed: the arguments are not a JSON object. Send the call again with read(path: string) - does it (bad_arguments)
               ask #3 turn 3.1 max 1000
             model: done

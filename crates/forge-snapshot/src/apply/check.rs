@@ -1,4 +1,4 @@
-//! What stands in the repository, and whether it is what it should be.
+//! Comparison of the repository with the expected state.
 
 use super::error::{ApplyContext, ChangedSince, ConflictReason, Error, Mergeable, PathConflict};
 use super::merge::{MAX_MERGE_BYTES, MergeResult, merge_texts};
@@ -16,36 +16,36 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Two changes in one tick of the file system's clock have the same times. A tick is at most this long.
+/// Maximum length of a tick of the file system's clock. Two changes within a tick have the same timestamps.
 const TICK_NS: i64 = 20_000_000;
 
-/// One path that is to change.
+/// A change to one path.
 pub(super) struct PathAction {
     pub(super) path: RelPath,
     pub(super) before: Option<TreeNode>,
     pub(super) after: Option<TreeNode>,
-    /// What stands there now.
+    /// The current file.
     pub(super) found: Option<FileStamp>,
     pub(super) how: ActionKind,
-    /// Whether the content of `before` is what stands there: not so for what a merge replaces.
+    /// Whether the current content is that of `before`; false if a merge replaces it.
     pub(super) as_known: bool,
 }
 
-/// How a path changes.
+/// The kind of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ActionKind {
-    /// Nothing will stand there.
+    /// The path is removed.
     Remove,
-    /// Something takes the place of what stands there, if anything does.
+    /// The path is created or replaced.
     Replace,
-    /// Permission bits only.
+    /// Only the permission bits change.
     Mode,
 }
 
-/// Everything that is to be done.
+/// All changes of an apply.
 #[derive(Default)]
 pub(super) struct ApplyPlan {
-    /// Ordered by path.
+    /// Sorted by path.
     pub(super) acts: Vec<PathAction>,
     pub(super) already: Vec<TreeChange>,
     pub(super) merged: Vec<(RelPath, Vec<u8>)>,
@@ -58,12 +58,12 @@ enum PathVerdict {
     Conflict(ConflictReason),
 }
 
-/// What a path leads to.
+/// The state of a path.
 enum PathState {
-    /// Nothing; and if a folder above it is missing, the highest of those.
+    /// The path does not exist; with the topmost missing ancestor, if any.
     Nothing(Option<RelPath>),
     Exists(FileStamp),
-    /// A part of the way is no folder.
+    /// An ancestor of the path is not a directory.
     Blocked(RelPath, NodeKind),
 }
 
@@ -74,7 +74,7 @@ struct ApplyChecker<'a> {
     changes: HashMap<&'a RelPath, &'a TreeChange>,
 }
 
-/// Checks every difference. `learned` are contents that an apply that was killed had replaced already.
+/// Checks all differences. `learned` are contents that a killed apply had already replaced.
 pub(super) fn plan_apply(
     place: &ContentSources<'_>,
     root: &OwnedFd,
@@ -103,7 +103,7 @@ pub(super) fn plan_apply(
                 }
                 plan.already.push(difference);
             }
-            // What lies below a conflict is one with it.
+            // Paths below a conflict are part of it.
             PathVerdict::Conflict(_) if conflicts.iter().any(|c| difference.path.is_below(&c.path)) => {}
             PathVerdict::Conflict(why) => {
                 let offer = checker.offer_merge(difference, found.as_ref())?;
@@ -146,7 +146,7 @@ fn new_action(
     }
 }
 
-/// A file that is replaced becomes ours unless we are root.
+/// Checks that replaced files keep their owner: unless root, the current user becomes the owner.
 fn check_owners(place: &ContentSources<'_>, plan: &ApplyPlan) -> Result<(), Error> {
     let uid = rustix::process::geteuid();
     if uid.is_root() {
@@ -173,7 +173,7 @@ impl ApplyChecker<'_> {
     fn judge_change(&self, difference: &TreeChange) -> Result<(PathVerdict, Option<FileStamp>), Error> {
         let TreeChange { path, before, after } = difference;
         let at = self.sources.repository.join(path.as_path());
-        let look = inspect_path(self.root, path).apply_context("look at", &at)?;
+        let look = inspect_path(self.root, path).apply_context("inspect", &at)?;
         let nothing = |missing: Option<RelPath>| match (before, after, missing) {
             (_, None, _) => PathVerdict::Already,
             (Some(_), Some(_), _) => {
@@ -186,7 +186,7 @@ impl ApplyChecker<'_> {
         };
         Ok(match look {
             PathState::Nothing(missing) => (nothing(missing), None),
-            // What stands in the way is to change itself: its own check says whether it may.
+            // The blocking file is itself to be changed: its own check decides.
             PathState::Blocked(folder, _) if self.changes.contains_key(&folder) => (nothing(None), None),
             PathState::Blocked(_, _) if after.is_none() => (PathVerdict::Already, None),
             PathState::Blocked(folder, is) => {
@@ -202,7 +202,7 @@ impl ApplyChecker<'_> {
         if self.from.contains_key(path) { ChangedSince::Applied } else { ChangedSince::Baseline }
     }
 
-    /// Whether this apply makes a folder at `path`.
+    /// Returns whether this apply creates a directory at `path`.
     fn makes_directory(&self, path: &RelPath) -> bool {
         self.changes.get(path).is_some_and(|d| matches!(d.after, Some(TreeNode::Dir { .. })))
     }
@@ -219,8 +219,8 @@ impl ApplyChecker<'_> {
                         && stamp.ctime_ns <= self.sources.base.scanned_at_ns() - TICK_NS
                 }
                 false => self.sources.base.get(path).is_some_and(|item| {
-                    // Nothing better is known of it, so an apply that was taken back, which moves the time of its
-                    // last change of anything, must not make it look changed.
+                    // Without a known content, ignore the inode change time, which changes when an apply is
+                    // reverted.
                     item.matches_stamp(&FileStamp { ctime_ns: item.ctime_ns, ..*stamp })
                 }),
             };
@@ -231,8 +231,8 @@ impl ApplyChecker<'_> {
                 return Ok(PathVerdict::Already);
             }
             match (before, after) {
-                // A folder of this name is what was wanted; its permissions are its maker's matter, unless this
-                // is a new folder of an apply that was killed before it could take away its own right to write.
+                // The directory already exists; its permissions are up to its creator, unless a killed apply created
+                // it and could not yet remove the write permission.
                 (None, Some(TreeNode::Dir { mode })) if stamp.kind == NodeKind::Dir => {
                     let half_made = stamp.mode == mode | 0o700;
                     return Ok(if half_made {
@@ -262,7 +262,7 @@ impl ApplyChecker<'_> {
         }))
     }
 
-    /// Whether what stands at a path is `node`. `content` is its digest, once it was read.
+    /// Returns whether the path's current state is `node`. `content` is its digest, once read.
     fn matches_node(
         &self,
         path: &RelPath,
@@ -319,7 +319,7 @@ impl ApplyChecker<'_> {
         }
     }
 
-    /// Whether both changes of a file can be had.
+    /// Determines whether both changes of a file can be combined.
     fn offer_merge(&self, difference: &TreeChange, found: Option<&FileStamp>) -> Result<MergeOffer, Error> {
         let (
             Some(before @ TreeNode::File { mode: base_mode, .. }),
@@ -371,8 +371,8 @@ impl ApplyChecker<'_> {
         })
     }
 
-    /// Folders that should go away and hold what the run knows nothing of: they stay if nothing is to take their
-    /// place, else they are conflicts.
+    /// Handles directories that are to be removed but contain entries unknown to the run: they are retained, or are
+    /// conflicts if they are to be replaced.
     fn retain_occupied_dirs(
         &self,
         plan: &mut ApplyPlan,
@@ -404,7 +404,7 @@ impl ApplyChecker<'_> {
                 continue;
             }
             gone.remove(&act.path);
-            // The folders above it stay for its sake: it alone is named.
+            // Ancestors are retained only because of this directory, so only this one is reported.
             if !stay.contains(&entry) {
                 plan.retained.push(RetainedEntry { path: act.path.clone(), holds: entry });
             }
@@ -416,7 +416,7 @@ impl ApplyChecker<'_> {
     }
 }
 
-/// An entry of a folder that is neither in `gone` nor one of forge's own.
+/// Finds an entry of a directory that is neither in `gone` nor one of Forge's temporary files.
 pub(super) fn find_foreign_entry(
     place: &ContentSources<'_>,
     root: &OwnedFd,
@@ -429,7 +429,7 @@ pub(super) fn find_foreign_entry(
     Ok(names.map(|name| path.join(name)).find(|entry| !gone.contains(entry)))
 }
 
-/// Opens a folder below `root` to reach what is in it.
+/// Opens a directory below `root` to access its entries.
 pub(super) fn open_directory(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     host::open_below(root.as_fd(), path, OFlags::PATH | DIR_OPEN_FLAGS)
 }

@@ -1,4 +1,4 @@
-//! Why an apply did not happen.
+//! Errors of an apply.
 
 use crate::RelPath;
 use crate::host::NodeKind;
@@ -8,52 +8,52 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why an apply did not happen. The repository is as it was, except after [`Error::Unfinished`].
+/// The reason why an apply failed. The repository is unchanged, except after [`Error::Unfinished`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What stands in the repository is not what the state to start from says.
+    /// The repository differs from the expected state.
     #[error("{}", format_conflicts(.0))]
     Conflicts(Vec<PathConflict>),
-    /// The file system of the repository can't be written to.
-    #[error("cannot apply: {} is on a file system that is read-only; nothing was changed", path.display())]
+    /// The file system of the repository is read-only.
+    #[error("cannot apply: {} is on a read-only file system; nothing was changed", path.display())]
     ReadOnly {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// The file system of the repository, or a quota, has no room left.
+    /// No space or quota is left on the file system of the repository.
     #[error("cannot apply: no space left while writing {}; nothing was changed, free some space and try again",
             path.display())]
     Full {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// This user may not do it.
+    /// The user lacks the permission.
     #[error("cannot apply: no permission to {doing} {}; nothing was changed", path.display())]
     Denied {
-        /// What.
+        /// The operation.
         doing: &'static str,
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// The host forbids it although the permission bits allow it.
-    #[error("cannot apply: {} may not be changed; it may be immutable (see lsattr) or somebody else's; \
+    /// The host rejects the change although the permission bits allow it.
+    #[error("cannot apply: {} cannot be changed; it may be immutable (see lsattr) or owned by another user; \
              nothing was changed", path.display())]
     Protected {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// To replace the file would make it ours.
+    /// Replacing the file would make the current user its owner.
     #[error("cannot apply: {} belongs to another user (uid {uid}) and would lose its owner; nothing was changed, \
              apply as that user or as root", path.display())]
     Owner {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Whose it is.
+        /// The owner.
         uid: u32,
     },
     /// Another process applies to this repository.
-    #[error("another apply to {} is at work; try again when it has ended", path.display())]
+    #[error("another apply to {} is in progress; try again when it has ended", path.display())]
     Busy {
         /// The repository.
         path: PathBuf,
@@ -61,34 +61,34 @@ pub enum Error {
     /// The store of the run failed.
     #[error("cannot apply: {0}")]
     Store(#[from] crate::Error),
-    /// Who watched the apply ended it.
+    /// The observer stopped the apply.
     #[error("the apply was stopped, and nothing was changed: {source}")]
     Stopped {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The host refused something.
+    /// The host rejected an operation.
     #[error("cannot apply: cannot {doing} {}: {source}; nothing was changed", path.display())]
     Io {
-        /// What.
+        /// The operation.
         doing: &'static str,
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// An apply failed and not everything could be put back.
+    /// An apply failed and could not be undone completely.
     #[error("{}", format_unfinished(cause, left))]
     Unfinished {
-        /// Why it failed.
+        /// The cause of the failure.
         cause: Box<Error>,
-        /// What is not as it was: the path, and where what stood there is now.
+        /// Paths that were not restored, with the current locations of their original files.
         left: Vec<(PathBuf, PathBuf)>,
     },
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the possible reaction to the error.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Conflicts(_) => ErrorClass::Invalid,
@@ -105,7 +105,7 @@ impl Error {
     }
 }
 
-/// Names what was being done, and where, in an error of the host.
+/// Adds the operation and the path to a host error.
 pub(super) trait ApplyContext<T> {
     fn apply_context(self, doing: &'static str, path: &Path) -> Result<T, Error>;
 }
@@ -129,14 +129,14 @@ impl<T, E: Into<io::Error>> ApplyContext<T> for Result<T, E> {
     }
 }
 
-/// A path at which the repository is not what it should be.
+/// A path at which the repository differs from the expected state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathConflict {
-    /// Where.
+    /// The path.
     pub path: RelPath,
-    /// What is the matter.
+    /// The difference.
     pub why: ConflictReason,
-    /// Whether both changes can be had.
+    /// Whether both changes can be merged.
     pub merge: Mergeable,
 }
 
@@ -152,81 +152,81 @@ impl fmt::Display for PathConflict {
     }
 }
 
-/// Whether a conflict would go away by a three-way merge.
+/// The result of a three-way merge of a conflict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mergeable {
-    /// It would.
+    /// The changes merge cleanly.
     Clean,
     /// Both sides changed the same lines.
     Conflicting {
-        /// In so many places.
+        /// Number of conflicting places.
         hunks: usize,
     },
-    /// Not a matter of lines of text.
+    /// The conflict is not about text.
     No,
 }
 
-/// Since when something stands otherwise.
+/// The reference point of a change in the repository.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChangedSince {
-    /// The run began.
+    /// The beginning of the run.
     Baseline,
-    /// It was applied last.
+    /// The last apply.
     Applied,
-    /// A moment ago, while this apply was at work.
+    /// The current apply, which was in progress.
     Now,
 }
 
-/// What is the matter with a path.
+/// The difference of a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ConflictReason {
-    /// Other content.
+    /// The content differs.
     Changed {
-        /// Since when.
+        /// The reference point.
         since: ChangedSince,
     },
-    /// Other permission bits.
+    /// The permission bits differ.
     Permissions {
-        /// Since when.
+        /// The reference point.
         since: ChangedSince,
     },
-    /// Nothing stands there any more.
+    /// The path was deleted.
     Deleted {
-        /// Since when.
+        /// The reference point.
         since: ChangedSince,
     },
-    /// Something else stands there.
+    /// The file type differs.
     Retyped {
-        /// What it was.
+        /// The expected type.
         was: NodeKind,
-        /// What it is.
+        /// The current type.
         is: NodeKind,
     },
-    /// Something stands where nothing stood.
+    /// The path exists but did not before.
     New {
-        /// What it is.
+        /// The current type.
         is: NodeKind,
     },
-    /// A folder above it is none any more.
+    /// An ancestor is no longer a directory.
     Above {
-        /// That folder.
+        /// The ancestor.
         directory: RelPath,
-        /// What it is now; `None`: gone.
+        /// The ancestor's current type; `None`: deleted.
         is: Option<NodeKind>,
     },
-    /// A folder that should become something else holds what the run knows nothing of.
+    /// A directory that is to be replaced contains an entry unknown to the run.
     Holds {
-        /// An entry of it.
+        /// The entry.
         entry: RelPath,
     },
 }
 
-/// A kind of thing, in words.
+/// Returns the name of a file type with its article.
 const fn kind_with_article(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::File => "a file",
-        NodeKind::Dir => "a folder",
+        NodeKind::Dir => "a directory",
         NodeKind::Symlink => "a symbolic link",
         NodeKind::Fifo => "a named pipe",
         NodeKind::Whiteout | NodeKind::Other => "a socket or a device",
@@ -237,7 +237,7 @@ impl fmt::Display for ChangedSince {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Baseline => "since the run began",
-            Self::Applied => "since it was applied last",
+            Self::Applied => "since the last apply",
             Self::Now => "just now",
         })
     }
@@ -247,24 +247,26 @@ impl fmt::Display for ConflictReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Changed { since } => write!(f, "changed in the repository {since}"),
-            Self::Permissions { since } => write!(f, "got other permissions in the repository {since}"),
+            Self::Permissions { since } => write!(f, "permissions changed in the repository {since}"),
             Self::Deleted { since } => write!(f, "deleted in the repository {since}"),
             Self::Retyped { was, is } => write!(
                 f,
-                "was {} and is {} in the repository now",
+                "changed from {} to {} in the repository",
                 kind_with_article(*was),
                 kind_with_article(*is)
             ),
-            Self::New { is: NodeKind::File } => f.write_str("a new file stands here in the repository"),
-            Self::New { is } => write!(f, "{} stands here in the repository now", kind_with_article(*is)),
+            Self::New { is: NodeKind::File } => {
+                f.write_str("a new file exists at this path in the repository")
+            }
+            Self::New { is } => write!(f, "{} exists at this path in the repository", kind_with_article(*is)),
             Self::Above { directory: folder, is: None } => {
-                write!(f, "its folder {folder} was deleted in the repository")
+                write!(f, "its directory {folder} was deleted in the repository")
             }
             Self::Above { directory: folder, is: Some(is) } => {
-                write!(f, "its folder {folder} is {} in the repository now", kind_with_article(*is))
+                write!(f, "its directory {folder} is now {} in the repository", kind_with_article(*is))
             }
             Self::Holds { entry } => {
-                write!(f, "is a folder that should go away and holds {entry}, which the run knows nothing of")
+                write!(f, "is a directory to be replaced, but contains {entry}, which is unknown to the run")
             }
         }
     }
@@ -281,7 +283,7 @@ fn format_conflicts(conflicts: &[PathConflict]) -> String {
 }
 
 fn format_unfinished(cause: &Error, left: &[(PathBuf, PathBuf)]) -> String {
-    let mut text = format!("{cause}\nbut not everything could be put back; what stood at");
+    let mut text = format!("{cause}\nbut not everything could be restored; the original of");
     for (path, held) in left {
         text.push_str(&format!("\n  {} is now {}", path.display(), held.display()));
     }

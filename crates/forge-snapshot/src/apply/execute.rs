@@ -1,4 +1,4 @@
-//! The renames, each undone if a later one fails; and what comes after them.
+//! The renames of an apply, each undone if a later one fails, and the clean-up.
 
 use super::check::{ActionKind, ApplyPlan, PathAction, find_foreign_entry, open_directory};
 use super::error::{ApplyContext, ChangedSince, ConflictReason, Error};
@@ -15,27 +15,27 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// How one change is taken back.
+/// The undo information of a change.
 enum UndoStep {
-    /// What stood at `path` was moved to `held`, or what was staged at `held` was moved to `path`.
+    /// The file at `path` was moved to `held`, or the staged file at `held` was moved to `path`.
     Move { from: RelPath, to: RelPath },
-    /// What stood at `path` stands at `temp`, and the other way round.
+    /// The files at `path` and `temp` were exchanged.
     Exchange { path: RelPath, temp: RelPath },
-    /// Other permission bits of what was found there.
+    /// The permission bits of `found` were changed.
     Mode { path: RelPath, found: FileStamp },
 }
 
-/// An apply at work.
+/// An apply in progress.
 pub(super) struct ApplyTransaction<'a> {
     pub(super) sources: &'a ContentSources<'a>,
     pub(super) root: &'a OwnedFd,
     watch: &'a mut StepObserver<'a>,
     undo: Vec<UndoStep>,
-    /// Temporaries that were staged.
+    /// Staged temporaries.
     made: Vec<RelPath>,
-    /// What is held until the end: the path it stood at, and where it is.
+    /// Replaced files that are kept until the end: the original path and the current one.
     replaced: Vec<(RelPath, RelPath)>,
-    /// Folders whose entries changed.
+    /// Directories with changed entries.
     touched: BTreeSet<RelPath>,
 }
 
@@ -49,18 +49,18 @@ impl<'a> ApplyTransaction<'a> {
         Self { sources, root, watch, undo, made, replaced, touched: BTreeSet::new() }
     }
 
-    /// Tells of a step before it happens; the last moment to end the work is the sync.
+    /// Reports a step before it happens. The sync is the last step at which the apply can be stopped.
     pub(super) fn notify_step(&mut self, step: ApplyStep<'_>) -> Result<(), Error> {
         self.sources.bounds.check_stopped()?;
         (self.watch)(step).map_err(|source| Error::Stopped { source })
     }
 
-    /// Notes that a temporary is about to be made.
+    /// Records a temporary that is about to be created.
     pub(super) fn record_temp(&mut self, temp: RelPath) {
         self.made.push(temp);
     }
 
-    /// Puts everything back after `failed`.
+    /// Restores everything after the error `failed`.
     pub(super) fn roll_back(&mut self, failed: Error) -> Error {
         let mut left = Vec::new();
         let mut lost: HashSet<RelPath> = HashSet::new();
@@ -83,13 +83,13 @@ impl<'a> ApplyTransaction<'a> {
             }
         }
         for temp in self.made.iter().filter(|temp| !lost.contains(*temp)) {
-            // What stays is cleared by the next apply.
+            // The next apply removes remaining temporaries.
             let _ = remove_temp(self.root, temp);
         }
         if left.is_empty() { failed } else { Error::Unfinished { cause: Box::new(failed), left } }
     }
 
-    /// Removes what was held until the end. A folder into which something was put meanwhile comes back.
+    /// Removes the replaced files. Restores a directory that has gained entries since.
     pub(super) fn remove_replaced(&mut self) -> Vec<RetainedEntry> {
         let mut kept = Vec::new();
         for (path, held) in std::mem::take(&mut self.replaced) {
@@ -122,7 +122,7 @@ impl<'a> ApplyTransaction<'a> {
             return rustix::fs::syncfs(self.root).apply_context("sync", self.sources.repository);
         }
         for path in &self.touched {
-            // One that can't be opened for reading can't be synced by itself.
+            // A directory that cannot be opened for reading cannot be synced on its own.
             match host::open_below(self.root.as_fd(), path.as_bytes(), host::DIR_OPEN_FLAGS) {
                 Ok(open) => {
                     rustix::fs::fsync(open)
@@ -135,12 +135,12 @@ impl<'a> ApplyTransaction<'a> {
     }
 }
 
-/// The same places for what must be done whether it is wanted any more or not.
+/// Returns the same sources without bounds, for work that must be done even after a stop.
 fn unbounded_sources<'a>(place: &ContentSources<'a>) -> ContentSources<'a> {
     ContentSources { bounds: WorkBounds::unbounded(), ..*place }
 }
 
-/// Does what `plan` says with what is `staged`.
+/// Executes `plan` with the `staged` temporaries.
 pub(super) fn execute_plan(
     work: &mut ApplyTransaction<'_>,
     plan: &ApplyPlan,
@@ -152,7 +152,7 @@ pub(super) fn execute_plan(
     };
     let leaving: HashSet<&RelPath> = plan.acts.iter().filter(leaves).map(|act| &act.path).collect();
     if !rustix::process::geteuid().is_root() {
-        // What lies in them could not be moved out otherwise.
+        // Otherwise their entries could not be moved out.
         for act in plan.acts.iter().filter(leaves) {
             if let Some(found) =
                 act.found.filter(|found| found.kind == NodeKind::Dir && found.mode & 0o700 != 0o700)
@@ -193,7 +193,7 @@ pub(super) fn execute_plan(
     work.sync_touched()
 }
 
-/// Moves what stands at a path to where it is held until the end.
+/// Moves a file to a path where it is kept until the end.
 fn move_aside(work: &mut ApplyTransaction<'_>, act: &PathAction, held: RelPath) -> Result<(), Error> {
     let at = work.sources.repository.join(act.path.as_path());
     match rename_entry(work.root, &act.path, &held, RenameFlags::NOREPLACE) {
@@ -211,11 +211,11 @@ fn move_aside(work: &mut ApplyTransaction<'_>, act: &PathAction, held: RelPath) 
     check_unchanged(work, act, &held)
 }
 
-/// Puts what is staged in the place of what stands there.
+/// Replaces a file by its staged temporary.
 fn exchange_staged(work: &mut ApplyTransaction<'_>, act: &PathAction, temp: &RelPath) -> Result<(), Error> {
     let at = work.sources.repository.join(act.path.as_path());
     match rename_entry(work.root, temp, &act.path, RenameFlags::EXCHANGE) {
-        // Not every file system exchanges: in two steps then.
+        // The file system does not support exchange: use two renames.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
             let holder = act.path.parent().unwrap_or_default();
             move_aside(work, act, temp_path(OLD_TEMP_PREFIX, &holder, &act.path))?;
@@ -235,7 +235,7 @@ fn exchange_staged(work: &mut ApplyTransaction<'_>, act: &PathAction, temp: &Rel
     check_unchanged(work, act, temp)
 }
 
-/// Puts what is staged where nothing stands.
+/// Moves a staged temporary to a path that does not exist.
 fn publish_staged(work: &mut ApplyTransaction<'_>, path: &RelPath, temp: &RelPath) -> Result<(), Error> {
     let at = work.sources.repository.join(path.as_path());
     match rename_entry(work.root, temp, path, RenameFlags::NOREPLACE) {
@@ -253,11 +253,12 @@ fn publish_staged(work: &mut ApplyTransaction<'_>, path: &RelPath, temp: &RelPat
     Ok(())
 }
 
-/// Whether what was moved is what was checked: somebody may have written to it between the check and the rename.
+/// Checks that the moved file is the checked one: another process may have written to it between the check and the
+/// rename.
 fn check_unchanged(work: &ApplyTransaction<'_>, act: &PathAction, now: &RelPath) -> Result<(), Error> {
     let at = work.sources.repository.join(act.path.as_path());
     let (Some(found), Some(stamp)) =
-        (&act.found, FileStamp::stat_below(work.root, now).apply_context("look at", &at)?)
+        (&act.found, FileStamp::stat_below(work.root, now).apply_context("inspect", &at)?)
     else {
         return Ok(());
     };
@@ -299,7 +300,7 @@ fn rename_entry(root: &OwnedFd, from: &RelPath, to: &RelPath, flags: RenameFlags
     let (to, to_name) = host::split_path(to).ok_or(io::ErrorKind::InvalidInput)?;
     let (from, to) = (open_directory(root, from)?, open_directory(root, to)?);
     match rustix::fs::renameat_with(&from, from_name, &to, to_name, flags) {
-        // File systems that know no flags.
+        // The file system does not support the flags.
         Err(Errno::INVAL) if flags == RenameFlags::NOREPLACE => match FileStamp::stat_at(&to, to_name) {
             Ok(_) => Err(Errno::EXIST.into()),
             Err(error) if host::is_absent(&error) => {
@@ -311,7 +312,7 @@ fn rename_entry(root: &OwnedFd, from: &RelPath, to: &RelPath, flags: RenameFlags
     }
 }
 
-/// Removes a temporary of our own with everything in it.
+/// Removes a temporary recursively.
 fn remove_temp(root: &OwnedFd, path: &RelPath) -> io::Result<()> {
     let (parent, name) = host::split_path(path).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = open_directory(root, parent)?;

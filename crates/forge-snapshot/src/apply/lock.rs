@@ -1,4 +1,4 @@
-//! One apply at a time per repository.
+//! The lock that allows one apply at a time per repository.
 
 use super::Error;
 use super::error::ApplyContext;
@@ -9,26 +9,26 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Whether to wait for another apply to end.
+/// The behaviour if another apply is in progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockWait {
-    /// Until it has.
+    /// Wait until it ends.
     Yes,
-    /// No: [`Error::Busy`].
+    /// Return [`Error::Busy`].
     No,
 }
 
-/// Holds the lock until it is dropped or its process ends.
+/// A lock that is held until it is dropped or its process ends.
 #[derive(Debug)]
 pub struct RepoLockGuard {
     _file: File,
 }
 
-/// Locks `repository` for an apply, among all processes that use the same `folder` for their locks. The folder is
-/// made if it is missing; the file in it is named by a digest of the repository's path and stays.
+/// Locks `repository` for an apply, among all processes that use the same lock directory. Creates the
+/// directory if it is missing. The lock file is named by a digest of the repository's path and is never removed.
 pub fn lock_repository(repository: &Path, folder: &Path, wait: LockWait) -> Result<RepoLockGuard, Error> {
     let real = repository.canonicalize().apply_context("find", repository)?;
-    std::fs::create_dir_all(folder).apply_context("make", folder)?;
+    std::fs::create_dir_all(folder).apply_context("create", folder)?;
     let digest = Digest::of_bytes(real.as_os_str().as_bytes()).to_string();
     let path = folder.join(format!("{}.apply", &digest[..32]));
     let file = File::options().create(true).append(true).open(&path).apply_context("open", &path)?;

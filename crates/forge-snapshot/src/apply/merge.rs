@@ -3,29 +3,30 @@
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices_deadline};
 use std::time::{Duration, Instant};
 
-/// Files larger than this, in bytes, are not merged.
+/// Maximum size in bytes of files that are merged.
 pub(super) const MAX_MERGE_BYTES: u64 = 2 << 20;
-/// Nor are files of which more lines than this were changed: the search for common lines would take too long.
+/// Maximum number of changed lines of files that are merged, because the search for common lines would take too
+/// long.
 const MAX_CHANGED_LINES: usize = 10_000;
 const MERGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Long enough to be no line of a file.
+/// Too long to occur as a line of a file.
 const CONFLICT_MARKER_CHARS: usize = 120;
 
-/// What became of two changes of one text.
+/// The result of merging two changes of a text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MergeResult {
-    /// Both are in it.
+    /// The merged text.
     Clean(Vec<u8>),
-    /// Both changed the same lines.
+    /// Both sides changed the same lines.
     Conflicting {
-        /// In so many places.
+        /// Number of conflicting places.
         hunks: usize,
     },
-    /// Not text, or too much of it.
+    /// The files are not text or are too large.
     No,
 }
 
-/// Merges what the repository (`ours`) and the run (`theirs`) made of `base`.
+/// Merges the changes of the repository (`ours`) and of the run (`theirs`) to `base`.
 pub fn merge_texts(base: &[u8], ours: &[u8], theirs: &[u8]) -> MergeResult {
     if ours == theirs || theirs == base {
         return MergeResult::Clean(ours.to_vec());

@@ -1,6 +1,6 @@
-//! Writing what is new under temporary names, beside the places it is for.
+//! Staging of new files under temporary names, next to their paths.
 //!
-//! A new folder is staged with everything in it, so that one rename shows all of it at once.
+//! A new directory is staged with its contents, so that a single rename publishes all of them.
 
 use super::check::{ActionKind, ApplyPlan, PathAction, open_directory};
 use super::error::{ApplyContext, Error};
@@ -17,10 +17,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// With more new files than this, one sync of the file system is cheaper than one per file.
+/// Maximum number of new files that are synced individually; above it, one sync of the file system is cheaper.
 pub(super) const MAX_FILE_SYNCS: usize = 64;
 
-/// The temporaries, by the path each is for: only those that are renamed themselves, not what lies in them.
+/// The temporaries by their paths: only those that are renamed themselves, not those inside of them.
 pub(super) type StagedTemps = HashMap<RelPath, RelPath>;
 
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ struct StagedOwner {
     gid: u32,
 }
 
-/// Stages everything that `plan` puts.
+/// Stages all new files of `plan`.
 pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> Result<StagedTemps, Error> {
     let mut staged = StagedTemps::new();
     let mut owners: HashMap<RelPath, StagedOwner> = HashMap::new();
@@ -49,7 +49,7 @@ pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> R
             (None, found) => {
                 let temp = temp_path(NEW_TEMP_PREFIX, &parent, &act.path);
                 staged.insert(act.path.clone(), temp.clone());
-                let landing = FileStamp::stat_below(work.root, &parent).apply_context("look at", &at)?;
+                let landing = FileStamp::stat_below(work.root, &parent).apply_context("inspect", &at)?;
                 let landing =
                     landing.ok_or_else(|| Error::single_conflict(&act.path, ancestor_gone(&parent)))?;
                 let of = |stamp: &FileStamp| StagedOwner { uid: stamp.uid, gid: stamp.gid };
@@ -72,16 +72,16 @@ pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> R
             TreeNode::File { content: None, .. } => {
                 return Err(Error::Store(crate::Error::Lost { path: act.path.as_path().to_owned() }));
             }
-            TreeNode::Symlink { target } => one.create_symlink(target).apply_context("make", &at)?,
+            TreeNode::Symlink { target } => one.create_symlink(target).apply_context("create", &at)?,
             TreeNode::Dir { mode } => {
-                one.create_directory().apply_context("make", &at)?;
+                one.create_directory().apply_context("create", &at)?;
                 folders.push((temp, *mode, owner));
             }
-            TreeNode::Fifo { mode } => one.create_fifo(*mode).apply_context("make", &at)?,
+            TreeNode::Fifo { mode } => one.create_fifo(*mode).apply_context("create", &at)?,
         }
     }
     let is_root = rustix::process::geteuid().is_root();
-    // A folder that may not be written to gets its mode when everything is in it.
+    // A directory without write permission gets its mode after its contents.
     for (path, mode, owner) in folders.into_iter().rev() {
         let at = work.sources.repository.join(path.as_path());
         let Some((parent, name)) = host::split_path(&path) else { continue };
@@ -90,7 +90,7 @@ pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> R
                 let made = |now: &FileStamp| now.kind == NodeKind::Dir && (now.uid == owner.uid || !is_root);
                 host::set_mode_if(parent, name, mode, made)
             })
-            .apply_context("make", &at)?;
+            .apply_context("create", &at)?;
     }
     if !sync {
         rustix::fs::syncfs(work.root).apply_context("sync", work.sources.repository)?;
@@ -98,7 +98,7 @@ pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> R
     Ok(staged)
 }
 
-/// The folders above a path, nearest first.
+/// Returns the ancestors of a path, nearest first.
 pub(super) fn ancestor_dirs(path: &RelPath) -> impl Iterator<Item = RelPath> {
     std::iter::successors(path.parent(), RelPath::parent)
 }
@@ -107,13 +107,13 @@ fn ancestor_gone(folder: &RelPath) -> ConflictReason {
     ConflictReason::Above { directory: folder.clone(), is: None }
 }
 
-/// Where `path`, which lies below `top`, lies in the temporary of `top`.
+/// Returns the location of `path`, which is below `top`, in the temporary of `top`.
 fn path_in_temp(temp: &RelPath, top: &RelPath, path: &RelPath) -> RelPath {
     let rest = path.components().skip(top.components().count());
     rest.fold(temp.clone(), |at, part| at.join(part))
 }
 
-/// One temporary.
+/// A temporary to create.
 struct StagedEntry<'a, 'b> {
     work: &'a ApplyTransaction<'b>,
     temp: &'a RelPath,
@@ -127,7 +127,7 @@ impl StagedEntry<'_, '_> {
         Ok((open_directory(self.work.root, parent)?, name))
     }
 
-    /// Root gives what it makes to whom it belongs; others can at most choose among their groups.
+    /// Sets the owner. Root can set any; other users can at most choose one of their groups.
     fn set_owner(&self, file: &OwnedFd) -> io::Result<()> {
         let gid = Some(Gid::from_raw(self.owner.gid));
         if rustix::process::geteuid().is_root() {
@@ -154,7 +154,7 @@ impl StagedEntry<'_, '_> {
             done => done?,
         }
         let file = OwnedFd::from(file);
-        self.set_owner(&file).apply_context("give its owner to", at)?;
+        self.set_owner(&file).apply_context("set the owner of", at)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).apply_context("write", at)?;
         if self.sync {
             rustix::fs::fsync(&file).apply_context("sync", at)?;
@@ -162,7 +162,7 @@ impl StagedEntry<'_, '_> {
         Ok(())
     }
 
-    /// Makes it another name of `first`; `false` if the file system can't.
+    /// Creates the temporary as a hard link to `first`; returns `false` if the file system does not support this.
     fn link_to(&self, first: &RelPath) -> io::Result<bool> {
         let (from, from_name) = host::split_path(first).ok_or(io::ErrorKind::InvalidInput)?;
         let from = open_directory(self.work.root, from)?;

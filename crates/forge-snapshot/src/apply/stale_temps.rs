@@ -1,7 +1,7 @@
-//! Temporary names: how they are made, and what is done with those of an apply that was killed.
+//! Names of temporaries, and the clean-up after a killed apply.
 //!
-//! The name of a temporary says for which path it is. What is new begins with [`NEW`]; what was replaced or removed,
-//! and is held until the end, with [`OLD`], or stands under the new one's name if both were exchanged.
+//! The name of a temporary identifies its path. New files have the prefix [`NEW_TEMP_PREFIX`]. Replaced or removed files, which
+//! are kept until the end, have the prefix [`OLD_TEMP_PREFIX`], or the new file's name after an exchange.
 
 use super::check::open_directory;
 use super::error::{ApplyContext, Error};
@@ -21,7 +21,7 @@ use std::path::Path;
 pub(super) const NEW_TEMP_PREFIX: &str = ".forge-tmp-apply-new-";
 pub(super) const OLD_TEMP_PREFIX: &str = ".forge-tmp-apply-old-";
 
-/// The temporary of `path`, in `folder`.
+/// Returns the temporary for `path` in the given directory.
 pub(super) fn temp_path(prefix: &str, folder: &RelPath, path: &RelPath) -> RelPath {
     folder.join(format!("{prefix}{}", path_tag(path)).as_bytes())
 }
@@ -30,8 +30,8 @@ fn path_tag(path: &RelPath) -> String {
     Digest::of_bytes(path.as_bytes()).to_string()[..24].to_owned()
 }
 
-/// Clears what an apply that was killed left beside the paths of `differences`. What it held aside is put back if
-/// nothing stands at its path and something should; the contents it had replaced are stored and returned.
+/// Removes stale temporaries next to the paths of `differences`. A kept file is restored if its path does not exist
+/// but should; the replaced contents are stored and returned.
 pub(super) fn clear_stale_temps(
     place: &ContentSources<'_>,
     root: &OwnedFd,
@@ -69,8 +69,8 @@ pub(super) fn clear_stale_temps(
     Ok(learned)
 }
 
-/// The folders above the paths of `differences`, each before what is in it. Not all at once: in deep trees they are many
-/// times as long as the paths. One may come more than once.
+/// Returns the ancestors of the paths of `differences`, each before its contents. Lazy, because in deep trees they
+/// are many times as long as the paths. May repeat.
 fn parent_dirs(differences: &[TreeChange]) -> impl Iterator<Item = RelPath> {
     let mut last: Option<RelPath> = None;
     differences.iter().flat_map(move |difference| {
@@ -104,19 +104,19 @@ fn stale_temp_names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileStamp)>> {
     Ok(found)
 }
 
-/// One leftover.
+/// A stale temporary.
 struct StaleTemp<'a> {
     sources: &'a ContentSources<'a>,
     root: &'a OwnedFd,
     directory: &'a OwnedFd,
     name: &'a [u8],
     stamp: FileStamp,
-    /// Whether it certainly is what stood there.
+    /// Whether the temporary is certainly the original file.
     old: bool,
 }
 
 impl StaleTemp<'_> {
-    /// Returns the digest of its content if it is what stood at the path of `difference`.
+    /// Returns the digest of the temporary's content if it is the original file of `difference`.
     fn clear_temp(&self, difference: Option<&TreeChange>) -> io::Result<Option<Digest>> {
         let mut learned = None;
         if let Some(difference) = difference {
@@ -125,7 +125,7 @@ impl StaleTemp<'_> {
                 self.restore_to(&difference.path)?;
                 return Ok(None);
             }
-            // After an exchange the new content stands at the path, and this is the old one.
+            // After an exchange, the path has the new content and this temporary the old one.
             let done = self.old || now.is_some_and(|now| self.is_after(&now, difference));
             if done && self.stamp.kind == NodeKind::File {
                 let file = host::open_file(self.directory, self.name)?;
@@ -179,7 +179,7 @@ impl StaleTemp<'_> {
     }
 }
 
-/// Removes a folder of our own with everything in it.
+/// Removes a directory of Forge recursively.
 pub(super) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     let mut open = vec![EmptiedDir::new(parent, name)?];
     while let Some(last) = open.last_mut() {
@@ -196,7 +196,7 @@ pub(super) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A folder in which only folders are left.
+/// A directory that contains only directories.
 struct EmptiedDir {
     directory: OwnedFd,
     name: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The file of a manifest: version, entries as variable-length numbers that differ little from one to the next, names,
-//! and a checksum over everything. A loader that believes nothing.
+//! The file format of a manifest: version, entries as variable-length deltas, names, and a checksum. The loader
+//! validates everything.
 
 use super::{BaseManifest, BaseRecord};
 use crate::bytes::{ByteReader, ByteWriter};
@@ -72,7 +72,7 @@ pub(super) fn decode_manifest(bytes: &[u8]) -> Option<BaseManifest> {
     }
     let mut input = ByteReader(body.strip_prefix(MANIFEST_MAGIC)?);
     let taken_ns = input.read_signed()?;
-    // Numbers of things are not believed: each thing takes a byte at least.
+    // Do not trust counts: each item takes at least one byte.
     let owners = input.read_count(1)?;
     let owners = (0..owners).map(|_| input.read_varint32()).collect::<Option<Vec<_>>>()?;
     let total = input.read_count(7)?;
@@ -84,7 +84,7 @@ pub(super) fn decode_manifest(bytes: &[u8]) -> Option<BaseManifest> {
         directory_indices: OnceLock::new(),
     };
     let (mut mtime, mut ctime, mut ino) = (0_i64, 0_i64, 0_u64);
-    // Where the entries of the next folder begin: behind those of all folders before it.
+    // Start of the next directory's entries: after those of all previous directories.
     let mut first = 1_u64;
     for _ in 0..total {
         let head = input.read_byte()?;
@@ -131,7 +131,7 @@ pub(super) fn decode_manifest(bytes: &[u8]) -> Option<BaseManifest> {
     (input.0.is_empty() && first == total as u64 && is_valid_tree(&base)).then_some(base)
 }
 
-/// Whether every folder's entries come after it, sorted, each with a proper name.
+/// Returns whether every directory's entries follow it, sorted, each with a valid name.
 fn is_valid_tree(base: &BaseManifest) -> bool {
     let root = base.records.first().is_some_and(|root| root.kind == NodeKind::Dir && root.name_len == 0);
     root && base.records.iter().enumerate().all(|(at, record)| {
@@ -160,7 +160,7 @@ mod tests {
         BaseManifest::scan_tree(folder.path()).unwrap()
     }
 
-    /// Replaces bytes and repairs the checksum, so that the loader sees the damage.
+    /// Replaces bytes and updates the checksum, so that the loader reaches the damage.
     fn with_checksum(mut body: Vec<u8>) -> Vec<u8> {
         let digest = Digest::of_bytes(&body);
         body.extend_from_slice(digest.as_bytes());

@@ -1,5 +1,5 @@
-//! Taking a manifest: each folder is read into a block of its own, with its names beside one another and no whole
-//! paths; then the blocks are put behind one another in the order of their folders.
+//! Scan of a manifest: each directory is read into a separate block, with its names concatenated and without full
+//! paths; the blocks are then concatenated in the order of their directories.
 
 use super::{BaseManifest, BaseRecord, now_ns, to_u32};
 use crate::bounds::{BoundedTally, WorkBounds};
@@ -10,28 +10,28 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What stands in one folder. The records count names, and owners by their own numbers, from the block's beginning.
+/// The entries of a directory. Offsets of names and indices of owners are relative to the block.
 struct DirBlock {
     records: Vec<BaseRecord>,
     names: Vec<u8>,
-    /// The number of the first folder in it; the others follow.
+    /// Index of the first subdirectory; the others follow.
     first: usize,
 }
 
-/// The blocks by the numbers of their folders; how many numbers are given.
+/// The blocks by the indices of their directories, and the number of assigned indices.
 #[derive(Default)]
 struct DirBlocks {
     found: HashMap<usize, DirBlock>,
     numbers: usize,
 }
 
-/// Looks at everything below `root`.
+/// Scans everything below `root`.
 pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> io::Result<BaseManifest> {
     let place = root;
     let root = host::open_root(root)?;
     let tally = BoundedTally::of_tree(bounds, place);
     let taken_ns = now_ns();
-    // The root has the number 0.
+    // The root has index 0.
     let blocks = Mutex::new(DirBlocks { numbers: 1, ..DirBlocks::default() });
     let visit = |folder: VisitedDir<'_, usize>| -> io::Result<SubdirVisits<usize>> {
         let number = folder.about;
@@ -48,7 +48,7 @@ pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> i
     assemble_manifest(&FileStamp::stat_open(&root)?, taken_ns, blocks, bounds)
 }
 
-/// What stands in a folder, and its folders numbered from 0; `None`: it may not be read.
+/// Returns the entries of a directory, with its subdirectories numbered from 0; `None` if unreadable.
 fn read_block(
     folder: VisitedDir<'_, usize>,
     tally: &BoundedTally<'_>,
@@ -63,7 +63,7 @@ fn read_block(
         match stamp.kind {
             NodeKind::Dir => below.push((name.into(), below.len())),
             NodeKind::Symlink => {
-                // One that was replaced since it was listed has no target: its stamp will not match.
+                // A link that was replaced since the listing has no target: its stamp will not match.
                 let target = host::read_link(folder.fd, name).unwrap_or_default();
                 tally.count_bytes(target.len())?;
                 record.extent = block.names.len() as u64;
@@ -116,7 +116,7 @@ fn assemble_manifest(
         Ok(number)
     };
     records.push(new_record(b"", root, 0, owner(root.uid)?)?);
-    // Folders whose entries are still to come, by their numbers, in the order of their records.
+    // Directories with entries that are still to be added, by index, in the order of their records.
     let mut waiting = VecDeque::from([(0_usize, 0_usize)]);
     while let Some((at, number)) = waiting.pop_front() {
         bounds.check_stopped()?;

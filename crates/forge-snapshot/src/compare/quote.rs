@@ -1,6 +1,6 @@
 //! Paths in the headers of a unified diff, quoted as git does with `core.quotePath` (its default).
 
-/// `prefix` and `path` as git writes them: in double quotes with C escapes if a byte asks for it, else as they are.
+/// Quotes `prefix` and `path` like git: double quotes with C escapes if a byte requires it, otherwise unchanged.
 pub(super) fn quote_path(prefix: &str, path: &[u8]) -> Vec<u8> {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
     let mut text = Vec::with_capacity(prefix.len() + path.len() + 2);

@@ -1,4 +1,4 @@
-//! Where the contents of a run and its repository are found.
+//! Sources of the contents of a run and its repository.
 
 use super::{ChangeType, TreeChange};
 use crate::base::open_unchanged;
@@ -12,32 +12,31 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Where else contents are found that stood in a repository when a run began, of files that were changed there before
-/// anything of the run read them.
+/// An additional source of baseline contents, for files that changed in the repository before the run first read
+/// them.
 pub trait BaselineContents: Sync {
-    /// The content of the file at `path`, which was as `was` says; `None` if it is not known for sure.
+    /// Returns the content of the file at `path` with the baseline state `was`; `None` if not known for certain.
     fn baseline_content(&self, path: &RelPath, was: &BaseItem) -> Option<Vec<u8>>;
 }
 
-/// The places where contents are found: the store of a run, and its repository for what still stands there as it
-/// stood when the run began.
+/// The sources of contents: the store of a run, and its repository for files that are unchanged since the baseline.
 #[derive(Clone, Copy)]
 pub struct ContentSources<'a> {
-    /// The folder of the repository on the host.
+    /// The repository's directory on the host.
     pub repository: &'a Path,
-    /// What stood in it at the beginning.
+    /// The baseline.
     pub base: &'a BaseManifest,
     /// Contents by their digest.
     pub objects: &'a ObjectStore,
-    /// Contents of the beginning that are in neither.
+    /// The source of baseline contents that are in neither.
     pub baseline: Option<&'a dyn BaselineContents>,
-    /// What the work may take.
+    /// The bounds of the work.
     pub bounds: &'a WorkBounds,
 }
 
 impl ContentSources<'_> {
-    /// The content of a file, from the store or, if it was never stored, from the repository as long as it stands
-    /// there untouched. `None`: it is no longer to be had, or larger than `largest` bytes.
+    /// Returns the content of a file from the store or, if it was never stored, from the repository if unchanged.
+    /// `None`: it is no longer available, or is larger than `largest` bytes.
     pub fn read_content(&self, path: &RelPath, node: &TreeNode, largest: u64) -> io::Result<Option<Vec<u8>>> {
         let TreeNode::File { size, content, .. } = node else { return Ok(None) };
         self.bounds.check_stopped()?;
@@ -67,9 +66,8 @@ impl ContentSources<'_> {
         Ok(right.then_some(bytes))
     }
 
-    /// Learns contents that were never read, so that a file that was touched and not changed is not called modified:
-    /// fills in the digest of what still stands in the repository as it stood at the beginning, and drops differences
-    /// that are none.
+    /// Adds missing digests from unchanged files in the repository and removes differences that turn out to be none,
+    /// so that a file that was touched but not changed is not reported as modified.
     pub fn learn_contents(&self, differences: &mut Vec<TreeChange>) -> io::Result<()> {
         for difference in differences.iter_mut() {
             self.bounds.check_stopped()?;
@@ -100,20 +98,20 @@ impl ContentSources<'_> {
         Ok(())
     }
 
-    /// Learns the digest of a file of the beginning that was never read and no longer stands in the repository.
+    /// Determines the digest of a baseline file that was never read and is no longer in the repository.
     pub(crate) fn learn_elsewhere(&self, path: &RelPath, size: u64) -> Option<Digest> {
         let bytes = self.read_baseline(path, size)?;
         (bytes.len() as u64 == size).then(|| Digest::of_bytes(&bytes))
     }
 
-    /// The content of a file of the beginning that no longer stands in the repository. Files of a run have theirs in
-    /// the store; one that was lost there is told from another by its digest.
+    /// Reads the content of a baseline file that is no longer in the repository. A run's own files have their
+    /// contents in the store; a lost one is distinguished by its digest.
     fn read_baseline(&self, path: &RelPath, size: u64) -> Option<Vec<u8>> {
         let item = self.base.get(path).filter(|item| item.kind == NodeKind::File && item.size == size)?;
         self.baseline?.baseline_content(path, &item)
     }
 
-    /// The repository's file at `path`, if its stamp is still that of the beginning.
+    /// Opens the repository's file at `path` if its stamp is that of the baseline.
     fn open_untouched(&self, path: &RelPath) -> io::Result<Option<File>> {
         let Some(item) = self.base.get(path).filter(|item| item.kind == NodeKind::File) else {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! Unified diffs as git writes and reads them.
+//! Unified diffs in git's format.
 //!
-//! The format is git's own (`git help diff-generate-patch`). What it can't say (folders, named pipes, permission bits
-//! besides the executable one, contents too large to show) stands in lines that begin with `#`, which `git apply`
-//! passes over.
+//! The format is described in `git help diff-generate-patch`. Lines with a leading `#`, which `git apply` ignores,
+//! report what it cannot express (directories, named pipes, permission bits except the executable bit, contents that
+//! are too large).
 
 use super::quote::quote_path;
 use super::{ChangeType, ContentSources, TreeChange, find_renames};
@@ -13,40 +13,40 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// After this long the search for the smallest diff of a file ends; what it gives is right, if longer.
+/// Time limit for the search for a file's smallest diff; after it, the diff is correct but may be longer.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Files with a NUL among their first bytes are binary, as git judges.
+/// Files with a NUL among their first bytes are binary, as in git.
 const BINARY_SNIFF_BYTES: usize = 8000;
 
-/// Whether files that moved are shown as such.
+/// The display of moved files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RenameDetection {
-    /// `rename from`, `rename to`.
+    /// As `rename from` and `rename to`.
     Detected,
-    /// A removal and an addition.
+    /// As a removal and an addition.
     Split,
 }
 
-/// How a diff is to look.
+/// Options of a diff.
 #[derive(Clone, Copy, Debug)]
 pub struct DiffOptions {
-    /// Unchanged lines around a change.
+    /// Number of unchanged lines around a change.
     pub context: usize,
-    /// Files that moved.
+    /// The display of moved files.
     pub renames: RenameDetection,
-    /// Files larger than this, in bytes, are named and not shown.
+    /// Maximum size in bytes of files with contents that are shown; larger ones are only named.
     pub largest: u64,
-    /// What becomes of the text.
+    /// The handling of the text.
     pub text: DiffText,
 }
 
-/// What becomes of the text of a diff.
+/// The handling of a diff's text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiffText {
-    /// It is kept. Once it has so many bytes, further files are named and not shown.
+    /// The text is kept. Once it has this many bytes, further files are only named.
     UpTo(usize),
-    /// Its lines are counted, and it is thrown away.
+    /// The lines are counted and the text is discarded.
     Counted,
 }
 
@@ -61,25 +61,25 @@ impl Default for DiffOptions {
     }
 }
 
-/// One changed path, counted.
+/// A changed path with its line counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CountedChange {
-    /// Where it stands (or stood, if it was removed).
+    /// The path (the former path if removed).
     pub path: RelPath,
-    /// Where it stood before, if it moved.
+    /// The former path, if moved.
     pub from: Option<RelPath>,
-    /// What happened.
+    /// The kind of the change.
     pub change: ChangeType,
     /// Lines added.
     pub added: usize,
     /// Lines removed.
     pub removed: usize,
-    /// Whether its lines are not shown: binary, too large, or its content is no longer to be had.
+    /// Whether the lines are not shown: binary, too large, or content no longer available.
     pub opaque: bool,
 }
 
 impl CountedChange {
-    /// `modified src/main.rs (+3 -1)`; control characters of the path are left to who prints it.
+    /// Returns a line such as `modified src/main.rs (+3 -1)`; the caller must escape control characters of the path.
     pub fn summary_line(&self) -> String {
         let mut line = format!("{} {}", self.change.display_name(), self.path);
         if let Some(from) = &self.from {
@@ -94,16 +94,16 @@ impl CountedChange {
     }
 }
 
-/// A diff.
+/// A unified diff.
 #[derive(Clone, Debug, Default)]
 pub struct UnifiedDiff {
-    /// The text. Bytes, because files need not be UTF-8; control characters stand in it as in the files.
+    /// The text. Bytes, because files need not be UTF-8; contains control characters unescaped.
     pub text: Vec<u8>,
-    /// Each path of it, counted, in the order of the text.
+    /// The changed paths with their line counts, in the order of the text.
     pub files: Vec<CountedChange>,
 }
 
-/// The unified diff of `differences`, with contents from `sources`.
+/// Returns the unified diff of `differences`, with contents from `sources`.
 pub fn unified_diff(
     differences: &[TreeChange],
     sources: &ContentSources<'_>,
@@ -112,8 +112,8 @@ pub fn unified_diff(
     unified_diff_below(&RelPath::default(), differences, sources, look)
 }
 
-/// [`unified`] of a tree that stands in the folder `below` of the tree that the diff is of. The counted paths of
-/// [`Unified::files`] stay as they are in their own tree.
+/// Returns a diff like [`unified_diff`], of a tree in the subdirectory `below` of the diff's tree. The paths of
+/// [`UnifiedDiff::files`] are relative to the former.
 pub fn unified_diff_below(
     below: &RelPath,
     differences: &[TreeChange],
@@ -144,7 +144,7 @@ pub fn unified_diff_below(
     Ok(out.diff)
 }
 
-/// Whether a later difference lies below this one.
+/// Returns whether a later difference is below this one.
 fn has_nested_change(differences: &[TreeChange], at: usize) -> bool {
     let mut prefix = differences[at].path.as_bytes().to_vec();
     prefix.push(b'/');
@@ -152,9 +152,9 @@ fn has_nested_change(differences: &[TreeChange], at: usize) -> bool {
     differences.get(next).is_some_and(|d| d.path.as_bytes().starts_with(&prefix))
 }
 
-/// One side of a file in a diff.
+/// One side of a file's diff.
 struct DiffSide {
-    /// git's mode, `None` for nothing.
+    /// The git mode; `None` if absent.
     mode: Option<u32>,
     content: SideContent,
     size: u64,
@@ -174,7 +174,7 @@ struct DiffWriter<'a> {
     diff: UnifiedDiff,
 }
 
-/// What git calls the mode of a node; it knows no others.
+/// Returns the git mode of a node; git has no other modes.
 fn git_mode(node: Option<&TreeNode>) -> Option<u32> {
     match node? {
         TreeNode::File { mode, .. } if mode & 0o100 != 0 => Some(0o100_755),
@@ -204,7 +204,7 @@ impl DiffWriter<'_> {
         self.diff.text.push(b'\n');
     }
 
-    /// A path as it reads in the diff.
+    /// Returns a path in the form of the diff.
     fn diff_path(&self, prefix: &str, path: &RelPath) -> Vec<u8> {
         quote_path(prefix, self.below.join(path.as_bytes()).as_bytes())
     }
@@ -253,7 +253,7 @@ impl DiffWriter<'_> {
         let mut file =
             CountedChange { path: path.clone(), from: None, change, added: 0, removed: 0, opaque: false };
         match (old, new) {
-            // git knows a change of kind only as a removal and an addition.
+            // git represents a change of type only as a removal and an addition.
             (Some(old), Some(new)) if change == ChangeType::Retyped => {
                 self.write_body(path, &old, &nothing, &mut file);
                 self.write_body(path, &nothing, &new, &mut file);
@@ -267,7 +267,7 @@ impl DiffWriter<'_> {
         Ok(())
     }
 
-    /// What git's format has no words for.
+    /// Writes lines for changes that git's format cannot express.
     fn write_notes(
         &mut self,
         path: &RelPath,
@@ -276,7 +276,7 @@ impl DiffWriter<'_> {
         holds_others: bool,
     ) {
         let kind = |node: Option<&TreeNode>| match node {
-            Some(TreeNode::Dir { .. }) if !holds_others => Some("empty folder"),
+            Some(TreeNode::Dir { .. }) if !holds_others => Some("empty directory"),
             Some(TreeNode::Fifo { .. }) => Some("named pipe"),
             _ => None,
         };
@@ -349,7 +349,7 @@ impl DiffWriter<'_> {
         }
     }
 
-    /// `--- a/x`, `+++ b/x`, with `/dev/null` for a side that is not there.
+    /// Writes `--- a/x` and `+++ b/x`, with `/dev/null` for an absent side.
     fn write_file_names(&mut self, path: &RelPath, old: &DiffSide, new: &DiffSide, around: [&str; 3]) {
         for (begin, prefix, side) in [(around[0], "a/", old), (around[1], "b/", new)] {
             let name: Cow<'_, [u8]> = match side.mode {
@@ -358,7 +358,7 @@ impl DiffWriter<'_> {
             };
             self.diff.text.extend_from_slice(begin.as_bytes());
             self.diff.text.extend_from_slice(&name);
-            // A name with a space is ended by a tab, so that readers know where it ends.
+            // A tab after a name with spaces marks its end for readers.
             if around[2] == "\n" && name.contains(&b' ') && !name.starts_with(b"\"") {
                 self.diff.text.push(b'\t');
             }
@@ -379,7 +379,7 @@ impl DiffWriter<'_> {
             );
         }
         if is(|content| matches!(content, SideContent::Gone)) {
-            self.write_path_line("# its content is no longer to be had: ", "", path);
+            self.write_path_line("# content no longer available: ", "", path);
         }
     }
 
@@ -415,12 +415,12 @@ impl DiffWriter<'_> {
     }
 }
 
-/// Lines with their ends.
+/// Splits a text into lines, including their line endings.
 fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
-/// `start,count` as a hunk's header counts: from 1, and an empty span names the line before it.
+/// Returns `start,count` of a hunk's header: counted from 1; an empty span names the line before it.
 fn hunk_range(start: usize, count: usize) -> String {
     match count {
         0 => format!("{start},0"),

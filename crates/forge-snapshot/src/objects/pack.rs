@@ -1,8 +1,9 @@
-//! The file of small contents: records behind one another, never rewritten.
+//! The file of small contents: concatenated records that are never rewritten.
 //!
-//! A record is a head (magic, digest, length, checksum of the head) and the content, whose digest is its checksum. A
-//! *mark* is a head alone; it says that everything before it was durable when it was written, so that opening has to
-//! check the contents behind the last mark only. What a crash left torn is behind it, and is cut off.
+//! A record is a head (magic, digest, length, checksum of the head) and the content, with the digest as its
+//! checksum. A *mark* is a head without content that was written when everything before it was durable, so that
+//! opening the file only verifies contents after the last mark. Records torn by a crash come after it and are cut
+//! off.
 
 use crate::error::{Error, IoContext};
 use forge_types::Digest;
@@ -14,10 +15,10 @@ use std::path::{Path, PathBuf};
 const CONTENT_MAGIC: [u8; 4] = *b"FOb1";
 const MARK_MAGIC: [u8; 4] = *b"FMk1";
 const RECORD_HEAD_BYTES: usize = 52;
-/// So many zeros are written behind the records at once, in bytes: a sync then writes contents alone, and not each time
-/// how large the file has become and which of its blocks are in use. Zeros are no record, and are cut off like a torn one.
+/// Number of zero bytes written after the records in advance: a sync then writes only contents, and not the new file
+/// size and block allocation each time. Zeros are not a record and are cut off like a torn one.
 const PREALLOC_BYTES: usize = 128 << 10;
-/// Zeros.
+/// Zero bytes.
 static ZERO_FILL: [u8; PREALLOC_BYTES] = [0; PREALLOC_BYTES];
 
 #[derive(Debug)]
@@ -25,13 +26,13 @@ pub(super) struct PackFile {
     path: PathBuf,
     file: File,
     index: HashMap<Digest, PackLocation>,
-    /// Where the next record goes.
+    /// Offset of the next record.
     end: u64,
-    /// To where there is room in the file, as far as that is known.
+    /// Known end of the preallocated space.
     preallocated_end: u64,
-    /// Something was written, or may have been, since the file was synced.
+    /// Whether the file may have been written to since its last sync.
     dirty: bool,
-    /// A mark stands for the present durable end.
+    /// Whether a mark exists for the current durable end.
     marked: bool,
 }
 
@@ -51,14 +52,14 @@ fn encode_head(magic: [u8; 4], digest: &[u8; 32], len: u64) -> [u8; RECORD_HEAD_
     head
 }
 
-/// FNV-1a with 64 bits.
+/// Returns the 64-bit FNV-1a hash.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Magic, digest and length of a head that is whole.
+/// Returns magic, digest and length of an intact head.
 fn decode_head(bytes: &[u8; RECORD_HEAD_BYTES]) -> Option<([u8; 4], Digest, u64)> {
     let (body, check) = bytes.split_at(44);
     if checksum(body).to_le_bytes() != check {
@@ -70,12 +71,12 @@ fn decode_head(bytes: &[u8; RECORD_HEAD_BYTES]) -> Option<([u8; 4], Digest, u64)
 }
 
 impl PackFile {
-    /// Opens or makes the file and cuts off what a crash left torn.
+    /// Opens or creates the file and cuts off records torn by a crash.
     pub(super) fn open_for_writing(path: &Path) -> Result<Self, Error> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut pack = Self::new(path, file.io_context("open", path)?);
         pack.read_new_records()?;
-        if pack.file.metadata().io_context("look at", path)?.len() != pack.end {
+        if pack.file.metadata().io_context("inspect", path)?.len() != pack.end {
             pack.file.set_len(pack.end).io_context("write", path)?;
             pack.dirty = true;
         }
@@ -100,10 +101,9 @@ impl PackFile {
         }
     }
 
-    /// Reads the heads behind what is known; returns whether there were any. Records that are not whole, and
-    /// everything behind them, are left out.
+    /// Reads the heads of new records; returns whether there were any. Stops at the first record that is not intact.
     pub(super) fn read_new_records(&mut self) -> Result<bool, Error> {
-        let size = self.file.metadata().io_context("look at", &self.path)?.len();
+        let size = self.file.metadata().io_context("inspect", &self.path)?.len();
         let mut found: Vec<(Digest, PackLocation)> = Vec::new();
         let mut checked = 0;
         let mut end = self.end;
@@ -161,7 +161,7 @@ impl PackFile {
         Ok(Some(bytes))
     }
 
-    /// Appends a content, unless it is there.
+    /// Appends a content unless it is already stored.
     pub(super) fn append(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
         if self.contains(digest) {
             return Ok(());
@@ -175,7 +175,7 @@ impl PackFile {
         record.extend_from_slice(bytes);
         self.preallocate(self.end + record.len() as u64);
         if let Err(error) = self.file.write_all_at(&record, self.end) {
-            // What was there before stays as it was; the half record goes.
+            // Earlier records are preserved; the partial one is removed.
             let _ = self.file.set_len(self.end);
             self.preallocated_end = 0;
             return Err(Error::from_io("write", &self.path, error));
@@ -187,12 +187,12 @@ impl PackFile {
         Ok(())
     }
 
-    /// Takes room up to `end` and somewhat beyond. Where it can't be had, writing says why.
+    /// Preallocates space up to and somewhat beyond `end`. On failure, the write itself reports the error.
     fn preallocate(&mut self, end: u64) {
         if end <= self.preallocated_end {
             return;
         }
-        // Only behind what is to be written now.
+        // Only after the bytes to be written now.
         let some = PREALLOC_BYTES - usize::try_from(end % PREALLOC_BYTES as u64).unwrap_or(0);
         let taken = self.file.write_all_at(&ZERO_FILL[..some], end);
         self.preallocated_end = if taken.is_ok() { end + some as u64 } else { end };
@@ -237,7 +237,7 @@ mod tests {
         let ends = filled(&path);
         let whole = std::fs::read(&path).unwrap();
         let last = usize::try_from(ends.last().unwrap().1).unwrap();
-        // Behind the last record is room.
+        // The last record is followed by preallocated space.
         for length in (0..=last + 60).chain([whole.len()]) {
             std::fs::write(&path, &whole[..length]).unwrap();
             let mut pack = PackFile::open_for_writing(&path).unwrap();

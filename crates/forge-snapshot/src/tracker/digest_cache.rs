@@ -1,4 +1,4 @@
-//! What looks before learned: digests of files that did not change, and contents of the beginning.
+//! Results of earlier scans: digests of unchanged files, and baseline contents.
 
 use super::TrackerOptions;
 use super::scan::FullDelta;
@@ -15,23 +15,23 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// A file changed so shortly before it was looked at that the next change could leave it the same times.
+/// Time before a scan in which a file's change could be followed by another one with the same timestamps.
 const RACY_WINDOW_NS: i64 = 20_000_000;
-/// Where the digests of the beginning's contents are remembered, in the folder of the objects.
+/// The file with the digests of baseline contents, in the directory of the objects.
 const BASE_CONTENTS_FILE: &str = "base-contents";
-/// So many files may be remembered that the last look did not meet.
+/// Maximum number of cached files that the last scan did not encounter.
 const MAX_UNSEEN_FILES: usize = 1024;
 
-/// What earlier looks learned. Files are told by their numbers, not by their paths.
+/// Results of earlier scans. Files are identified by inode numbers, not by paths.
 #[derive(Debug, Default)]
 pub(super) struct DigestCache {
-    /// Digests of files by file system and number, as long as their stamps are these.
+    /// Digests of files by file system and inode number, valid while their stamps match.
     files: HashMap<(u64, u64), CachedDigest>,
-    /// Content of a file of the beginning by its number in the manifest; `None`: it could not be learned.
+    /// Content of a baseline file by its index in the manifest; `None`: it could not be determined.
     was: HashMap<usize, Option<Digest>>,
-    /// All contents of the beginning were stored.
+    /// Whether all baseline contents were stored.
     pub(super) saved: bool,
-    /// How many looks there were.
+    /// Number of scans.
     scan_number: u32,
 }
 
@@ -41,12 +41,12 @@ struct CachedDigest {
     mtime_ns: i64,
     ctime_ns: i64,
     digest: Digest,
-    /// The last look that met it.
+    /// The last scan that encountered the file.
     last_scan: u32,
 }
 
 impl DigestCache {
-    /// The digest of a file with this stamp, if it is known for sure.
+    /// Returns the digest of a file with this stamp, if known for certain.
     pub(super) fn cached_digest(&mut self, stamp: &FileStamp) -> Option<Digest> {
         let looked = self.files.get_mut(&(stamp.dev, stamp.ino))?;
         let same =
@@ -55,7 +55,7 @@ impl DigestCache {
         same.then_some(looked.digest)
     }
 
-    /// Remembers the digest of a file that was looked at at `at_ns`, unless a later change could leave the same stamp.
+    /// Caches the digest of a file that was read at `at_ns`, unless a later change could leave the same stamp.
     pub(super) fn remember_digest(&mut self, stamp: &FileStamp, digest: Digest, at_ns: i64) {
         let FileStamp { size, mtime_ns, ctime_ns, .. } = *stamp;
         let file = (stamp.dev, stamp.ino);
@@ -67,12 +67,12 @@ impl DigestCache {
         }
     }
 
-    /// A look begins.
+    /// Begins a scan.
     pub(super) fn begin_scan(&mut self) {
         self.scan_number = self.scan_number.wrapping_add(1);
     }
 
-    /// It has ended: files that it did not meet are forgotten, so that what is known does not grow with each step.
+    /// Ends a scan and evicts files that it did not encounter, so that the cache does not grow with each step.
     pub(super) fn end_scan(&mut self) {
         if self.files.len() > MAX_UNSEEN_FILES {
             let look = self.scan_number;
@@ -80,22 +80,22 @@ impl DigestCache {
         }
     }
 
-    /// The content that a file of the beginning had, if it was learned.
+    /// Returns the content of a baseline file, if known.
     pub(super) fn base_digest(&self, number: Option<usize>) -> Option<Digest> {
         self.was.get(&number?).copied().flatten()
     }
 
-    /// Whether it was tried to learn it, and with what success.
+    /// Returns the result of an earlier attempt to determine the content, if there was one.
     pub(super) fn base_attempt(&self, number: usize) -> Option<Option<Digest>> {
         self.was.get(&number).copied()
     }
 
-    /// Remembers the content that a file of the beginning had; `None`: it could not be learned.
+    /// Caches the content of a baseline file; `None`: it could not be determined.
     pub(super) fn remember_base_digest(&mut self, number: usize, digest: Option<Digest>) {
         self.was.insert(number, digest);
     }
 
-    /// Takes over what a snapshot knows of the beginning.
+    /// Adds the baseline contents that a snapshot contains.
     pub(super) fn learn_from_snapshot(&mut self, full: &FullDelta, base: &BaseManifest) {
         for (path, entry) in full {
             if let Some(TreeNode::File { content: Some(content), .. }) = &entry.before
@@ -106,7 +106,7 @@ impl DigestCache {
         }
     }
 
-    /// Takes over what [`save_base`] stored in an earlier process.
+    /// Adds the baseline contents that [`save_base_contents`] stored in an earlier process.
     pub(super) fn load_base_digests(&mut self, folder: &Path, base: &BaseManifest) {
         let Some(digests) =
             std::fs::read(folder.join(BASE_CONTENTS_FILE)).ok().and_then(|bytes| decode_digests(&bytes))
@@ -126,7 +126,7 @@ pub(super) fn is_racy(ctime_ns: i64, looked_ns: i64) -> bool {
     ctime_ns.saturating_add(RACY_WINDOW_NS) >= looked_ns
 }
 
-/// Hashes a file of the beginning if it is still what stood there; stores it too if it is not longer than `keep`.
+/// Hashes a baseline file if unchanged; also stores its content if not longer than `keep`.
 pub(super) fn learn_base_file(
     objects: &ObjectStore,
     lower: BorrowedFd<'_>,
@@ -139,7 +139,7 @@ pub(super) fn learn_base_file(
     let Some(file) = base::open_unchanged(lower, path, item).io_context("open", shown)? else {
         return Ok(None);
     };
-    let stamp = FileStamp::stat_open(&file).io_context("look at", shown)?;
+    let stamp = FileStamp::stat_open(&file).io_context("inspect", shown)?;
     let digest = if item.size <= keep {
         match objects.store_checked(&file, &stamp, RaceCheck::Required, bounds) {
             Ok((digest, _)) => digest,
@@ -150,11 +150,11 @@ pub(super) fn learn_base_file(
         bounds.check_file_size(item.size, || shown.to_owned())?;
         copy::hash_file(&file, bounds).io_context("read", shown)?.0
     };
-    let after = FileStamp::stat_open(&file).io_context("look at", shown)?;
+    let after = FileStamp::stat_open(&file).io_context("inspect", shown)?;
     Ok(item.matches_stamp(&after).then_some(digest))
 }
 
-/// Stores every file of the beginning and remembers the digests, here and beside the objects.
+/// Stores every baseline file and records the digests in the cache and next to the objects.
 pub(super) fn save_base_contents(
     options: &TrackerOptions,
     known: &Mutex<DigestCache>,

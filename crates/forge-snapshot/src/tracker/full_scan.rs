@@ -1,4 +1,4 @@
-//! Looking at a workspace that holds everything: a copy of the repository, or the repository itself.
+//! Scan of a complete workspace: a copy of the repository, or the repository itself.
 
 use super::digest_cache::is_racy;
 use super::scan::WorkspaceScan;
@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use std::io;
 use std::os::fd::AsFd;
 
-/// An error of the walk itself, or one that names its place.
+/// An error of the walk itself, or an error with a path.
 pub(super) enum ScanError {
     Walk(io::Error),
     Placed(Error),
@@ -37,14 +37,14 @@ impl ScanError {
     }
 }
 
-/// Finds what differs from what was seen at the beginning, by stamps, then by contents.
+/// Finds the differences from the unmodified workspace, by stamps, then by contents.
 pub(super) fn scan_directory(scan: &WorkspaceScan<'_>) -> Result<(), Error> {
     let threads = if scan.tracker.seen.len() > 2_000 { WalkThreads::Two } else { WalkThreads::One };
     walk_tree(&scan.tracker.root, (), OnDenied::Force, threads, &scan.walked, &|folder| {
         visit_directory(scan, folder)
     })
     .map_err(|fault: ScanError| fault.into_error(scan))?;
-    // A name that moved with its folder leaves no trace at the file's other names.
+    // A name that moved with its directory leaves no trace at the file's other names.
     for number in scan.linked_to_changed() {
         let path = scan.tracker.seen.path_of(number);
         if scan.has_recorded(&path) || scan.tracker.is_ignored(&path) {
@@ -59,7 +59,7 @@ pub(super) fn scan_directory(scan: &WorkspaceScan<'_>) -> Result<(), Error> {
                 let node = scan.read_node(folder.as_fd(), name, &path, &stamp)?;
                 scan.record_node(path, node)?;
             }
-            // It went since the walk, or lies where only a walk gets.
+            // The file disappeared since the walk, or only the walk can reach it.
             Err(error) if host::is_absent(&error) || host::is_denied(&error) => {}
             Err(error) => return Err(Error::from_io("read", &shown, error)),
         }
@@ -90,7 +90,7 @@ fn visit_directory(
         if scan.should_skip(&path, name) {
             continue;
         }
-        // A content that was never learned could not be compared: the stamp is the best there is.
+        // An unknown content cannot be compared: the stamp is the best evidence.
         if stamp.kind == NodeKind::File
             && was.is_some_and(|was| was.matches_stamp(stamp))
             && !scan.knows_base_content(&path)
@@ -104,7 +104,7 @@ fn visit_directory(
             let node = scan.read_node(folder.fd.as_fd(), name, &path, stamp)?;
             scan.record_node(path.clone(), node)?;
         }
-        // What was in a folder that could not be read is not known, so no difference can be told.
+        // The contents of an unreadable directory are unknown, so no difference can be reported.
         if stamp.kind == NodeKind::Dir && was.is_none_or(|was| was.kind != NodeKind::Dir || was.readable) {
             below.push((name.into(), ()));
         }
@@ -115,7 +115,7 @@ fn visit_directory(
     Ok(below)
 }
 
-/// Whether the same stamp may hide a change, made in the same moment as the one before it.
+/// Returns whether an equal stamp may hide a change within the same clock tick.
 fn is_racy_here(scan: &WorkspaceScan<'_>, was: &BaseItem) -> bool {
     is_racy(was.ctime_ns, scan.tracker.seen.scanned_at_ns())
 }

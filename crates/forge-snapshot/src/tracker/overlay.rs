@@ -1,8 +1,8 @@
-//! Looking at the upper layer of an overlay: what was made or copied up, whiteouts, opaque and renamed folders.
+//! Scan of the upper layer of an overlay: created and copied-up files, whiteouts, opaque and renamed directories.
 //!
-//! The marks are those of the kernel's documentation of overlayfs: a character device 0:0, or an empty file with the
-//! attribute `whiteout`, hides a name; the attribute `opaque` of a folder, if it is `y`, hides all of the folder
-//! below; `redirect` names the folder below that a renamed folder continues: a name beside it, or a path from the root
+//! The marks are those of the kernel's overlayfs documentation: a character device 0:0, or an empty file with the
+//! attribute `whiteout`, hides a name; the attribute `opaque` of a directory, if `y`, hides the whole lower
+//! directory; `redirect` names the lower directory of a renamed directory: a sibling's name, or a path from the root
 //! of the layer if it begins with a slash.
 
 use super::full_scan::ScanError;
@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
 
 impl OverlayXattrs {
-    /// The full name of one of the overlay's attributes.
+    /// Returns the full name of an overlay attribute.
     pub(super) fn xattr_name(self, attribute: &str) -> String {
         match self {
             Self::User => format!("user.overlay.{attribute}"),
@@ -29,7 +29,7 @@ impl OverlayXattrs {
         }
     }
 
-    /// The value of one of an open folder's attributes.
+    /// Returns the value of an attribute of an open directory.
     pub(super) fn get_xattr(self, folder: impl AsFd, attribute: &str) -> io::Result<Option<Vec<u8>>> {
         let mut value = vec![0; 256];
         loop {
@@ -45,7 +45,7 @@ impl OverlayXattrs {
         }
     }
 
-    /// Whether an entry of the upper layer says that nothing stands there.
+    /// Returns whether an entry of the upper layer is a whiteout.
     pub(super) fn is_whiteout(self, folder: impl AsFd, name: &[u8], stamp: &FileStamp) -> bool {
         match stamp.kind {
             NodeKind::Whiteout => true,
@@ -59,14 +59,13 @@ impl OverlayXattrs {
     }
 }
 
-/// What a folder of the upper layer continues: the folder of the repository that its parent continues, and its own
-/// one if nothing else is said.
+/// The lower directories of an upper directory: its parent's, and its own unless a mark overrides it.
 #[derive(Clone, Default)]
 struct LowerParent {
     parent: Option<RelPath>,
 }
 
-/// Finds what the upper layer changes.
+/// Finds the changes in the upper layer.
 pub(super) fn scan_overlay(scan: &WorkspaceScan<'_>, attributes: OverlayXattrs) -> Result<(), Error> {
     walk_tree(
         &scan.tracker.root,
@@ -119,7 +118,7 @@ fn visit_directory(
     Ok(below)
 }
 
-/// The folder of the repository that a folder of the upper layer continues.
+/// Returns the lower directory of an upper directory.
 fn lower_directory(
     tracker: &Tracker,
     attributes: OverlayXattrs,
@@ -131,7 +130,7 @@ fn lower_directory(
     if attributes.get_xattr(folder.fd, "opaque")?.as_deref() == Some(b"y") {
         return Ok(None);
     }
-    let odd = || Error::Damaged { what: format!("the renamed folder {} of the workspace", folder.path) };
+    let odd = || Error::Damaged { what: format!("the renamed directory {} of the workspace", folder.path) };
     let beneath = match attributes.get_xattr(folder.fd, "redirect")? {
         None => folder.about.parent.as_ref().map(|parent| parent.join(name)),
         Some(to) => match to.strip_prefix(b"/") {
@@ -144,7 +143,8 @@ fn lower_directory(
     Ok(beneath.filter(is_folder))
 }
 
-/// What a renamed folder shows of the folder that it continues: everything that the upper layer does not cover.
+/// Adds the entries that a renamed directory shows of its lower directory: those that the upper layer does not
+/// cover.
 fn add_lower_entries(
     scan: &WorkspaceScan<'_>,
     path: &RelPath,
@@ -182,8 +182,8 @@ fn add_lower_entries(
     Ok(())
 }
 
-/// Everything in the upper layer as it lies on disk, and half-made files of ours. A folder that hides nothing because
-/// nothing is below it counts as one that hides.
+/// Returns all files of the upper layer as they are on disk, and stale temporaries. A directory with no lower
+/// directory counts as opaque.
 pub(super) fn read_upper_layer(
     tracker: &Tracker,
     attributes: OverlayXattrs,

@@ -1,5 +1,5 @@
-//! Making a plan's things stand on disk: what is in the way goes, deepest first; what is missing is made under a
-//! temporary name and renamed, folders before what is in them; modes of folders come last.
+//! Execution of a restore plan: obstacles are removed, deepest first; missing files are created under a temporary
+//! name and renamed, directories before their contents; modes of directories are set last.
 
 mod dir_access;
 
@@ -20,7 +20,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Makes the workspace what the plan wants.
+/// Rebuilds the workspace according to the plan.
 pub(super) fn rebuild_workspace(tracker: &Tracker, plan: RestorePlan) -> Result<(), Error> {
     let RestorePlan { changes: mut spots, anchors, stale_temps: mut leftovers, attributes } = plan;
     let mut work = RebuildWork { tracker, dir_access: DirAccess::new(tracker), anchors, attributes };
@@ -53,7 +53,7 @@ pub(super) fn rebuild_workspace(tracker: &Tracker, plan: RestorePlan) -> Result<
 struct RebuildWork<'a> {
     tracker: &'a Tracker,
     dir_access: DirAccess<'a>,
-    /// A name of each group of hard links that stands as it must.
+    /// A name in its target state for each group of hard links.
     anchors: HashMap<LinkGroup, RelPath>,
     attributes: Option<OverlayXattrs>,
 }
@@ -63,13 +63,13 @@ impl RebuildWork<'_> {
         self.tracker.workspace_path().join(path.as_path())
     }
 
-    /// The open folder around a path, and its last name.
+    /// Opens the parent directory of a path; returns it with the last name.
     fn open_parent<'p>(&mut self, path: &'p RelPath) -> Result<(std::sync::Arc<OwnedFd>, &'p [u8]), Error> {
         let (parent, name) = host::split_path(path).unwrap_or((b"", b"."));
         Ok((self.dir_access.writable_directory(&RelPath::new(parent).unwrap_or_default())?, name))
     }
 
-    /// Removes what stands at a path, with everything in it that is not masked.
+    /// Removes a path recursively, except for masked entries.
     fn remove_path(&mut self, path: &RelPath) -> Result<(), Error> {
         let shown = self.display_path(path);
         let (folder, name) = self.open_parent(path)?;
@@ -84,7 +84,7 @@ impl RebuildWork<'_> {
         }
     }
 
-    /// Forgets files that are as they must be but not linked as they must be, so that they are made anew.
+    /// Marks files that are correct except for their hard links, so that they are created again.
     fn invalidate_links(
         &mut self,
         spots: &mut std::collections::BTreeMap<RelPath, PathChange>,
@@ -118,7 +118,7 @@ impl RebuildWork<'_> {
         Ok(())
     }
 
-    /// Whether what stands at a path is what must stand there, hard links aside. Reads a file if nothing else tells.
+    /// Returns whether a path is in its target state, ignoring hard links. Reads the file only if necessary.
     fn matches_target(&mut self, path: &RelPath, spot: &PathChange) -> Result<bool, Error> {
         let (Some(DiskEntry::Node(is)), Some(DiskEntry::Node(want))) = (&spot.current, &spot.target) else {
             return Ok(spot.current == spot.target);
@@ -174,24 +174,24 @@ impl RebuildWork<'_> {
                 Some(self.make_file(&folder, &temporary, path, node)?)
             }
             (thing, None) => {
-                self.make_special(&folder, &temporary, thing).io_context("make", &shown)?;
+                self.make_special(&folder, &temporary, thing).io_context("create", &shown)?;
                 None
             }
         };
         rustix::fs::renameat(&*folder, temporary.as_slice(), &*folder, name).io_context("write", &shown)?;
-        // Renaming one name of a file to another name of the same file does nothing.
+        // Renaming one name of a file to another of its names does nothing.
         let _ = rustix::fs::unlinkat(&*folder, temporary.as_slice(), AtFlags::empty());
         if let Some(group) = spot.group {
             self.anchors.entry(group).or_insert_with(|| path.clone());
         }
         if let Some(digest) = digest {
-            let stamp = FileStamp::stat_at(&*folder, name).io_context("look at", &shown)?;
+            let stamp = FileStamp::stat_at(&*folder, name).io_context("inspect", &shown)?;
             self.tracker.lock_digest_cache().remember_digest(&stamp, digest, base::now_ns());
         }
         Ok(())
     }
 
-    /// Sets mode and time of a file of one name that has the right content; returns whether that was all.
+    /// Sets mode and time of a file with one name and the correct content; returns whether that was sufficient.
     fn adjust_metadata(&mut self, path: &RelPath, spot: &PathChange) -> Result<bool, Error> {
         let (
             Some(DiskEntry::Node(TreeNode::File { content: Some(is), links: None, .. })),
@@ -207,7 +207,7 @@ impl RebuildWork<'_> {
         let (folder, name) = self.open_parent(path)?;
         host::set_mode_at(&*folder, name, *mode).io_context("set the mode of", &shown)?;
         host::set_time_at(&*folder, name, *mtime_ns).io_context("set the time of", &shown)?;
-        let stamp = FileStamp::stat_at(&*folder, name).io_context("look at", &shown)?;
+        let stamp = FileStamp::stat_at(&*folder, name).io_context("inspect", &shown)?;
         self.tracker.lock_digest_cache().remember_digest(&stamp, *want, base::now_ns());
         Ok(true)
     }
@@ -230,7 +230,7 @@ impl RebuildWork<'_> {
         self.dir_access.set_owner(folder, name)
     }
 
-    /// Makes a file with content, mode, time and owner; returns the digest of what it holds.
+    /// Creates a file with content, mode, time and owner; returns the digest of its content.
     fn make_file(
         &self,
         folder: &OwnedFd,
@@ -240,14 +240,14 @@ impl RebuildWork<'_> {
     ) -> Result<Digest, Error> {
         let shown = self.display_path(path);
         let TreeNode::File { mode, mtime_ns, content, .. } = node else {
-            return Err(Error::from_io("make", &shown, Errno::INVAL));
+            return Err(Error::from_io("create", &shown, Errno::INVAL));
         };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)).io_context("make", &shown)?;
+        let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))
+            .io_context("create", &shown)?;
         let file = File::from(file);
         let made = self.write_content(&file, path, *content, &shown).and_then(|digest| {
-            self.dir_access.set_owner(folder, name).io_context("give to its owner", &shown)?;
+            self.dir_access.set_owner(folder, name).io_context("set the owner of", &shown)?;
             rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode)).io_context("set the mode of", &shown)?;
             host::set_time(&file, *mtime_ns).io_context("set the time of", &shown)?;
             Ok(digest)
@@ -258,7 +258,7 @@ impl RebuildWork<'_> {
         made
     }
 
-    /// Writes a content: from the store, else from the repository if it still is what stood there.
+    /// Writes a content from the store or, if unchanged, from the repository.
     fn write_content(
         &self,
         file: &File,
@@ -279,7 +279,7 @@ impl RebuildWork<'_> {
         let unchanged = source.is_some();
         let source = match source {
             Some(source) => source,
-            // As in an overlay, what somebody did to the repository meanwhile shows.
+            // As in an overlay, later changes to the repository are visible.
             None if self.is_copy() => self.open_repository_file(path).ok_or_else(lost)?,
             None => return Err(lost()),
         };
@@ -298,7 +298,7 @@ impl RebuildWork<'_> {
         matches!(&self.tracker.options.layout, Layout::Directory { root } if *root != self.tracker.options.lower)
     }
 
-    /// The repository's file at a path as it is now.
+    /// Opens the repository's current file at a path.
     fn open_repository_file(&self, path: &RelPath) -> Option<File> {
         let (parent, name) = host::split_path(path)?;
         let parent =
@@ -324,15 +324,15 @@ impl RebuildWork<'_> {
         };
         if stands.is_none() {
             match rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700)) {
-                // Something that is no part of a tree, such as a socket.
+                // A file that is not part of a tree, such as a socket.
                 Err(Errno::EXIST) => {
                     self.remove_path(path)?;
                     rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700))
-                        .io_context("make", &shown)?;
+                        .io_context("create", &shown)?;
                 }
-                done => done.io_context("make", &shown)?,
+                done => done.io_context("create", &shown)?,
             }
-            self.dir_access.set_owner(&folder, name).io_context("give to its owner", &shown)?;
+            self.dir_access.set_owner(&folder, name).io_context("set the owner of", &shown)?;
         }
         self.dir_access.defer_mode(path, mode);
         match self.attributes {
@@ -354,7 +354,7 @@ fn set_mark(folder: &OwnedFd, attributes: OverlayXattrs, mark: OverlayMark) -> s
         }
     }
     if mark == OverlayMark::Opaque {
-        // Nothing lies below such a folder; hiding it is for what somebody may put there later.
+        // Such a directory has no lower one; the mark hides one that may be created later.
         let flags = rustix::fs::XattrFlags::empty();
         let _ = rustix::fs::setxattr(path.as_str(), attributes.xattr_name("opaque"), b"y", flags);
     }

@@ -1,4 +1,4 @@
-//! A private copy of a repository, for where no overlay can be had.
+//! A private copy of a repository, for hosts without overlay support.
 
 use crate::base::{self, BaseItem, BaseManifest};
 use crate::bounds::WorkBounds;
@@ -14,28 +14,28 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Where the stamps of the copied files are remembered, in the folder of the objects.
+/// The file with the stamps of the copied files, in the directory of the objects.
 pub(super) const COPY_STAMPS_FILE: &str = "copy-stamps";
-/// Files that a thread takes at once.
+/// Maximum number of files that a thread takes at once.
 const MAX_BATCH_FILES: usize = 64;
 
-/// How the files of a copy were made.
+/// The method used to copy the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyKind {
-    /// All of them share their blocks with the originals.
+    /// All files share their blocks with the originals.
     Reflink,
-    /// Their bytes were copied, at least of some.
+    /// The bytes of at least some files were copied.
     Copy,
 }
 
-/// What [`copy_tree`] did.
+/// The result of [`copy_tree`].
 #[derive(Debug)]
 pub struct CopyStats {
-    /// How.
+    /// The method.
     pub kind: CopyKind,
     /// Files copied.
     pub files: usize,
-    /// Files and folders left out because they may not be read, or are gone.
+    /// Files and directories that were skipped because they are unreadable or gone.
     pub skipped: usize,
     /// The stamps of the copied files.
     pub(super) stamps: BaseManifest,
@@ -53,12 +53,12 @@ struct TreeCopier<'a> {
     bytes_copied: AtomicBool,
 }
 
-/// Copies what a manifest says of `from` into the empty folder `to`: files with modes, times and hard links among
-/// them, symbolic links, empty folders, named pipes; no sockets, no devices, nothing that is `ignored`. What may not
-/// be read is left out and counted.
+/// Copies the files of a manifest from `from` into the empty directory `to`: files with modes, times and hard links
+/// among them, symbolic links, empty directories, named pipes; no sockets, no devices, nothing in `ignored`. Skips
+/// and counts unreadable files.
 ///
 /// # Errors
-/// [`Error::Full`]; the host's.
+/// Returns [`Error::Full`] or the host's error.
 pub fn copy_tree(
     from: &Path,
     to: &Path,
@@ -67,7 +67,7 @@ pub fn copy_tree(
     ignored: &[RelPath],
     bounds: &WorkBounds,
 ) -> Result<CopyStats, Error> {
-    std::fs::create_dir_all(to).io_context("make", to)?;
+    std::fs::create_dir_all(to).io_context("create", to)?;
     let ignored: HashSet<RelPath> = ignored.iter().cloned().collect();
     let copier = TreeCopier {
         from: host::open_root(from).io_context("open", from)?,
@@ -84,7 +84,7 @@ pub fn copy_tree(
     let mut files = Vec::new();
     let mut linked = Vec::new();
     let mut place = OpenDirCache::new(copier.to.as_fd());
-    // By their numbers in the manifest: whole paths of all of them would take too much.
+    // Indices in the manifest, because full paths of all files would take too much memory.
     for (number, path, item) in base.indexed_entries_below(&RelPath::default()) {
         bounds.check_stopped()?;
         if path.as_bytes().is_empty() || super::is_ignored(&ignored, &path) {
@@ -113,12 +113,12 @@ pub fn copy_tree(
     }
     wait_clock_tick();
     let kind = if copier.bytes_copied.into_inner() { CopyKind::Copy } else { CopyKind::Reflink };
-    let stamps = BaseManifest::scan_owned_tree(to, bounds).io_context("look at", to)?;
+    let stamps = BaseManifest::scan_owned_tree(to, bounds).io_context("inspect", to)?;
     let skipped = copier.skipped.into_inner();
     Ok(CopyStats { kind, files: files.len() + linked.len(), skipped, stamps })
 }
 
-/// Waits until the clock has moved so far that no later change can leave a copied file the same times.
+/// Waits until the clock has advanced so far that no later change can leave a copied file with the same timestamps.
 pub(super) fn wait_clock_tick() {
     let until = base::now_ns().saturating_add(25_000_000);
     while base::now_ns() < until {
@@ -126,7 +126,7 @@ pub(super) fn wait_clock_tick() {
     }
 }
 
-/// Folders of a tree, the last one kept open.
+/// A cache of a tree's directories that keeps the last one open.
 struct OpenDirCache<'a> {
     root: std::os::fd::BorrowedFd<'a>,
     last: Option<(Vec<u8>, std::sync::Arc<OwnedFd>)>,
@@ -158,7 +158,7 @@ impl TreeCopier<'_> {
         Ok(rustix::fs::chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Makes what has no content.
+    /// Creates a file without content.
     fn make_contentless(
         &self,
         place: &mut OpenDirCache<'_>,
@@ -180,7 +180,7 @@ impl TreeCopier<'_> {
             }
             self.set_owner(&folder, name)
         })();
-        made.io_context("make", &shown)
+        made.io_context("create", &shown)
     }
 
     fn copy_files(&self, files: &[usize]) -> Result<(), Error> {
@@ -207,7 +207,7 @@ impl TreeCopier<'_> {
         })
     }
 
-    /// Copies a file; returns whether it could be read.
+    /// Copies a file; returns whether it was readable.
     fn copy_file(
         &self,
         from: &mut OpenDirCache<'_>,
@@ -249,7 +249,7 @@ impl TreeCopier<'_> {
         Ok(true)
     }
 
-    /// Copies files with several names once for each file.
+    /// Copies each file with several names only once.
     fn copy_linked_files(&self, files: &[usize]) -> Result<(), Error> {
         let (mut from, mut to) = (OpenDirCache::new(self.from.as_fd()), OpenDirCache::new(self.to.as_fd()));
         let mut made: HashMap<u64, usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! What must stand on disk for a snapshot, beside what stands there.
+//! Comparison of the target files of a snapshot with the files on disk.
 
 use super::overlay;
 use super::scan::{ContentPolicy, FullDelta};
@@ -8,64 +8,64 @@ use crate::host::NodeKind;
 use crate::node::{RelPath, TreeNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A thing on disk, in the workspace's own layout.
+/// A file on disk, in the workspace's own layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DiskEntry {
     /// A file, symbolic link or named pipe.
     Node(TreeNode),
-    /// A folder.
+    /// A directory.
     Directory {
         /// Permission bits.
         mode: u32,
-        /// Its mark, in an upper layer.
+        /// The mark, in an upper layer.
         mark: OverlayMark,
     },
-    /// In an upper layer: nothing stands here.
+    /// A whiteout in an upper layer.
     Whiteout,
 }
 
-/// What a folder of an upper layer does with the folder below it.
+/// The effect of an upper directory on its lower directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OverlayMark {
-    /// It shows it. Also every folder that lies in no upper layer.
+    /// Shows the lower directory. Also used for directories outside of an upper layer.
     Merge,
-    /// It hides it.
+    /// Hides the lower directory.
     Opaque,
-    /// It shows another one. Never wanted.
+    /// Shows another lower directory. Never a target state.
     Redirect,
 }
 
-/// Which files are to be hard links to one another.
+/// A group of hard links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LinkGroup {
-    /// By the number that the snapshot gives them.
+    /// The group's number in the snapshot.
     Snapshot(u64),
-    /// As at the beginning.
+    /// The inode number in the baseline.
     Base(u64),
 }
 
-/// One path that may have to be touched.
+/// A path that may have to be changed.
 #[derive(Debug, Default)]
 pub(super) struct PathChange {
-    /// What stands there; hard links bear the file's own number.
+    /// The current state; hard links have the file's inode number.
     pub(super) current: Option<DiskEntry>,
-    /// What must stand there.
+    /// The target state.
     pub(super) target: Option<DiskEntry>,
     pub(super) group: Option<LinkGroup>,
 }
 
-/// Everything that may have to be touched.
+/// All paths that may have to be changed.
 #[derive(Debug, Default)]
 pub(super) struct RestorePlan {
     pub(super) changes: BTreeMap<RelPath, PathChange>,
-    /// Names of groups of links that stay as they are.
+    /// Names of hard link groups that remain unchanged.
     pub(super) anchors: HashMap<LinkGroup, RelPath>,
     pub(super) stale_temps: Vec<RelPath>,
-    /// How marks are written.
+    /// The namespace of the marks.
     pub(super) attributes: Option<OverlayXattrs>,
 }
 
-/// What to do to get to the snapshot with this delta. Touches nothing.
+/// Plans the restore to the snapshot with this delta, without changing anything.
 pub(super) fn plan_restore(tracker: &Tracker, full: FullDelta) -> Result<RestorePlan, Error> {
     for entry in full.values() {
         if let Some(TreeNode::File { content: Some(digest), .. }) = entry.after
@@ -128,7 +128,7 @@ fn link_number(node: Option<&TreeNode>) -> Option<u64> {
     }
 }
 
-/// Finds untouched files that further names are to be made for.
+/// Finds unmodified files that need further hard links.
 fn find_anchors(tracker: &Tracker, plan: &mut RestorePlan) {
     let wanted: BTreeSet<u64> = plan
         .changes
@@ -166,7 +166,7 @@ fn plan_overlay(
                 DiskEntry::Directory { mode: *mode, mark: wants.wanted_mark(path) }
             }
             Some(node) => DiskEntry::Node(node.clone()),
-            // Where the folder around it hides everything below, nothing has to be hidden.
+            // An opaque parent hides everything below, so no whiteout is needed.
             None if path.parent().is_some_and(|parent| wants.merges_lower(&parent)) => DiskEntry::Whiteout,
             None => continue,
         };
@@ -203,7 +203,7 @@ impl OverlayPlanner<'_> {
         if self.was_directory(path) { OverlayMark::Merge } else { OverlayMark::Opaque }
     }
 
-    /// Whether a folder stands there that shows the one below it.
+    /// Returns whether the target is a directory that shows its lower directory.
     fn merges_lower(&self, path: &RelPath) -> bool {
         let stands = match self.full.get(path) {
             Some(entry) => matches!(entry.after, Some(TreeNode::Dir { .. })),

@@ -1,4 +1,4 @@
-//! What a look at the workspace finds.
+//! Results of a scan of the workspace.
 
 use super::Tracker;
 use super::digest_cache::learn_base_file;
@@ -14,37 +14,37 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A delta with everything that putting back needs: also differences in time or hard links alone.
+/// A delta with everything that a restore needs, including differences only in time or hard links.
 pub(super) type FullDelta = BTreeMap<RelPath, DeltaEntry>;
 
-/// Contents of the beginning up to this many bytes are kept when a path first differs: a merge needs them.
+/// Maximum size of baseline contents that are stored when a path first differs, for merges.
 const MAX_STORED_BASE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Whether contents that are not known are read.
+/// The handling of unknown contents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContentPolicy {
     /// They are read, hashed and stored.
     Store,
-    /// They stay unknown.
+    /// They remain unknown.
     Leave,
 }
 
-/// One look at a workspace.
+/// A scan of a workspace.
 pub(super) struct WorkspaceScan<'a> {
     pub(super) tracker: &'a Tracker,
     contents: ContentPolicy,
     touched: Mutex<ScanResult>,
-    /// Counts what is walked through.
+    /// The count of visited paths.
     pub(super) walked: BoundedTally<'a>,
-    /// Counts what may differ.
+    /// The count of paths that may differ.
     changed: BoundedTally<'a>,
 }
 
 #[derive(Default)]
 pub(super) struct ScanResult {
-    /// What stands at each path that may differ; `None`: nothing. Hard links bear the file's own number.
+    /// The current node of each path that may differ; `None` if absent. Hard links have the file's inode number.
     pub(super) now: BTreeMap<RelPath, Option<TreeNode>>,
-    /// Half-made files of ours that a crash left.
+    /// Stale temporaries of a crash.
     pub(super) stale_temps: Vec<RelPath>,
 }
 
@@ -68,12 +68,12 @@ impl<'a> WorkspaceScan<'a> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the content that stood at a path at the beginning was learned.
+    /// Returns whether the baseline content of a path is known.
     pub(super) fn knows_base_content(&self, path: &RelPath) -> bool {
         self.tracker.lock_digest_cache().base_digest(self.tracker.options.base.find_index(path)).is_some()
     }
 
-    /// Says what stands at a path.
+    /// Records the current node of a path.
     pub(super) fn record_node(&self, path: RelPath, node: Option<TreeNode>) -> Result<(), Error> {
         self.record_node_in(&mut self.lock_result(), path, node)
     }
@@ -95,12 +95,12 @@ impl<'a> WorkspaceScan<'a> {
         }
     }
 
-    /// Counts a path that is kept elsewhere.
+    /// Counts a path that is stored elsewhere.
     pub(super) fn count_path(&self, path: &RelPath) -> Result<(), Error> {
         self.changed.count_path(path.as_bytes().len())
     }
 
-    /// Says that nothing of what stood below a path, nor the path itself, is there.
+    /// Records the removal of a path with everything that was below it.
     pub(super) fn record_removal(&self, path: &RelPath) -> Result<(), Error> {
         let mut touched = self.lock_result();
         for (path, _) in self.tracker.seen.entries_below(path) {
@@ -111,7 +111,7 @@ impl<'a> WorkspaceScan<'a> {
         Ok(())
     }
 
-    /// Whether an entry is no part of the tree; remembers half-made files of ours.
+    /// Returns whether an entry is not part of the tree; records stale temporaries.
     pub(super) fn should_skip(&self, path: &RelPath, name: &[u8]) -> bool {
         if name.starts_with(host::TEMP_PREFIX) {
             self.lock_result().stale_temps.push(path.clone());
@@ -120,7 +120,7 @@ impl<'a> WorkspaceScan<'a> {
         self.tracker.is_ignored(path)
     }
 
-    /// What stands at `name`, which is `path` in the workspace. `None` if nothing that is part of a tree.
+    /// Reads the node of `name`, which is `path` in the workspace. `None` if it is not part of a tree.
     pub(super) fn read_node(
         &self,
         folder: BorrowedFd<'_>,
@@ -159,7 +159,7 @@ impl<'a> WorkspaceScan<'a> {
             Err(error) => return Err(Error::from_io("read", &self.display_path(path), error)),
         };
         self.bounds().check_file_size(stamp.size, || self.display_path(path))?;
-        // Something that is written to all the time must not keep a snapshot from being taken.
+        // A file that is written to continuously must not prevent a snapshot.
         for still in [RaceCheck::Required, RaceCheck::Required, RaceCheck::Whatever] {
             let at_ns = base::now_ns();
             let before = FileStamp::stat_open(&file).io_context("read", &self.display_path(path))?;
@@ -180,17 +180,17 @@ impl<'a> WorkspaceScan<'a> {
         Err(Error::Changed { path: self.display_path(path) })
     }
 
-    /// A path of the workspace, for messages.
+    /// Returns a path of the workspace, for messages.
     pub(super) fn display_path(&self, path: &RelPath) -> PathBuf {
         self.tracker.workspace_path().join(path.as_path())
     }
 
-    /// Whether something was said of a path.
+    /// Returns whether a path was recorded.
     pub(super) fn has_recorded(&self, path: &RelPath) -> bool {
         self.lock_result().now.contains_key(path)
     }
 
-    /// Numbers, in what was seen, of all names of files of which one name was touched.
+    /// Returns the indices, in the unmodified workspace, of all names of files with a changed name.
     pub(super) fn linked_to_changed(&self) -> Vec<usize> {
         let touched = self.lock_result();
         let number = |node: &Option<TreeNode>| match node {
@@ -205,12 +205,12 @@ impl<'a> WorkspaceScan<'a> {
         numbers.iter().filter_map(|number| links.get(number)).flatten().copied().collect()
     }
 
-    /// What was found, without judging whether it differs.
+    /// Returns the results without comparing them.
     pub(super) fn into_result(self) -> ScanResult {
         self.touched.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What differs from the beginning, path by path.
+    /// Returns the differences from the baseline, by path.
     pub(super) fn into_entries(self) -> Result<DeltaEntries<'a>, Error> {
         let (tracker, bounds) = (self.tracker, self.bounds());
         let mut touched = self.into_result().now;
@@ -245,11 +245,11 @@ impl<'a> WorkspaceScan<'a> {
     }
 }
 
-/// What differs, path by path; what was found is given up on the way.
+/// An iterator of differences by path, which consumes the results.
 pub(super) struct DeltaEntries<'a> {
     tracker: &'a Tracker,
     touched: std::collections::btree_map::IntoIter<RelPath, Option<TreeNode>>,
-    /// By a file's own number the one that its names get, and how many names it has here.
+    /// The group number for each inode number, and the number of names found.
     links: HashMap<u64, (u64, u32)>,
 }
 
@@ -268,7 +268,7 @@ impl Iterator for DeltaEntries<'_> {
             Err(error) => return Some(Err(error)),
         };
         if let Some(TreeNode::File { links, .. }) = &mut now {
-            // Further names outside the delta, or outside the tree, are none that could be made again.
+            // Names outside of the delta or the tree could not be linked again.
             let group = links.and_then(|number| self.links.get(&number)).filter(|group| group.1 > 1);
             *links = group.map(|group| group.0);
         }
@@ -276,23 +276,22 @@ impl Iterator for DeltaEntries<'_> {
     }
 }
 
-/// Numbers a group of hard links so that the same tree has the same numbers, whatever its files' own are: by the first
-/// path of the group.
+/// Returns the number of a group of hard links, derived from its first path so that equal trees have equal numbers.
 fn link_group_id(first: &RelPath) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *Digest::of_bytes(first.as_bytes()).as_bytes();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Groups of hard links that were touched.
+/// Comparison of changed groups of hard links.
 struct LinkGroups<'a> {
     tracker: &'a Tracker,
     names: HashMap<u64, Vec<RelPath>>,
-    /// What was found out of two groups.
+    /// Cached results.
     same: HashMap<(u64, u64), bool>,
 }
 
 impl LinkGroups<'_> {
-    /// Whether the names of a file of the beginning are those of one that stands there now.
+    /// Returns whether the names of a baseline file are those of a current file.
     fn is_same_group(&mut self, was: u64, now: u64) -> bool {
         let (tracker, names) = (self.tracker, &self.names);
         *self.same.entry((was, now)).or_insert_with(|| {
@@ -307,7 +306,7 @@ impl LinkGroups<'_> {
     }
 }
 
-/// Whether an error says that something was replaced or removed since it was listed.
+/// Returns whether an error indicates that a file was replaced or removed since it was listed.
 fn is_vanished(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     host::is_absent(error) || Errno::from_io_error(error) == Some(Errno::INVAL)
@@ -318,7 +317,8 @@ fn file_node(stamp: &FileStamp, size: u64, content: Option<Digest>) -> TreeNode 
     TreeNode::File { mode: stamp.mode, size, mtime_ns: stamp.mtime_ns, content, links }
 }
 
-/// Whether nothing at all differs, as far as a snapshot keeps it. `alike` compares two groups of hard links.
+/// Returns whether two nodes are identical as far as snapshots record them. `alike` compares two groups of hard
+/// links.
 fn is_identical(
     was: Option<&TreeNode>,
     now: Option<&TreeNode>,
@@ -342,18 +342,18 @@ fn is_identical(
 }
 
 impl Tracker {
-    /// The hard links of the beginning: the numbers, in the manifest, of all names of each file that had several,
-    /// sorted, by the file's number in the repository.
+    /// Returns the hard links of the baseline: for each inode number with several names in the repository, their
+    /// sorted indices in the manifest.
     pub(super) fn base_links(&self) -> &HashMap<u64, Vec<usize>> {
         self.links.get_or_init(|| collect_links(&self.options.base, |path| self.seen.get(path).is_some()))
     }
 
-    /// The same of what was seen, by the file's number in the workspace.
+    /// Returns the hard links of the unmodified workspace, by inode number in the workspace.
     pub(super) fn seen_links(&self) -> &HashMap<u64, Vec<usize>> {
         self.seen_links.get_or_init(|| collect_links(&self.seen, |_| true))
     }
 
-    /// What stood at a path at the beginning. The content of a file is learned when a file stands there now.
+    /// Returns the baseline node of a path. Determines the content of a file if the path is still a file.
     fn base_node(&self, path: &RelPath, now: Option<&TreeNode>) -> Result<Option<TreeNode>, Error> {
         if self.seen.get(path).is_none() {
             return Ok(None);
@@ -376,7 +376,7 @@ impl Tracker {
                         None => None,
                     }
                 }
-                // Whether it was learned for another snapshot must not show in this one.
+                // Results determined for another snapshot must not affect this one.
                 _ => {
                     let known = self.lock_digest_cache();
                     if known.saved { known.base_digest(Some(number)) } else { None }

@@ -1,5 +1,5 @@
-//! A snapshot as a tree of folder objects: each folder names its entries and, by digest, the folders below it that
-//! hold differences.
+//! A snapshot as a tree of directory objects: each lists its entries and, by digest, the subdirectories with
+//! differences.
 
 use super::scan::FullDelta;
 use crate::bounds::{BoundedTally, WorkBounds};
@@ -11,14 +11,14 @@ use forge_types::Digest;
 use std::collections::BTreeMap;
 
 const TREE_MAGIC: &[u8; 4] = b"FTr1";
-/// The largest folder object that is read, in bytes: a folder with some millions of changed entries.
+/// Maximum size of a directory object in bytes: some millions of changed entries.
 const MAX_TREE_BYTES: u64 = 1 << 30;
 
 const BEFORE_FLAG: u8 = 1;
 const AFTER_FLAG: u8 = 2;
 const CHILDREN_FLAG: u8 = 4;
 
-/// The digest of the folder object without entries.
+/// Returns the digest of the empty directory object.
 pub(super) fn empty_tree_digest() -> Digest {
     Digest::of_bytes(TREE_MAGIC)
 }
@@ -30,19 +30,18 @@ struct TreeDirectory {
 
 #[derive(Default)]
 struct TreeChild {
-    /// What differs here, encoded.
+    /// The encoded difference.
     entry: Option<Box<[u8]>>,
-    /// Its place among the folders.
+    /// The index of the directory.
     directory: Option<u32>,
 }
 
-/// Stores a delta, whose paths come in their order; returns its name. Folder objects that are stored already are not
-/// written again.
+/// Stores a delta with sorted paths; returns its digest. Existing directory objects are not written again.
 pub(super) fn store_delta(
     objects: &ObjectStore,
     entries: impl Iterator<Item = Result<(RelPath, DeltaEntry), Error>>,
 ) -> Result<Digest, Error> {
-    // Folders are made before those below them, so going backwards meets those below first.
+    // Directories are created before their subdirectories, so the reverse order visits the latter first.
     let mut folders: Vec<TreeDirectory> = vec![TreeDirectory::default()];
     for entry in entries {
         let (path, entry) = entry?;
@@ -82,7 +81,7 @@ pub(super) fn store_delta(
     Ok(digests[0].unwrap_or_else(empty_tree_digest))
 }
 
-/// Flags and nodes of an entry.
+/// Encodes the flags and nodes of an entry.
 fn encode_entry(entry: &DeltaEntry) -> Box<[u8]> {
     let flag = |node: &Option<TreeNode>, flag: u8| if node.is_some() { flag } else { 0 };
     let mut out = ByteWriter(vec![flag(&entry.before, BEFORE_FLAG) | flag(&entry.after, AFTER_FLAG)]);
@@ -131,7 +130,7 @@ fn encode_node(out: &mut ByteWriter, node: &TreeNode) {
     }
 }
 
-/// Reads a delta.
+/// Loads a delta.
 pub(super) fn load_full_delta(
     objects: &ObjectStore,
     id: Digest,
@@ -139,7 +138,7 @@ pub(super) fn load_full_delta(
 ) -> Result<FullDelta, Error> {
     let tally = BoundedTally::of_changes(bounds, objects.directory());
     let mut full = FullDelta::new();
-    // Each folder with the one above it: no whole paths.
+    // Each directory with its parent instead of a full path.
     let mut waiting = vec![(RelPath::default(), Box::<[u8]>::default(), id)];
     while let Some((above, name, digest)) = waiting.pop() {
         bounds.check_stopped()?;
@@ -148,7 +147,7 @@ pub(super) fn load_full_delta(
             continue;
         }
         let bytes = objects.read(digest, MAX_TREE_BYTES)?;
-        let damaged = || Error::Damaged { what: format!("the stored folder {digest}") };
+        let damaged = || Error::Damaged { what: format!("the stored directory {digest}") };
         for entry in decode_entries(&bytes) {
             let (name, entry, below) = entry.ok_or_else(damaged)?;
             if let Some(below) = below {
@@ -164,7 +163,7 @@ pub(super) fn load_full_delta(
     Ok(full)
 }
 
-/// Bytes of the targets of links in an entry.
+/// Returns the number of bytes of link targets in an entry.
 fn target_bytes(entry: &DeltaEntry) -> usize {
     let target = |node: &Option<TreeNode>| match node {
         Some(TreeNode::Symlink { target }) => target.len(),
@@ -175,7 +174,7 @@ fn target_bytes(entry: &DeltaEntry) -> usize {
 
 type DecodedEntry<'a> = (&'a [u8], Option<DeltaEntry>, Option<Digest>);
 
-/// The entries of a folder object, one after the other; a `None` among them: it is damaged.
+/// Decodes the entries of a directory object; yields `None` if it is damaged.
 fn decode_entries(bytes: &[u8]) -> impl Iterator<Item = Option<DecodedEntry<'_>>> {
     let mut input = bytes.strip_prefix(TREE_MAGIC).map(ByteReader);
     let damaged = input.is_none().then_some(None);
@@ -183,7 +182,7 @@ fn decode_entries(bytes: &[u8]) -> impl Iterator<Item = Option<DecodedEntry<'_>>
         let input = input.as_mut().filter(|input| !input.0.is_empty())?;
         let entry = decode_entry(input);
         if entry.is_none() {
-            // Nothing behind it can be told.
+            // Nothing after it can be decoded.
             input.0 = &[];
         }
         Some(entry)
@@ -192,7 +191,7 @@ fn decode_entries(bytes: &[u8]) -> impl Iterator<Item = Option<DecodedEntry<'_>>
 
 fn decode_entry<'a>(input: &mut ByteReader<'a>) -> Option<DecodedEntry<'a>> {
     let name = input.read_blob()?;
-    // One part of a path, and nothing that leads elsewhere.
+    // A single path component without any traversal.
     if name.is_empty() || name.contains(&b'/') || RelPath::new(name).is_none() {
         return None;
     }

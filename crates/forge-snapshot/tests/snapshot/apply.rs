@@ -218,13 +218,13 @@ fn conflicts_are_named_in_words_and_nothing_is_changed() {
     let wanted = [
         "both: changed in the repository since the run began (both changed the same lines)",
         "deleted: deleted in the repository since the run began",
-        "emptied/new: its folder emptied was deleted in the repository",
+        "emptied/new: its directory emptied was deleted in the repository",
         "gone: changed in the repository since the run began",
-        "kind: was a file and is a folder in the repository now",
-        "linked/file: its folder linked is a symbolic link in the repository now",
-        "mode: got other permissions in the repository since the run began (both changes can be merged)",
-        "new: a new file stands here in the repository",
-        "turned: is a folder that should go away and holds turned/other, which the run knows nothing of",
+        "kind: changed from a file to a directory in the repository",
+        "linked/file: its directory linked is now a symbolic link in the repository",
+        "mode: permissions changed in the repository since the run began (both changes can be merged)",
+        "new: a new file exists at this path in the repository",
+        "turned: is a directory to be replaced, but contains turned/other, which is unknown to the run",
     ];
     assert_eq!(conflicts(failed), wanted);
     assert_eq!(read(&rig.run.repository), before);

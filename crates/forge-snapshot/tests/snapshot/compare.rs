@@ -210,7 +210,7 @@ fn what_is_too_large_is_named_and_not_shown() {
     fs::create_dir(rig.view.join("empty")).unwrap();
     let diff = rig.diff(DiffOptions { largest: 2000, ..DiffOptions::default() });
     let wanted = "diff --git a/big b/big\nBinary files a/big and b/big differ\n# too large to show (3000 => 4000 \
-                  bytes): big\n# empty folder added: empty\n";
+                  bytes): big\n# empty directory added: empty\n";
     assert_eq!(lossy(&diff), wanted);
 }
 

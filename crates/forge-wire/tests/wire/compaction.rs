@@ -123,8 +123,8 @@ fn a_compaction_is_told_with_kinds_that_there_are() {
     assert_eq!(
         phases,
         [
-            "coding > compacting: summarising the oldest part of the conversation: it fills most of the model's window",
-            "compacting > coding: compacted: 2 messages gave way to a summary by the model; the conversation has 0.4 kB \
+            "coding > compacting: summarising the oldest part of the conversation: it fills most of the model's context window",
+            "compacting > coding: compacted: 2 messages were replaced by a summary by the model; the conversation has 0.4 kB \
              instead of 0.1 kB",
         ]
     );

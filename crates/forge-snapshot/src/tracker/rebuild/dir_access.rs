@@ -1,4 +1,4 @@
-//! Access to the folders of a workspace that is ours, whatever their modes say.
+//! Access to the directories of a workspace owned by the current user, regardless of their modes.
 
 use super::super::Tracker;
 use crate::error::{Error, IoContext};
@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// Opens folders, remembers which modes are to be set at the end, and gives what is made to its owner.
+/// Access to directories. Opens them, records modes to set at the end, and sets the owner of created files.
 pub(super) struct DirAccess<'a> {
     tracker: &'a Tracker,
     last: Option<(RelPath, Arc<OwnedFd>)>,
@@ -25,13 +25,13 @@ impl<'a> DirAccess<'a> {
         Self { tracker, last: None, modes: BTreeMap::new(), root, made: 0 }
     }
 
-    /// A name for something that is not finished.
+    /// Returns a temporary name.
     pub(super) fn temp_name(&mut self) -> Vec<u8> {
         self.made += 1;
         [TEMP_PREFIX, self.made.to_string().as_bytes()].concat()
     }
 
-    /// A folder in which things may be made and removed.
+    /// Opens a directory in which entries can be created and removed.
     pub(super) fn writable_directory(&mut self, path: &RelPath) -> Result<Arc<OwnedFd>, Error> {
         if let Some((last, fd)) = &self.last
             && last == path
@@ -48,7 +48,7 @@ impl<'a> DirAccess<'a> {
         host::open_below(self.tracker.root.as_fd(), path.as_bytes(), OFlags::PATH | DIR_OPEN_FLAGS)
     }
 
-    /// Gives us all rights in every folder on the way; their modes are put back at the end.
+    /// Grants the current user all rights in every directory of the path; the modes are restored at the end.
     fn open_by_force(&mut self, path: &RelPath) -> io::Result<OwnedFd> {
         if let Ok(fd) = self.open_directory(path)
             && FileStamp::stat_open(&fd)?.mode & 0o700 == 0o700
@@ -75,12 +75,12 @@ impl<'a> DirAccess<'a> {
         Ok(())
     }
 
-    /// Sets the mode of a folder when all work is done.
+    /// Defers setting the mode of a directory until the end.
     pub(super) fn defer_mode(&mut self, path: &RelPath, mode: u32) {
         self.modes.insert(path.clone(), mode);
     }
 
-    /// Gives what was made in a folder to the owner of the workspace.
+    /// Sets the owner of a created entry to the owner of the workspace.
     pub(super) fn set_owner(&self, folder: &OwnedFd, name: &[u8]) -> io::Result<()> {
         let Some((user, group)) = self.tracker.options.owner.filter(|_| self.root) else {
             return Ok(());
@@ -89,7 +89,7 @@ impl<'a> DirAccess<'a> {
         Ok(rustix::fs::chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets the modes of folders, deepest first.
+    /// Sets the modes of directories, deepest first.
     pub(super) fn finish(mut self) -> Result<(), Error> {
         self.last = None;
         for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
@@ -102,7 +102,7 @@ impl<'a> DirAccess<'a> {
                 }
             });
             match set {
-                // It was removed after all.
+                // The directory was removed.
                 Err(error) if host::is_absent(&error) => {}
                 set => {
                     set.io_context("set the mode of", &self.tracker.workspace_path().join(path.as_path()))?
