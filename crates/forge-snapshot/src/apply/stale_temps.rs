@@ -1,7 +1,8 @@
 //! Names of temporaries, and the clean-up after a killed apply.
 //!
-//! The name of a temporary identifies its path. New files have the prefix [`NEW_TEMP_PREFIX`]. Replaced or removed files, which
-//! are kept until the end, have the prefix [`OLD_TEMP_PREFIX`], or the new file's name after an exchange.
+//! The name of a temporary identifies its path. New files have the prefix [`NEW_TEMP_PREFIX`]. Replaced or removed
+//! files, which are kept until the end, have the prefix [`OLD_TEMP_PREFIX`], or the new file's name after an
+//! exchange.
 
 use super::check::open_directory;
 use super::error::{ApplyContext, Error};
