@@ -1,9 +1,9 @@
-//! What is kept of a command's output: its beginning and its end, whatever its length.
+//! Bounded capture of a command's output: its beginning and its end.
 
 use forge_ports::sandbox::CapturedOutput;
 use std::collections::VecDeque;
 
-/// Collects a stream in bounded memory.
+/// A stream captured in bounded memory.
 #[derive(Debug)]
 pub(crate) struct OutputCapture {
     head: Vec<u8>,
@@ -14,7 +14,7 @@ pub(crate) struct OutputCapture {
 }
 
 impl OutputCapture {
-    /// Keeps at most `limit` bytes: half from the beginning, the rest from the end.
+    /// Creates a capture of at most `limit` bytes: half from the beginning, the rest from the end.
     pub(crate) fn new(limit: usize) -> Self {
         let head_limit = limit / 2;
         Self { head: Vec::new(), tail: VecDeque::new(), head_limit, tail_limit: limit - head_limit, total: 0 }
@@ -31,7 +31,7 @@ impl OutputCapture {
         self.tail.extend(rest);
     }
 
-    /// What was kept; a line in between says how much is missing.
+    /// Returns the captured bytes; a line in between reports how many are missing.
     pub(crate) fn finish(self) -> CapturedOutput {
         let mut bytes = self.head;
         let missing = self.total - bytes.len() as u64 - self.tail.len() as u64;

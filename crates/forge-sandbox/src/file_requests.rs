@@ -1,5 +1,5 @@
-//! Files through whoever holds the workspace: the init of a box, or this process without a box. Both do the same
-//! requests by the same rules; what is here is the order of the steps.
+//! File operations on a workspace, served by the init of a sandbox or, without a sandbox, by this process. Both apply
+//! the same rules to a request; this module determines the order of the steps.
 
 use forge_jail::{JailReply, JailRequest, RawBytes, RemovalScope, ReplaceExisting, ReplyWithFd, SyncToDisk};
 use forge_ports::async_trait;
@@ -11,10 +11,10 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
-/// Does file requests.
+/// A handler of file requests.
 #[async_trait]
 pub(crate) trait FileRequestHandler: Send + std::marker::Sync {
-    /// Does one request.
+    /// Handles one request.
     async fn handle(&self, request: JailRequest) -> Result<ReplyWithFd, Error>;
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn read_file(
 }
 
 fn read_chunk(file: &File, offset: u64, limit: usize) -> std::io::Result<Vec<u8>> {
-    // The size said by the file system is only a hint: grow as bytes come.
+    // The size reported by the file system is only a hint: grow as bytes arrive.
     let mut bytes = Vec::new();
     let mut piece = vec![0; limit.min(256 << 10)];
     while bytes.len() < limit {
@@ -53,7 +53,7 @@ fn read_chunk(file: &File, offset: u64, limit: usize) -> std::io::Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Writes a whole file beside its place and moves it there.
+/// Writes a whole file under a temporary name and moves it into place.
 pub(crate) async fn write_file(
     door: &dyn FileRequestHandler,
     path: String,
@@ -62,7 +62,7 @@ pub(crate) async fn write_file(
     if let Some((parent, _)) = path.rsplit_once('/') {
         door.handle(JailRequest::MakeDirs { path: RawBytes::from(parent) }).await?;
     }
-    // New files get what programs give them by habit; the mode of a file that exists is kept by the other side.
+    // New files get the conventional mode; the handler keeps the mode of an existing file.
     let answer =
         door.handle(JailRequest::CreateTemp { path: RawBytes::from(path.as_str()), mode: 0o644 }).await?;
     let (JailReply::Temp { token, .. }, Some(fd)) = (answer.reply, answer.fd) else {
@@ -71,7 +71,7 @@ pub(crate) async fn write_file(
     if let Err(error) =
         run_blocking(move || write_contents(fd, &bytes).map_err(|error| io_fault(&path, &error))).await
     {
-        // The first error is the one that counts; what could not be removed goes with the box.
+        // The first error is the one that counts; a file that cannot be removed is gone with the sandbox.
         let _ = door.handle(JailRequest::AbortTemp { token }).await;
         return Err(error);
     }
@@ -101,5 +101,5 @@ fn io_fault(path: &str, error: &std::io::Error) -> Error {
 }
 
 fn unexpected_reply() -> Error {
-    Error::Died { why: "it gave an answer that does not fit the request".to_owned() }
+    Error::Died { why: "its reply does not match the request".to_owned() }
 }

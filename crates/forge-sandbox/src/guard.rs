@@ -1,8 +1,8 @@
-//! A workspace whose credentials are covered before any request is served, also those that come to be while it is open.
+//! A workspace in which credentials are masked before any request is served, including those created while it is open.
 //!
-//! Covers lie over files from the moment at which a box opens, and no process in it could add one. So if something has to be
-//! covered that is not, it is written down, the box is closed and opened again with the same specification, and the request is
-//! served there. That is so for every backend.
+//! Masks are mounted over files when a sandbox opens, and no process in it could add one. So if another file must be
+//! masked, the mask is saved, the sandbox is closed and reopened with the same specification, and the request is served
+//! there. This applies to every backend.
 
 use forge_ports::sandbox::{
     BoundedList, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec, WorkspaceEntry,
@@ -15,32 +15,32 @@ use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-/// So often a box is opened again before one request; then it is given up.
+/// Maximum number of times that a sandbox is reopened before one request; after that the request fails.
 const MAX_REOPENS: usize = 5;
 
-/// An open box that can be closed.
+/// An open sandbox that can be closed.
 #[async_trait]
 pub(crate) trait ClosableSandbox: Workspace {
-    /// The view that it is open on, as long as it has it.
+    /// Returns the workspace that the sandbox is open on, as long as it has one.
     fn run_workspace(&self) -> Option<Arc<RunWorkspace>>;
 
-    /// Ends it; all of it is gone when this returns, unless somebody else has it as well.
+    /// Ends the sandbox; all of it is gone when this returns, unless other references to it exist.
     async fn shut_down(self: Arc<Self>);
 }
 
-/// Opens the box once more.
+/// A callback that reopens the sandbox.
 pub(crate) type ReopenFn =
     Box<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn ClosableSandbox>, Error>> + Send + Sync>;
 
-/// See the module.
+/// A workspace with its credentials masked; see the module.
 pub(crate) struct GuardedWorkspace {
-    /// Held by every request while it is served, and alone while the box is opened again.
+    /// Lock held by every request while it is served, and exclusively while the sandbox is reopened.
     gate: RwLock<()>,
     open: Mutex<Option<OpenSandbox>>,
     reopen: ReopenFn,
-    /// What closed boxes reached and nobody asked for.
+    /// Egress records of closed sandboxes that the caller has not drained.
     reached: Mutex<Vec<EgressRecord>>,
-    /// What the last box was.
+    /// Report on the last sandbox.
     report: Mutex<SandboxReport>,
 }
 
@@ -57,8 +57,8 @@ struct ServedRequest<'a> {
 }
 
 impl GuardedWorkspace {
-    /// Opens a sandbox at a snapshot by `open`, which also opens it once more, as it then stands. One without a view is
-    /// given back as it is.
+    /// Opens a sandbox at a snapshot with `open`, which later also reopens it in its current state. A sandbox without a
+    /// workspace is returned as it is.
     pub(crate) async fn open<H, F>(
         at: Option<SnapshotId>,
         open: impl Fn(Option<SnapshotId>) -> F + Send + Sync + 'static,
@@ -86,12 +86,12 @@ impl GuardedWorkspace {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The box, when all that has to be covered is.
+    /// Waits until every file that must be masked is, and returns the sandbox.
     async fn begin_request(&self) -> Result<ServedRequest<'_>, Error> {
         for _ in 0..MAX_REOPENS {
             let pass = self.gate.read().await;
             let Some(open) = self.current_sandbox() else {
-                return Err(sandbox_died("it was not opened again"));
+                return Err(sandbox_died("it was not reopened"));
             };
             if open.secret_masks.is_quiet() {
                 return Ok(ServedRequest { open, _pass: pass });
@@ -103,7 +103,7 @@ impl GuardedWorkspace {
             drop((pass, open));
             self.reopen_sandbox().await?;
         }
-        Err(sandbox_died("files that look like secrets come to be in the repository all the time"))
+        Err(sandbox_died("files that look like secrets keep appearing in the repository"))
     }
 
     async fn reopen_sandbox(&self) -> Result<(), Error> {
@@ -111,11 +111,11 @@ impl GuardedWorkspace {
         let Some(open) = self.current_sandbox() else { return Ok(()) };
         let covers = Arc::clone(&open.secret_masks);
         if !run_blocking(move || Ok(covers.has_new_secrets())).await? {
-            // Another request saw to it.
+            // Another request has done it already.
             return Ok(());
         }
         let view =
-            open.sandbox.run_workspace().ok_or_else(|| sandbox_died("another box has its workspace"))?;
+            open.sandbox.run_workspace().ok_or_else(|| sandbox_died("another sandbox has its workspace"))?;
         run_blocking(move || view.save_masks()).await?;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.reached
@@ -131,7 +131,7 @@ impl GuardedWorkspace {
         Ok(())
     }
 
-    /// The box for something that writes.
+    /// Returns the sandbox for a request that writes.
     async fn begin_write_request(&self) -> Result<ServedRequest<'_>, Error> {
         let entered = self.begin_request().await?;
         entered.open.secret_masks.begin_writing();
@@ -140,7 +140,7 @@ impl GuardedWorkspace {
 }
 
 impl ServedRequest<'_> {
-    /// What was written meanwhile is the run's own.
+    /// Accepts what was written meanwhile as the run's own.
     async fn finish_write(self) -> Result<(), Error> {
         let covers = self.open.secret_masks;
         if covers.finish_writing() {
@@ -176,13 +176,13 @@ impl Workspace for GuardedWorkspace {
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
         let _pass = self.gate.read().await;
-        let open = self.current_sandbox().ok_or_else(|| sandbox_died("it was not opened again"))?;
+        let open = self.current_sandbox().ok_or_else(|| sandbox_died("it was not reopened"))?;
         open.sandbox.snapshot().await
     }
 
     async fn start_snapshot(&self) -> Result<(SnapshotId, FlushHandle), Error> {
         let _pass = self.gate.read().await;
-        let open = self.current_sandbox().ok_or_else(|| sandbox_died("it was not opened again"))?;
+        let open = self.current_sandbox().ok_or_else(|| sandbox_died("it was not reopened"))?;
         open.sandbox.start_snapshot().await
     }
 

@@ -1,8 +1,7 @@
-//! An open box with its workspace, whatever stands around it: what all backends share that hold the init of a
-//! `forge-jail` box on the other side of a [`Jail`].
+//! An open sandbox and its workspace. Shared by every backend that drives a `forge-jail` init through a [`Jail`].
 //!
-//! A backend decides what the walls are, starts the init, and hands a [`Parts`] over. From then on commands, files,
-//! walks, snapshots and the end of the box are the same for all of them.
+//! A backend sets up the isolation layers, starts the init, and hands [`SandboxParts`] over. From then on commands,
+//! files, searches, snapshots and the end of the sandbox are the same for all backends.
 
 use crate::file_requests::{self, FileRequestHandler};
 use crate::guard::ClosableSandbox;
@@ -33,47 +32,47 @@ use std::time::{Duration, Instant};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-/// Exit code of a command that its time limit ended, as `timeout(1)` has it.
+/// Exit code of a command that exceeded its time limit, as in `timeout(1)`.
 const TIMEOUT_EXIT_CODE: i32 = 124;
-/// Exit codes of a shell for a program that is not there, and for one that cannot be run.
+/// Exit codes of a shell for a program that is not found, and for one that cannot be run.
 const NOT_FOUND_EXIT_CODE: i32 = 127;
 const NOT_RUNNABLE_EXIT_CODE: i32 = 126;
-/// Added to a signal's number, as shells do.
+/// Base of exit codes for signals, as in shells.
 const SIGNAL_EXIT_CODE_BASE: i32 = 128;
-/// A walk of the workspace takes at most this long.
+/// Longest time that a search of the workspace may take.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(120);
-/// After a command's end its streams are read for so long at most: only a process that a side-by-side command keeps
-/// alive can still hold them.
+/// Longest time that a command's streams are read after its end: only a process that a concurrent command keeps alive
+/// can still hold them open.
 const STREAM_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Gives what a box tried to reach since the last call.
+/// A callback that returns the egress records since the last call.
 pub(crate) type DrainEgressFn = Box<dyn Fn() -> Vec<EgressRecord> + Send + Sync>;
 
-/// What a backend built.
+/// The parts of a sandbox that a backend has built.
 pub(crate) struct SandboxParts {
-    /// The init on the other side.
+    /// Jail with the sandbox's init.
     pub(crate) jail: Jail,
-    /// What the workspace is; `None`: something that is thrown away with the box.
+    /// Workspace of the run; `None` for a directory that is discarded with the sandbox.
     pub(crate) workspace: Option<Arc<RunWorkspace>>,
-    /// By which absolute paths of the host the workspace may be named.
+    /// Absolute host paths by which the workspace may be named.
     pub(crate) paths: WorkspacePaths,
-    /// No command may run longer.
+    /// Longest time that a command may run.
     pub(crate) longest: Duration,
-    /// The run that it is for, and the ceilings of its workspace.
+    /// Run that the sandbox belongs to, and the ceilings of its workspace.
     pub(crate) run: RunId,
     pub(crate) limits: WorkspaceLimits,
-    /// What the box is. Layers that stand here come before those of the jail.
+    /// Report on the sandbox. Its layers come before those of the jail.
     pub(crate) report: SandboxReport,
-    /// Gives what the box tried to reach since the last call, if it has a way out.
+    /// Source of egress records, if the sandbox has egress.
     pub(crate) reached: Option<DrainEgressFn>,
-    /// Whatever must live as long as the box and end after it: a container, a private folder, a lock. Dropped in
-    /// this order, on a thread that may wait.
+    /// Resources that must outlive the sandbox: a container, a private directory, a lock. Dropped in this order, on a
+    /// thread that may block.
     pub(crate) resources: Vec<Box<dyn Any + Send + Sync>>,
 }
 
-/// An open box.
+/// An open sandbox with its workspace.
 pub(crate) struct JailedWorkspace {
-    /// Taken out when the room is dropped, with what must end after it.
+    /// Jail; taken out on drop together with the resources that must outlive it.
     jail: Option<Arc<Jail>>,
     resources: Vec<Box<dyn Any + Send + Sync>>,
     workspace: Option<Arc<WorkspaceHandle>>,
@@ -83,16 +82,16 @@ pub(crate) struct JailedWorkspace {
     limits: WorkspaceLimits,
     report: SandboxReport,
     reached: Option<DrainEgressFn>,
-    /// How the own binary runs in there, where that is not as it runs here.
+    /// Way to start this binary in the sandbox, if it differs from the way outside.
     helper: Option<HelperBinary>,
-    /// Commands in flight.
+    /// Number of commands in flight.
     running: AtomicUsize,
-    /// Whether a command may have left processes behind that go on.
+    /// Whether a command may have left background processes running.
     left_processes: AtomicBool,
 }
 
 impl JailedWorkspace {
-    /// A box from what a backend built.
+    /// Creates a sandbox from the parts that a backend has built.
     pub(crate) fn new(parts: SandboxParts) -> Self {
         let jail = Arc::new(parts.jail);
         let weak = Arc::downgrade(&jail);
@@ -115,19 +114,19 @@ impl JailedWorkspace {
         }
     }
 
-    /// The same box, in which the own binary is started in another way than here.
+    /// Sets how this binary is started in the sandbox.
     pub(crate) fn with_helper(mut self, helper: HelperBinary) -> Self {
         self.helper = Some(helper);
         self
     }
 
-    /// Ends the box; all of it is gone when this returns.
+    /// Ends the sandbox; all of it is gone when this returns.
     pub(crate) async fn close(mut self) {
-        // A panic in there ends the box as well.
+        // A panic in these steps ends the sandbox as well.
         let _ = tokio::task::spawn_blocking(self.shutdown_steps()).await;
     }
 
-    /// What has to be done at the end, in its order: the workspace is let go of when nothing can change it any more.
+    /// Returns the shutdown steps in order: the workspace is released when nothing can change it any more.
     fn shutdown_steps(&mut self) -> impl FnOnce() + Send + 'static {
         let (jail, view) = (self.jail.take(), self.workspace.take());
         let (reached, keep) = (self.reached.take(), std::mem::take(&mut self.resources));
@@ -150,13 +149,13 @@ impl JailedWorkspace {
         keep: usize,
         output: &dyn OutputSink,
     ) -> Result<CommandOutcome, Error> {
-        let failed = |error: std::io::Error| Error::Died { why: format!("no pipe could be made: {error}") };
+        let failed = |error: std::io::Error| Error::Died { why: format!("cannot create a pipe: {error}") };
         let (out, out_end) = pipe_pair().map_err(failed)?;
         let (err, err_end) = pipe_pair().map_err(failed)?;
         let (id, mut answer) =
             self.submit_request(JailRequest::Exec(exec), &[out_end.as_fd(), err_end.as_fd()]);
         drop((out_end, err_end));
-        // If this future is dropped the command ends too.
+        // Dropping this future ends the command too.
         let mut guard = CancelOnDrop { jail: Some(Arc::clone(self.jail())), id };
         let mut streams = CommandStreams::new(keep);
         let answered = {
@@ -174,7 +173,9 @@ impl JailedWorkspace {
             Ok(ReplyWithFd { reply: JailReply::Ended(ended), .. }) => {
                 Ok(CommandOutcome::Ended(ended, streams))
             }
-            Ok(other) => Err(Error::Died { why: format!("it answered {:?} to a command", other.reply) }),
+            Ok(other) => Err(Error::Died {
+                why: format!("it sent an unexpected reply to a command: {:?}", other.reply),
+            }),
             Err(forge_jail::Error::Start(fault)) => Ok(CommandOutcome::NotStarted(fault)),
             Err(error) => Err(to_port_error(error)),
         }
@@ -183,17 +184,17 @@ impl JailedWorkspace {
     fn submit_request(&self, request: JailRequest, fds: &[BorrowedFd<'_>]) -> (u64, ReplyReceiver) {
         let (give, take) = oneshot::channel();
         let id = self.jail().submit(request, fds, move |answer| {
-            // Nobody waits any more when the call was dropped.
+            // No receiver is left if the call was dropped.
             let _ = give.send(answer);
         });
         (id, take)
     }
 
     fn died_error(&self) -> Error {
-        Error::Died { why: self.jail().death_reason().unwrap_or_else(|| "its connection ended".to_owned()) }
+        Error::Died { why: self.jail().death_reason().unwrap_or_else(|| "its connection closed".to_owned()) }
     }
 
-    /// Waits until the state before the first change is safe, where changes go to the repository itself.
+    /// Waits until the baseline is saved, where changes go to the repository itself.
     async fn wait_baseline_saved(&self) -> Result<(), Error> {
         match self.workspace.as_ref().and_then(|slot| slot.run_workspace()) {
             Some(view) if !view.is_baseline_saved() => {
@@ -206,7 +207,7 @@ impl JailedWorkspace {
         }
     }
 
-    /// Asks the walker, the same binary inside the box.
+    /// Sends a request to the search helper, which is the same binary inside the sandbox.
     async fn search_files(&self, request: &walk::SearchRequest) -> Result<walk::SearchResponse, Error> {
         let json = serde_json::to_string(request).map_err(|e| Error::Invalid { why: e.to_string() })?;
         let (program, argv) = match &self.helper {
@@ -226,15 +227,15 @@ impl JailedWorkspace {
             CommandOutcome::Ended(ExecOutcome { end: ExecEnd::Exited(0), .. }, streams) => {
                 let (out, _) = streams.finish();
                 if out.is_truncated() {
-                    return Err(Error::Invalid { why: "the answer is too large; ask for less".to_owned() });
+                    return Err(Error::Invalid { why: "the result is too large; request less".to_owned() });
                 }
                 walk::parse_response(&out.bytes)
             }
             CommandOutcome::Ended(ExecOutcome { end: ExecEnd::TimedOut, .. }, _) => {
-                Err(Error::Invalid { why: "it took too long; ask for a smaller part of the tree".to_owned() })
+                Err(Error::Invalid { why: "it took too long; request a smaller part of the tree".to_owned() })
             }
             CommandOutcome::Ended(ended, _) => {
-                Err(Error::Invalid { why: format!("the walk did not end well: {:?}", ended.end) })
+                Err(Error::Invalid { why: format!("the search failed: {:?}", ended.end) })
             }
             CommandOutcome::NotStarted(fault) => Err(Error::Died { why: fault.to_string() }),
         }
@@ -242,7 +243,7 @@ impl JailedWorkspace {
 
     async fn execute_spec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
         let begun = Instant::now();
-        // The own binary, asked for by its place, is started as it must be there.
+        // This binary, requested by its path, is started as the sandbox requires.
         let (program, before, rest) = match (&self.helper, spec.argv.split_first()) {
             (Some(helper), Some((first, rest))) if first == HELPER_PATH => {
                 let (program, before) = helper.start_command(HELPER_PATH);
@@ -280,7 +281,7 @@ impl JailedWorkspace {
                     peak_memory: ended.peak_memory_bytes,
                 })
             }
-            // It is about the folder when that is what the fault names.
+            // The fault concerns the working directory if it names that.
             CommandOutcome::NotStarted(fault) if fault.what == cwd => {
                 Err(Error::Invalid { why: format!("the working directory: {fault}") })
             }
@@ -291,7 +292,7 @@ impl JailedWorkspace {
     }
 }
 
-/// What became of a command.
+/// The outcome of a command.
 enum CommandOutcome {
     Ended(ExecOutcome, CommandStreams),
     NotStarted(StartFault),
@@ -299,7 +300,7 @@ enum CommandOutcome {
 
 type ReplyReceiver = oneshot::Receiver<Result<ReplyWithFd, forge_jail::Error>>;
 
-/// Ends a command whose caller went away.
+/// A guard that ends a command when its caller goes away.
 struct CancelOnDrop {
     jail: Option<Arc<Jail>>,
     id: u64,
@@ -313,7 +314,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Counts something for as long as it lives.
+/// A guard that counts one while it lives.
 struct InFlightCount<'a>(&'a AtomicUsize);
 
 impl<'a> InFlightCount<'a> {
@@ -331,7 +332,7 @@ impl Drop for InFlightCount<'_> {
 
 impl Drop for JailedWorkspace {
     fn drop(&mut self) {
-        // Ending a box waits for its processes: not on a thread of the runtime, if there is one.
+        // Ending a sandbox waits for its processes, so it must not block a thread of the runtime.
         let end = self.shutdown_steps();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(end)),
@@ -377,7 +378,7 @@ impl Workspace for JailedWorkspace {
 
     async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
         if spec.argv.is_empty() {
-            return Err(Error::Invalid { why: "there is no command".to_owned() });
+            return Err(Error::Invalid { why: "the command is empty".to_owned() });
         }
         self.wait_baseline_saved().await?;
         let _running = InFlightCount::new(&self.running);
@@ -395,21 +396,23 @@ impl Workspace for JailedWorkspace {
 
     async fn start_snapshot(&self) -> Result<(SnapshotId, FlushHandle), Error> {
         let Some(slot) = &self.workspace else {
-            return Err(Error::View { why: "this box has no workspace that could be kept".to_owned() });
+            return Err(Error::View {
+                why: "this sandbox has no workspace to take a snapshot of".to_owned(),
+            });
         };
-        // Another box of the run has it if this one is dead.
+        // Another sandbox of the run may have the workspace if this one is dead.
         let Some(view) = slot.run_workspace() else { return Err(self.died_error()) };
-        // What goes on while the tree is read would be seen half-done.
+        // Changes made while the tree is read would be captured half-done.
         let busy = self.left_processes.load(Ordering::SeqCst) || self.running.load(Ordering::SeqCst) > 0;
         let _frozen = if busy { Some(FrozenProcesses::new(self).await?) } else { None };
         let (give, take) = oneshot::channel();
         let (durable, promise) = FlushHandle::pending();
-        // If this future is dropped the look at the workspace ends too.
+        // Dropping this future stops the snapshot too.
         let wanted = ActiveWork::new(self.run);
         let bounds = wanted.work_bounds(self.limits);
         tokio::task::spawn_blocking(move || match view.snapshot_unflushed(&bounds) {
             Ok((id, objects)) => {
-                // Whoever no longer waits does not need it.
+                // A caller that no longer waits does not need the result.
                 let _ = give.send(Ok(id));
                 promise.complete(workspace::flush_objects(&objects).map_err(|error| error.to_string()));
             }
@@ -425,22 +428,22 @@ impl Workspace for JailedWorkspace {
     }
 }
 
-/// Whether a process has ended, and with it all of the box whose first one it was. Its number is kept until it is
-/// waited for.
+/// Returns whether a process has ended, and with it the sandbox of which it was the init. Its pid is not reused until
+/// it is reaped.
 fn has_exited(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     matches!(state, None | Some('Z' | 'X'))
 }
 
-/// Holds every process of the box still for as long as it lives.
+/// A guard that keeps every process of the sandbox frozen while it lives.
 struct FrozenProcesses {
     jail: Arc<Jail>,
 }
 
 impl FrozenProcesses {
     async fn new(room: &JailedWorkspace) -> Result<Self, Error> {
-        // Made first: also if this future is dropped the box goes on.
+        // Created first, so that dropping this future also thaws the sandbox.
         let frozen = Self { jail: Arc::clone(room.jail()) };
         room.handle(JailRequest::Freeze).await?;
         Ok(frozen)
@@ -491,7 +494,7 @@ impl WorkspaceFiles for JailedWorkspace {
     }
 }
 
-/// A command that is not there or cannot be run, as a shell would answer.
+/// Returns the result of a command that is not found or cannot be run, as a shell would report it.
 fn start_failure_result(fault: &StartFault, duration_ms: u64) -> ExecResult {
     let missing = std::io::Error::from_raw_os_error(fault.errno).kind() == std::io::ErrorKind::NotFound;
     let text = format!("{fault}\n").into_bytes();
@@ -520,13 +523,13 @@ fn saturating_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A pipe whose read end the runtime watches and whose write end the box gets.
+/// Creates a pipe with the read end for the runtime and the write end for the sandbox.
 fn pipe_pair() -> std::io::Result<(pipe::Receiver, OwnedFd)> {
     let (read, write) = std::io::pipe()?;
     Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
 }
 
-/// A layer in the words of the project.
+/// Converts a layer report to the port's type.
 pub(crate) fn to_port_layer(report: &forge_jail::LayerReport) -> SandboxLayer {
     let state = match &report.state {
         JailLayerState::Enforced { .. } => SandboxLayerState::Enforced,
@@ -536,7 +539,7 @@ pub(crate) fn to_port_layer(report: &forge_jail::LayerReport) -> SandboxLayer {
     SandboxLayer { name: report.layer.describe().to_owned(), state, remedy: report.remedy.clone() }
 }
 
-/// A layer that is missing, with the setting that asks for it where that is not for everybody.
+/// Describes a missing layer, with the setting that requires it if the layer is optional.
 fn describe_missing_layer(report: &forge_jail::LayerReport) -> String {
     match report.layer {
         forge_jail::IsolationLayer::ProgramList => format!("{report} (runtime.allowed_shell_commands)"),
@@ -544,7 +547,7 @@ fn describe_missing_layer(report: &forge_jail::LayerReport) -> String {
     }
 }
 
-/// A failure of the box in the port's words.
+/// Converts a failure of the sandbox to the port's error.
 pub(crate) fn to_port_error(error: forge_jail::Error) -> Error {
     use forge_jail::Error as Jailed;
     match error {

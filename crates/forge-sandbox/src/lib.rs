@@ -1,8 +1,8 @@
-//! Sandbox backends: the boxes in which everything happens that a model asks for.
+//! Sandbox backends. Everything that a model asks for happens in a sandbox.
 //!
-//! `native` isolates through `forge-jail`; `process` isolates nothing and must be allowed by name. Walks of the
-//! workspace run in the box by the same binary, and so does the box's init: a `main` that opens boxes begins with
-//! [`helper_main`]. What this crate does not know: tools, models, configuration, and what a command is for.
+//! `native` isolates through `forge-jail`; `process` isolates nothing and must be enabled explicitly. Searches of the
+//! workspace run in the sandbox by the same binary, as does the sandbox's init: a `main` that opens sandboxes begins
+//! with [`helper_main`]. This crate does not know tools, models, configuration, or the purpose of a command.
 
 mod capture;
 pub mod docker;
@@ -33,39 +33,39 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the backends are told by their caller; this crate reads no environment.
+/// Options that the caller passes to the backends; this crate reads no environment.
 #[derive(Clone, Default)]
 pub struct BackendOptions {
-    /// The folder that holds one folder per run; what a run keeps of its workspace is in `<views>/<run-id>/view`.
+    /// Directory with one subdirectory per run; a run's workspace data is in `<workspaces>/<run-id>/view`.
     pub workspaces: PathBuf,
-    /// This user's private directory for temporary things, made if it is missing.
+    /// Private directory of this user for temporary files, created if it is missing.
     pub temporary: PathBuf,
-    /// The user's runtime directory, if there is one: sockets of containers lie there.
+    /// Runtime directory of the user, if there is one: it contains the sockets of containers.
     pub runtime: Option<PathBuf>,
-    /// The folder for locks of repositories, the same for all who apply to them.
+    /// Directory for repository locks, shared by all processes that apply to the repositories.
     pub locks: PathBuf,
-    /// The folder of root folders made by `forge sandbox build`.
+    /// Directory of the root directories made by `forge sandbox build`.
     pub images: PathBuf,
-    /// Where a container engine listens; `None`: at its usual place.
+    /// Address of a container engine; `None` means its usual place.
     pub docker_host: Option<String>,
     /// Keys that the egress proxy puts into requests, by the variables that the rules name.
     pub keys: BTreeMap<String, String>,
-    /// Whether boxes with a network get writable caches at `/cache`.
+    /// Whether sandboxes with a network get writable caches at `/cache`.
     pub caches: bool,
-    /// Another binary as the boxes' init, whose `main` begins with [`helper_main`]; `None`: the running one. For
-    /// programs whose own `main` can't, such as test runners.
+    /// Another binary as the sandboxes' init, with a `main` that begins with [`helper_main`]; `None` means the running
+    /// one. For programs with a `main` that cannot, such as test runners.
     pub exe: Option<PathBuf>,
-    /// For tests: no view is an overlay.
+    /// For tests: whether no workspace may be an overlay.
     #[doc(hidden)]
     pub copies: bool,
-    /// For tests: protective measures that native boxes go without. Only the init of a test's own binary obeys this.
+    /// For tests: protections that native sandboxes omit. Only the init of a test's own binary obeys this.
     #[doc(hidden)]
     pub without: Vec<forge_jail::DisabledProtection>,
 }
 
 impl fmt::Debug for BackendOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The keys are nobody's business.
+        // The keys must not be printed.
         f.debug_struct("Options")
             .field("views", &self.workspaces)
             .field("images", &self.images)
@@ -74,7 +74,7 @@ impl fmt::Debug for BackendOptions {
 }
 
 impl BackendOptions {
-    /// Options that keep everything below one folder.
+    /// Returns options that keep everything below one directory.
     #[must_use]
     pub fn under_directory(folder: &Path) -> Self {
         Self {
@@ -87,9 +87,9 @@ impl BackendOptions {
         }
     }
 
-    /// Where views are kept, and how they are made.
+    /// Returns the directories of workspaces and the limits on how workspaces are built.
     pub(crate) fn workspace_storage(&self) -> WorkspaceStorage {
-        let limit = self.copies.then(|| ForcedCopy { why: "asked for".to_owned() });
+        let limit = self.copies.then(|| ForcedCopy { why: "requested".to_owned() });
         WorkspaceStorage { workspaces: self.workspaces.clone(), locks: self.locks.clone(), limit }
     }
 
@@ -104,7 +104,7 @@ impl BackendOptions {
     }
 }
 
-/// All backends; the specification names the one that is used.
+/// All backends; the specification names the one to use.
 #[derive(Clone, Debug)]
 pub struct Backends {
     options: Arc<BackendOptions>,
@@ -115,7 +115,7 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The backends of this machine.
+    /// Creates the backends of this machine.
     #[must_use]
     pub fn new(options: BackendOptions) -> Self {
         let options = Arc::new(options);
@@ -128,25 +128,25 @@ impl Backends {
         }
     }
 
-    /// Begins the box that is likely to be asked for next, beside what the caller does until then: its namespaces, network,
-    /// root folder and control groups, all but the workspace. [`Sandbox::open`] finishes it if it fits what is then
-    /// asked for, else makes another from nothing; one that nobody asks for goes with this value. Nothing is waited
-    /// for, and only what `native` would do is begun.
+    /// Prewarms the sandbox that is likely to be opened next while the caller continues: its namespaces, network, root
+    /// directory and control groups, everything except the workspace. [`Sandbox::open`] completes it if it fits the
+    /// specification, and otherwise creates another; an unused one ends with this value. Returns at once, and prewarms
+    /// only what the `native` backend would open.
     pub fn prewarm(&self, spec: &SandboxSpec) {
         if matches!(spec.backend.as_str(), "native" | "auto") {
             self.native.prewarm(spec);
         }
     }
 
-    /// Waits until the box that was [begun](Self::begin) stands as far as it goes.
+    /// Waits until [prewarming](Self::prewarm) has finished.
     pub fn wait_prewarmed(&self) {
         self.native.wait_prewarmed();
     }
 
-    /// Runs a program once, in a native box of its own.
+    /// Runs a program once, in its own native sandbox.
     ///
     /// # Errors
-    /// As when any box is opened; what the program does is no error.
+    /// The errors of opening any sandbox; a failing program is not an error.
     pub async fn run_one_shot(&self, once: OneShotSpec) -> Result<OneShotResult, Error> {
         one_shot::run_one_shot(&self.native, once).await
     }
@@ -157,7 +157,7 @@ impl Backends {
         LocalWorkspaces::new(self.options.workspace_storage(), self.clone())
     }
 
-    /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
+    /// Removes what sandboxes with a dead owner left: control groups, temporary files, containers. Returns their names.
     pub async fn remove_stale(&self) -> Vec<String> {
         let temporary = self.options.temporary.clone();
         let store = self.options.workspace_storage();
@@ -168,13 +168,13 @@ impl Backends {
         let here = forge_workspace::run_blocking(work).await.unwrap_or_default();
         let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
-            // An engine that does not run has nothing of ours.
+            // An engine that does not run has no containers of Forge's.
             removed.extend(engine.remove_stale_containers().await.unwrap_or_default());
         }
         removed
     }
 
-    /// The backends with container engines at other places, each with its own options.
+    /// Returns the backends with the given container engine at another place.
     #[must_use]
     pub fn with_engine(mut self, options: docker::EngineOptions) -> Self {
         match options.kind {
@@ -184,7 +184,7 @@ impl Backends {
         self
     }
 
-    /// The backend of an engine.
+    /// Returns the backend of an engine.
     #[must_use]
     pub const fn engine_backend(&self, kind: EngineKind) -> &DockerBackend {
         match kind {
@@ -193,7 +193,7 @@ impl Backends {
         }
     }
 
-    /// The version of what stands behind a backend beside the kernel: of a container engine, else nothing.
+    /// Returns the version of a backend's container engine; empty for backends without one.
     ///
     /// # Errors
     /// [`Error::Missing`] when the engine does not answer or is too old.
@@ -205,7 +205,7 @@ impl Backends {
         }
     }
 
-    /// The isolation of this machine, else that of an engine, and never less.
+    /// Opens a sandbox with the isolation of this machine, or else that of an engine, and never with less.
     async fn open_any(
         &self,
         spec: &SandboxSpec,
@@ -245,16 +245,16 @@ impl Sandbox for Backends {
             "auto" => self.open_any(spec, run, at).await,
             "process" => self.process.open(spec, run, at).await,
             other => {
-                let missing = format!(
-                    "there is no sandbox backend `{other}` in this build (there are: native, docker, podman, process)"
-                );
+                let missing =
+                    format!("unknown sandbox backend `{other}` (available: native, docker, podman, process)");
                 Err(Error::Missing { missing: vec![missing] })
             }
         }
     }
 }
 
-/// Removes what boxes left behind whose owner died: control groups, temporary files in `temporary`. Returns their paths.
+/// Removes control groups and temporary files in `temporary` that sandboxes with a dead owner left. Returns their
+/// paths.
 #[must_use]
 pub fn remove_stale_resources(temporary: &Path) -> Vec<PathBuf> {
     let mut removed = forge_jail::prune_stale_groups();
@@ -262,21 +262,20 @@ pub fn remove_stale_resources(temporary: &Path) -> Vec<PathBuf> {
     removed
 }
 
-/// Answers as the init of a box or as one of the programs that run inside it, if the binary was started under such a
-/// name.
+/// Runs as the init of a sandbox, or as a program that runs inside it, if the binary was started under such a name.
 ///
-/// Must be the first thing that `main` does, before any thread starts. Gives the exit code to end with, or `None` for
-/// an ordinary start; as init it does not return.
+/// Must be the first thing that `main` does, before any thread starts. Returns the exit code to end with, or `None` for
+/// an ordinary start; as the init it does not return.
 pub fn helper_main(arguments: &[String]) -> Option<i32> {
     let (name, rest) = arguments.split_first()?;
     if name == forge_jail::INIT_ARGV0 {
         forge_jail::init_main();
     }
-    // An engine names a static binary by its path.
+    // An engine starts a static binary under its path.
     if name.rsplit('/').next() == Some(forge_jail::CONTAINED_ARGV0) {
         forge_jail::contained_main();
     }
-    // Where it stands in every box there is no other program that could be meant.
+    // In every sandbox this path belongs to the helper, so no other program can be meant.
     if let ([prober, task @ ..], true) = (rest, name == forge_jail::HELPER_PATH) {
         return (prober == verify::PROBER_ARG)
             .then(|| verify::run_prober_task(task.first().map(String::as_str)));

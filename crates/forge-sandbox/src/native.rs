@@ -1,4 +1,4 @@
-//! The `native` backend: a box of Linux's own means around each run, through `forge-jail`.
+//! The `native` backend: sandboxes each run with Linux's own mechanisms, through `forge-jail`.
 
 use crate::BackendOptions;
 use crate::egress::{self, EgressKey};
@@ -25,11 +25,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Where the proxy listens in a box's own network.
+/// Port of the proxy in a sandbox's own network.
 const PROXY_PORT: u16 = 3128;
-/// Size of the writable caches of a box with a network.
+/// Size of the writable caches of a sandbox with a network.
 const CACHE_BYTES: u64 = 1 << 30;
-/// Where programs keep what they fetch, if they can fetch at all.
+/// Directories in which programs keep what they download, if they can download at all.
 const CACHE_ENV_DIRS: &[(&str, &str)] = &[
     ("HOME", "/cache"),
     ("XDG_CACHE_HOME", "/cache/xdg"),
@@ -40,19 +40,20 @@ const CACHE_ENV_DIRS: &[(&str, &str)] = &[
     ("PNPM_STORE_DIR", "/cache/pnpm/store"),
 ];
 
-/// Names at the top of a toolchain's folder that hold credentials: such a folder is bound piece by piece without them.
+/// Names at the top of a toolchain's directory that hold credentials: such a directory is bound entry by entry without
+/// them.
 const CREDENTIAL_NAMES: &[&str] =
     &["credentials", "credentials.toml", ".credentials", ".npmrc", ".netrc", ".pypirc", ".git-credentials"];
 
-/// The backend.
+/// The `native` backend.
 #[derive(Clone, Debug)]
 pub(crate) struct NativeBackend {
     options: Arc<BackendOptions>,
-    /// A box that was begun before it was asked for.
+    /// Sandbox that was prewarmed.
     prewarmed: Arc<PrewarmSlot>,
 }
 
-/// The place of a box that was begun before it is asked for. One that nobody asks for ends with it.
+/// A slot for a prewarmed sandbox. An unused one ends with the slot.
 #[derive(Debug, Default)]
 struct PrewarmSlot(Mutex<Option<Prewarming>>);
 
@@ -64,12 +65,12 @@ impl Drop for PrewarmSlot {
     }
 }
 
-/// A box that was begun.
+/// A prewarmed sandbox.
 #[derive(Debug)]
 enum Prewarming {
-    /// By this thread, which is at it.
+    /// Being created by this thread.
     Making(JoinHandle<Option<PrewarmedJail>>),
-    /// As far as it goes.
+    /// Complete except for the workspace.
     Ready(Box<PrewarmedJail>),
 }
 
@@ -87,8 +88,8 @@ impl NativeBackend {
         Self { options, prewarmed: Arc::default() }
     }
 
-    /// Begins the box that is likely to be asked for next, on a thread of its own: see [`Spare`]. A box that turns out to
-    /// be another one is made from nothing.
+    /// Prewarms the sandbox that is likely to be opened next, on a separate thread: see [`PrewarmedJail`]. A sandbox
+    /// that turns out to differ is created from scratch.
     pub(crate) fn prewarm(&self, spec: &SandboxSpec) {
         if spec.image.is_some() || matches!(spec.network, NetworkPolicy::Allow(_)) {
             return;
@@ -96,19 +97,19 @@ impl NativeBackend {
         let mut ground = JailSpec::new("spare", &spec.repo);
         apply_spec(&self.options, &mut ground, spec, &mut native_report());
         let exe = self.helper_exe();
-        // Without it everything works as well, and later; what is wrong is said when the box is asked for.
+        // Prewarming is optional: errors are reported when the sandbox is opened.
         let begin = move || PrewarmedJail::start(&ground, &exe).ok();
         let thread = std::thread::Builder::new().name("forge-spare".to_owned()).spawn(begin);
         *self.lock_slot() = thread.ok().map(Prewarming::Making);
     }
 
-    /// Waits until the box that was begun stands as far as it goes.
+    /// Waits until prewarming has finished.
     pub(crate) fn wait_prewarmed(&self) {
         let mut slot = self.lock_slot();
         *slot = slot.take().and_then(Prewarming::wait_ready).map(|spare| Prewarming::Ready(Box::new(spare)));
     }
 
-    /// The directory for temporary things.
+    /// Returns the directory for temporary files.
     pub(crate) fn temp_directory(&self) -> Result<forge_files::PrivateDir, Error> {
         stale_temps::temp_directory(&self.options)
     }
@@ -121,8 +122,8 @@ impl NativeBackend {
         self.prewarmed.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A box around `spec.repo` as it stands, without snapshots: for what is thrown away with it. `binds` are shown
-    /// beside those of the specification, `keep` ends after the box.
+    /// Opens a sandbox around `spec.repo` itself, without snapshots: for a directory that is discarded with the
+    /// sandbox. `binds` are mounted in addition to those of the specification, `keep` is dropped after the sandbox.
     pub(crate) async fn open_bare(
         &self,
         spec: &SandboxSpec,
@@ -144,7 +145,7 @@ impl NativeBackend {
         self.build_sandbox(spec, run, jail, egress, None, report, keep)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of a box, put together in one place")]
+    #[allow(clippy::too_many_arguments, reason = "the parts of a sandbox, put together in one place")]
     fn build_sandbox(
         &self,
         spec: &SandboxSpec,
@@ -178,7 +179,7 @@ impl Sandbox for NativeBackend {
     async fn probe_layers(&self) -> Vec<SandboxLayer> {
         let exe = self.helper_exe();
         let probed = tokio::task::spawn_blocking(move || {
-            // The folder decides whether root can show it under another owner, so it should be the user's own.
+            // The directory determines whether root can map it to another owner, so it should be the user's own.
             let here = std::env::current_dir().ok().filter(|p| p != Path::new("/"));
             forge_jail::probe_layers(&exe, &here.unwrap_or_else(std::env::temp_dir))
         });
@@ -228,7 +229,7 @@ impl NativeBackend {
     }
 }
 
-/// Starts a box around a view. Where the kernel refuses an overlay, a copy takes its place.
+/// Starts a sandbox around a workspace. Falls back to a copy if the kernel refuses an overlay.
 fn start_jail(
     mut jail: JailSpec,
     exe: &Path,
@@ -261,12 +262,12 @@ fn start_jail(
     }
 }
 
-/// The root folder that takes the place of the host's, if one is named.
+/// Returns the root directory that replaces the host's, if the specification names an image.
 fn image_root(options: &BackendOptions, spec: &SandboxSpec) -> Result<Option<PathBuf>, Error> {
     spec.image.as_deref().map(|name| crate::images::find_image(&options.images, name)).transpose()
 }
 
-/// What a specification asks for beside the workspace and the way out.
+/// Applies everything in the specification except the workspace and the egress.
 pub(crate) fn apply_spec(
     options: &BackendOptions,
     jail: &mut JailSpec,
@@ -281,9 +282,7 @@ pub(crate) fn apply_spec(
     };
     jail.writable = spec.writable.iter().map(bind).collect();
     for path in &spec.writable {
-        report
-            .warnings
-            .push(format!("{} is written by commands directly, outside of snapshots", path.display()));
+        report.warnings.push(format!("commands write directly to {}, outside of snapshots", path.display()));
     }
     jail.network = match &spec.network {
         NetworkPolicy::Off | NetworkPolicy::Allow(_) => NetworkAccess::Off,
@@ -316,16 +315,17 @@ fn native_report() -> SandboxReport {
     SandboxReport { backend: "native".to_owned(), ..SandboxReport::default() }
 }
 
-/// The way out of a box whose network is an allow-list.
+/// The egress of a sandbox.
 pub(crate) enum EgressSetup {
-    /// There is none, or it is the machine's own.
+    /// None, or the machine's own network.
     Direct,
-    /// A proxy.
+    /// A proxy that enforces an allow-list.
     Proxy { rules: EgressRules, keys: BTreeMap<String, EgressKey>, certificates: Option<CaBundleFile> },
 }
 
 impl EgressSetup {
-    /// Decides how the box gets out, and tells it. What the box is shown for it lies beside its `view`, if it has one.
+    /// Chooses the egress and configures `jail` for it. Files that the sandbox needs for it are kept with its `view`,
+    /// if it has one.
     pub(crate) fn prepare(
         options: &BackendOptions,
         spec: &SandboxSpec,
@@ -351,11 +351,12 @@ impl EgressSetup {
         Ok(Self::Proxy { rules: rules.clone(), keys, certificates })
     }
 
-    /// Opens it, when the box stands.
+    /// Starts the egress once the sandbox is open.
     pub(crate) fn start(self, jail: &Jail) -> Result<Option<DrainEgressFn>, Error> {
         let Self::Proxy { rules, keys, certificates } = self else { return Ok(None) };
         let startup = |why: String| Error::Startup { why };
-        let listener = jail.claim_listener().ok_or_else(|| startup("the box has no way out".to_owned()))?;
+        let listener =
+            jail.claim_listener().ok_or_else(|| startup("the sandbox has no egress socket".to_owned()))?;
         let proxy =
             egress::EgressProxy::new(listener.into(), rules, keys, Arc::new(current_timestamp)).start();
         let proxy = proxy.map_err(|error| match error.class() {
@@ -368,21 +369,21 @@ impl EgressSetup {
             }
         }
         Ok(Some(Box::new(move || {
-            // They last as long as the proxy.
+            // The certificates last as long as the proxy.
             let _ = &certificates;
             proxy.drain()
         })))
     }
 }
 
-/// A file that is shown to a box before what stands in it is known; removed when dropped.
+/// A file that is mounted in a sandbox before its content is known; removed when dropped.
 pub(crate) struct CaBundleFile(PathBuf);
 
 impl CaBundleFile {
     fn new(options: &BackendOptions, view: Option<&RunWorkspace>) -> Result<Self, Error> {
         let folder = match view {
             Some(view) => {
-                // The run's earlier boxes are over; one whose owner was killed could not clear up.
+                // Earlier sandboxes of the run have ended; one with a killed owner could not clean up.
                 forge_files::remove_stale(view.workspace_dir(), &[stale_temps::CA_BUNDLE_KIND]);
                 view.workspace_dir().to_owned()
             }
@@ -403,17 +404,17 @@ impl Drop for CaBundleFile {
     }
 }
 
-/// The time of day, for the log of what was reached.
+/// Returns the time of day, for the egress log.
 #[allow(
     clippy::disallowed_methods,
-    reason = "the log of the proxy tells the time of day; nothing is decided by it"
+    reason = "the log of the proxy records the time of day; no decision depends on it"
 )]
 pub(crate) fn current_timestamp() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// A toolchain's folder at its own place. One with credentials at its top is bound piece by piece without them.
+/// Binds a toolchain's directory at its own path. One with credentials at its top is bound entry by entry without them.
 pub(crate) fn toolchain_binds(folder: &Path) -> Vec<HostBind> {
     let bind = |path: &Path| HostBind {
         source: path.to_owned(),

@@ -1,4 +1,5 @@
-//! One-shot boxes for generated programs: a fresh box per execution, the code read-only beside an empty workspace.
+//! One-shot sandboxes for generated programs: a new sandbox per execution, with the code read-only next to an empty
+//! workspace.
 
 use crate::native::NativeBackend;
 use crate::stale_temps;
@@ -15,16 +16,16 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the code stands in the box.
+/// Directory of the code in the sandbox.
 const CODE_DIR: &str = "/code";
-/// Bytes kept of each stream.
+/// Maximum number of bytes kept of each stream.
 const MAX_STREAM_BYTES: usize = 512 << 10;
 /// Size of `/tmp`.
 const MAX_TMP_BYTES: u64 = 64 << 20;
-/// Processes and threads.
+/// Maximum number of processes and threads.
 const MAX_PIDS: u32 = 256;
 
-/// What a program is written in.
+/// The language of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramLanguage {
     /// Python 3: `/code/main.py`.
@@ -34,7 +35,7 @@ pub enum ProgramLanguage {
 }
 
 impl ProgramLanguage {
-    /// The name of the program's file.
+    /// Returns the name of the program's file.
     #[must_use]
     pub const fn source_file_name(self) -> &'static str {
         match self {
@@ -43,7 +44,7 @@ impl ProgramLanguage {
         }
     }
 
-    /// What runs it, looked up in the folders of the box's `PATH`.
+    /// Returns the interpreter, which is looked up in the directories of the sandbox's `PATH`.
     #[must_use]
     pub const fn interpreter(self) -> &'static str {
         match self {
@@ -56,26 +57,26 @@ impl ProgramLanguage {
 /// A program to run once.
 #[derive(Clone, Debug)]
 pub struct OneShotSpec {
-    /// The program.
+    /// Source code of the program.
     pub code: String,
-    /// What it is written in.
+    /// Language of the program.
     pub language: ProgramLanguage,
-    /// What it may reach; usually nothing.
+    /// Network access of the program; usually none.
     pub network: NetworkPolicy,
-    /// After this time it and all it started are killed.
+    /// Time after which the program and all processes it started are killed.
     pub timeout: Duration,
-    /// Memory of all its processes together, bytes.
+    /// Memory limit of all its processes together, in bytes.
     pub memory_bytes: u64,
-    /// The image that gives the root folder; `None`: the host's system folders.
+    /// Image that provides the root directory; `None` for the host's system directories.
     pub image: Option<String>,
-    /// Variables of its environment beside the fixed ones.
+    /// Environment variables in addition to the fixed ones.
     pub env: Vec<(String, String)>,
-    /// Host folders bound read-only, for toolchains that do not lie under `/usr`.
+    /// Host directories bound read-only, for toolchains that are not under `/usr`.
     pub read_only: Vec<PathBuf>,
 }
 
 impl OneShotSpec {
-    /// A program without network, with 30 seconds and 512 MB.
+    /// Creates the specification of a program without network, limited to 30 seconds and 512 MB.
     #[must_use]
     pub fn new(language: ProgramLanguage, code: impl Into<String>) -> Self {
         Self {
@@ -91,29 +92,29 @@ impl OneShotSpec {
     }
 }
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneShotResult {
-    /// Exit code; 124 after a timeout, 128 + N after signal N, 127 if there is nothing to run it with.
+    /// Exit code; 124 after a timeout, 128 + N after signal N, 127 if the interpreter is not found.
     pub exit_code: i32,
-    /// Standard output; of more than 512 KiB its beginning and its end.
+    /// Standard output; only its beginning and its end if it exceeds 512 KiB.
     pub stdout: CapturedOutput,
     /// Standard error, likewise.
     pub stderr: CapturedOutput,
-    /// Milliseconds it took, without the box.
+    /// Run time in milliseconds, without the sandbox.
     pub duration_ms: u64,
-    /// Most memory that it used, in MB, rounded up.
+    /// Peak memory in MB, rounded up.
     pub memory_mb: u64,
-    /// Whether its time was up.
+    /// Whether the time limit was exceeded.
     pub timed_out: bool,
-    /// Whether the memory limit ended it.
+    /// Whether the memory limit ended the program.
     pub out_of_memory: bool,
 }
 
-/// Runs a program in a box of its own, which is gone when this returns.
+/// Runs a program in its own sandbox, which is gone when this returns.
 ///
 /// # Errors
-/// As when any box is opened; what the program does is no error.
+/// The errors of opening any sandbox; a failing program is not an error.
 pub(crate) async fn run_one_shot(native: &NativeBackend, once: OneShotSpec) -> Result<OneShotResult, Error> {
     let id = RunId::generate();
     let (language, code) = (once.language, once.code.clone());
@@ -169,22 +170,22 @@ pub(crate) async fn run_one_shot(native: &NativeBackend, once: OneShotSpec) -> R
     })
 }
 
-/// A folder with the code and an empty one to work in; removed when dropped.
+/// A directory with the code and an empty work directory; removed when dropped.
 struct OneShotDir(PathBuf);
 
 impl OneShotDir {
     fn new(temporary: &PrivateDir, language: ProgramLanguage, code: &str) -> Result<Self, Error> {
         let path = temporary.path().join(forge_files::owned_temp_name(stale_temps::ONE_SHOT_KIND));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
-        // Nobody else looks in; the box gets the two folders below.
+        // Closed to other users; the sandbox gets the two directories below.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        // From here on what fails half-way is removed.
+        // From here on a failure removes the directory.
         let place = Self(path.clone());
         let file = place.code_dir().join(language.source_file_name());
         let made = fs::create_dir(place.work_dir())
             .and_then(|()| fs::create_dir(place.code_dir()))
             .and_then(|()| fs::write(&file, code))
-            // Whatever the caller's mask: the box's user reads it.
+            // The sandbox's user must be able to read it, whatever the caller's umask.
             .and_then(|()| fs::set_permissions(place.code_dir(), fs::Permissions::from_mode(0o755)))
             .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)));
         made.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen by itself.
+//! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen automatically.
 
 use crate::BackendOptions;
 use crate::file_requests::{self, FileRequestHandler};
@@ -33,11 +33,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::process::Child;
 
-/// Exit code of a command that its time limit ended, as `timeout(1)` has it.
+/// Exit code of a command that exceeded its time limit, as in `timeout(1)`.
 const TIMEOUT_EXIT_CODE: i32 = 124;
-/// Between TERM and KILL of a command whose time is up.
+/// Time between TERM and KILL for a command that exceeded its time limit.
 const TERM_GRACE_PERIOD: Duration = Duration::from_millis(200);
-/// A variable that every process of a command inherits, by which those that left its group are found.
+/// Variable that every process of a command inherits; identifies those that left the process group.
 const COMMAND_MARKER_VAR: &str = "FORGE_COMMAND";
 
 /// The backend without isolation.
@@ -75,7 +75,7 @@ impl Sandbox for ProcessBackend {
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
         if spec.programs.is_some() {
-            let missing = "the backend `process` has no walls that could hold runtime.allowed_shell_commands: use another backend, or leave the list empty";
+            let missing = "the backend `process` cannot enforce runtime.allowed_shell_commands: use another backend, or leave the list empty";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
         let (own, spec) = (self.clone(), spec.clone());
@@ -95,8 +95,8 @@ impl ProcessBackend {
         at: Option<SnapshotId>,
     ) -> Result<Arc<ProcessWorkspace>, Error> {
         let layers = self.probe_layers().await;
-        // Without namespaces nothing but a copy can be private.
-        let why = "the backend `process` has no other private view".to_owned();
+        // Without namespaces only a copy can be private.
+        let why = "the backend `process` has no other private workspace".to_owned();
         let store = WorkspaceStorage { limit: Some(ForcedCopy { why }), ..self.options.workspace_storage() };
         let (view, keep) = workspace::prepare_workspace(&store, spec, run, at).await?;
         let spec = spec.clone();
@@ -120,7 +120,7 @@ struct ProcessWorkspace {
     env: Vec<(String, String)>,
     report: SandboxReport,
     workspace: Arc<RunWorkspace>,
-    /// Ends with the workspace.
+    /// Resources that are released with the workspace.
     _resources: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -137,7 +137,7 @@ impl ProcessWorkspace {
             why: format!("{}: {error}", path.display()),
         };
         let Some(root) = view.host_directory() else {
-            let why = "the backend `process` can't work directly in several repositories at once".to_owned();
+            let why = "the backend `process` cannot work directly in several repositories at once".to_owned();
             return Err(Error::Invalid { why });
         };
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
@@ -161,7 +161,7 @@ impl ProcessWorkspace {
                 .push("masked files are hidden from file tools only: commands can read them".to_owned());
         }
         if matches!(spec.network, NetworkPolicy::Off | NetworkPolicy::Allow(_)) {
-            report.warnings.push("commands reach whatever this machine reaches".to_owned());
+            report.warnings.push("commands can reach everything that this machine can reach".to_owned());
         }
         Ok(Self {
             home,
@@ -179,7 +179,7 @@ impl ProcessWorkspace {
         })
     }
 
-    /// Waits until the state before the first change is safe, where changes go to the repository itself.
+    /// Waits until the baseline is saved, where changes go to the repository itself.
     async fn wait_baseline_saved(&self) -> Result<(), Error> {
         if self.workspace.is_baseline_saved() {
             return Ok(());
@@ -201,7 +201,7 @@ impl ProcessWorkspace {
         let (program, arguments) = spec
             .argv
             .split_first()
-            .ok_or_else(|| Error::Invalid { why: "there is no command".to_owned() })?;
+            .ok_or_else(|| Error::Invalid { why: "the command is empty".to_owned() })?;
         let below = self.paths.to_relative(&spec.cwd)?;
         let cwd = std::fs::canonicalize(self.root.join(&below)).ok();
         let Some(cwd) = cwd.filter(|cwd| cwd.starts_with(&self.root) && cwd.is_dir()) else {
@@ -230,12 +230,13 @@ impl ProcessWorkspace {
 
 impl Drop for ProcessWorkspace {
     fn drop(&mut self) {
-        // Only what commands left in their home; nothing of the user's.
+        // Contains only what commands left in their home, nothing of the user's.
         forge_files::remove_tree(&self.home);
     }
 }
 
-/// Ends what a command left, also when the call is dropped: its process group, and whoever carries its mark.
+/// A guard that kills what a command left, even if the call is dropped: its process group and all processes with its
+/// marker.
 struct ProcessTreeGuard {
     group: Option<Pid>,
     mark: String,
@@ -250,7 +251,7 @@ impl ProcessTreeGuard {
 
     fn kill(&self) {
         self.signal_group(Signal::KILL);
-        // One killed can have started another just before: until none is left, a few times.
+        // A killed process may have started another just before: repeat a few times until none is left.
         for _ in 0..8 {
             let marked = processes_with_marker(&format!("{COMMAND_MARKER_VAR}={}", self.mark));
             if marked.is_empty() {
@@ -269,7 +270,8 @@ impl Drop for ProcessTreeGuard {
     }
 }
 
-/// Living processes in whose first environment `entry` stands. Those of other users cannot be read and are not ours.
+/// Returns the living processes that were started with `entry` in their environment. Those of other users cannot be
+/// read and do not belong to the command.
 fn processes_with_marker(entry: &str) -> Vec<Pid> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let mine = processes.filter_map(|process| {
@@ -356,7 +358,7 @@ impl Workspace for ProcessWorkspace {
                     }
                 }
             };
-            // A background process may hold the pipes open: it ends with the command.
+            // A background process may hold the pipes open: end it with the command.
             remains.kill();
             if open {
                 drained.await;
@@ -425,7 +427,7 @@ impl forge_ports::WorkspaceFiles for ProcessWorkspace {
     }
 }
 
-/// A command that is not there or cannot be run, as a shell would answer.
+/// Returns the result of a command that is not found or cannot be run, as a shell would report it.
 fn start_failure_result(spec: &ExecSpec, error: &std::io::Error) -> ExecResult {
     let what = RawBytes::from(spec.argv.first().map_or("", String::as_str));
     let text = format!("cannot start {what}: {error}\n").into_bytes();

@@ -1,25 +1,25 @@
-//! A command's two streams: read while they come, kept in bounded memory.
+//! The two output streams of a command: read as data arrives, kept in bounded memory.
 
 use crate::capture::OutputCapture;
 use forge_ports::sandbox::{CapturedOutput, OutputSink, StdStream};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// How much is read at once.
+/// Maximum number of bytes to read at once.
 const READ_CHUNK_BYTES: usize = 64 << 10;
 
-/// Both streams of a command.
+/// The two output streams of a command.
 pub(crate) struct CommandStreams {
     stdout: OutputCapture,
     stderr: OutputCapture,
 }
 
 impl CommandStreams {
-    /// Keeps at most `limit` bytes of each.
+    /// Creates streams that keep at most `limit` bytes each.
     pub(crate) fn new(limit: usize) -> Self {
         Self { stdout: OutputCapture::new(limit), stderr: OutputCapture::new(limit) }
     }
 
-    /// Reads both until they end.
+    /// Reads both streams until they end.
     pub(crate) async fn drain(
         &mut self,
         stdout: impl AsyncRead + Unpin,
@@ -32,7 +32,7 @@ impl CommandStreams {
         );
     }
 
-    /// What was kept of standard output and standard error.
+    /// Returns the captured standard output and standard error.
     pub(crate) fn finish(self) -> (CapturedOutput, CapturedOutput) {
         (self.stdout.finish(), self.stderr.finish())
     }
@@ -45,7 +45,7 @@ async fn drain_stream(
     output: &dyn OutputSink,
 ) {
     let mut buffer = vec![0; READ_CHUNK_BYTES];
-    // A pipe that fails has ended as far as anybody can tell.
+    // A read error counts as the end of the pipe.
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
         kept.push(&buffer[..read]);
         output.write_output(stream, &buffer[..read]);

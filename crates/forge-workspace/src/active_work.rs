@@ -1,4 +1,4 @@
-//! Work of the host for a run that ends when nobody wants it any more: because the future that waits for it was dropped,
+//! Work of the host for a run that ends when it is no longer needed: because the future that waits for it was dropped,
 //! or because the run is to stop.
 
 use crate::blocking::run_blocking;
@@ -7,22 +7,22 @@ use forge_snapshot::{StopFlag, WorkBounds};
 use forge_types::{RunId, WorkspaceLimits};
 use std::sync::{Mutex, PoisonError};
 
-/// How often work that has no look of its own is looked after.
+/// Interval between checks whether work is still needed.
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// What is under way in this process.
+/// Work in progress in this process.
 static ACTIVE_WORK: Mutex<Vec<(RunId, u64, StopFlag)>> = Mutex::new(Vec::new());
-/// Numbers what is under way.
+/// Next number for work in progress.
 static NEXT_WORK_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// A piece of work that somebody waits for. When this is dropped the work ends at its next look.
+/// A piece of work that a caller waits for. Dropping this ends the work at its next check.
 pub struct ActiveWork {
     number: u64,
     stop: StopFlag,
 }
 
 impl ActiveWork {
-    /// Work for a run.
+    /// Registers work for a run.
     pub fn new(run: RunId) -> Self {
         let number = NEXT_WORK_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let stop = StopFlag::default();
@@ -30,14 +30,14 @@ impl ActiveWork {
         Self { number, stop }
     }
 
-    /// Returns when nobody wants the work any more.
+    /// Waits until the work is no longer needed.
     pub async fn wait_stopped(&self) {
         while !self.stop.is_stopped() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// What the work may take.
+    /// Returns the bounds of the work.
     pub fn work_bounds(&self, limits: WorkspaceLimits) -> WorkBounds {
         WorkBounds::new(limits, self.stop.clone())
     }
@@ -53,13 +53,13 @@ impl Drop for ActiveWork {
     }
 }
 
-/// Ends everything that is under way for a run; who waits for it is told that it was stopped.
+/// Stops all work in progress for a run; its callers get [`Error::Stopped`].
 pub fn stop_run_work(run: RunId) {
     let under_way = ACTIVE_WORK.lock().unwrap_or_else(PoisonError::into_inner);
     under_way.iter().filter(|(owner, ..)| *owner == run).for_each(|(.., stop)| stop.stop());
 }
 
-/// Runs work for a run that may wait for a disk, within bounds.
+/// Runs blocking work for a run within bounds.
 pub async fn run_bounded<T: Send + 'static>(
     run: RunId,
     limits: WorkspaceLimits,

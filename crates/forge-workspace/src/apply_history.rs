@@ -1,5 +1,5 @@
-//! What was applied to the repositories of a run, as far as later applies must know it: what each apply changed, so that
-//! it can be taken back to the byte, and contents of the beginning that were learned on the way.
+//! The applies made to the repositories of a run, as far as later applies need them: the changes of each, so that it
+//! can be undone exactly, and baseline contents that were learned on the way.
 
 use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, write_durably_with};
 use forge_ports::sandbox::Error;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io;
 
-/// All applies of a run that were not taken back.
+/// All applies of a run that were not undone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct ApplyHistory {
     steps: Vec<HistoryStep>,
-    /// For each repository: paths, sizes and contents of files of the beginning.
+    /// Paths, sizes and contents of baseline files, for each repository.
     learned: Vec<Vec<(Vec<u8>, u64, Digest)>>,
 }
 
@@ -23,12 +23,12 @@ pub(super) struct ApplyHistory {
 struct HistoryStep {
     from: Option<SnapshotId>,
     to: Option<SnapshotId>,
-    /// For each repository: what changed in it.
+    /// Changes in each repository.
     changed: Vec<Vec<(Vec<u8>, DeltaEntry)>>,
 }
 
 impl ApplyHistory {
-    /// Reads what is known of a run.
+    /// Reads the history of a run.
     pub(super) fn load(place: &WorkspaceLayout) -> Result<Self, Error> {
         match forge_files::read(&place.applied_path(), MAX_RECORD_BYTES) {
             Err(error) if error.is_absent() => Ok(Self::default()),
@@ -39,7 +39,7 @@ impl ApplyHistory {
         }
     }
 
-    /// What the last apply changed, if this is its way back.
+    /// Returns the changes of the last apply, if going from `from` to `to` undoes it.
     pub(super) fn inverse(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Option<Vec<TreeDelta>> {
         let last = self.steps.last().filter(|step| (step.to, step.from) == (from, to))?;
         let delta = |changed: &Vec<(Vec<u8>, DeltaEntry)>| {
@@ -51,7 +51,7 @@ impl ApplyHistory {
         Some(last.changed.iter().map(delta).collect())
     }
 
-    /// Fills in contents of the beginning that are known by now.
+    /// Fills in baseline contents that are known by now.
     pub(super) fn fill_known_contents(&self, index: usize, delta: &mut TreeDelta) {
         for (path, len, digest) in self.learned.get(index).into_iter().flatten() {
             let Some(path) = RelPath::new(path.clone()) else { continue };
@@ -65,7 +65,7 @@ impl ApplyHistory {
         }
     }
 
-    /// Takes note of an apply, or of a way back, and keeps it.
+    /// Records an apply, or the undoing of one, and saves the history.
     pub(super) fn record_apply(
         mut self,
         place: &WorkspaceLayout,
@@ -95,14 +95,14 @@ impl ApplyHistory {
             };
             self.steps.push(HistoryStep { from, to, changed: applied.iter().map(changed).collect() });
         }
-        // As it goes: of many paths the text is large.
+        // Streamed: for many paths the text is large.
         let write = |file: &mut dyn io::Write| serde_json::to_writer(file, &self).map_err(io::Error::from);
         write_durably_with(&place.applied_path(), write)
             .map_err(|error| place.layout_error("writing", &error))
     }
 }
 
-/// The size and content of a file that stood there at the beginning, told by its size and time.
+/// Returns the size and content of a baseline file, recognised by its size and time.
 fn learned_content(before: Option<&TreeNode>, base: Option<TreeNode>) -> Option<(u64, Digest)> {
     match (before?, base?) {
         (

@@ -1,4 +1,4 @@
-//! Making the beginning of a view durable, beside everything else that is done for a run.
+//! Making the baseline of a workspace durable in the background while a run starts.
 
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
 use super::open::POLL_INTERVAL;
@@ -10,20 +10,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-/// Where that stands.
+/// The state of a baseline.
 #[derive(Debug)]
 pub(super) enum BaselineState {
-    /// In memory: not while a box is being made, which would wait for the same disk.
+    /// In memory. Writing would compete for the disk while a sandbox is being created.
     Pending(Box<BaselineWriter>),
-    /// On its way.
+    /// Being written by this thread.
     Saving(JoinHandle<Result<(), Error>>),
-    /// It went wrong, for this reason.
+    /// Not written, for this reason.
     Failed(Error),
     /// Durable.
     Safe,
 }
 
-/// What is written; last what says that there is a view.
+/// The data of a baseline. The metadata is written last: its presence means that the workspace exists.
 #[derive(Debug)]
 pub(super) struct BaselineWriter {
     layout: WorkspaceLayout,
@@ -46,14 +46,14 @@ impl BaselineWriter {
         Self { layout: place.clone(), meta: meta.clone(), bases, contents, secret_masks: Arc::clone(covers) }
     }
 
-    /// The same work within other bounds.
+    /// Returns the same writer with other bounds.
     pub(super) fn with_bounds(mut self, bounds: &WorkBounds) -> Self {
         self.contents = self.contents.into_iter().map(|contents| contents.with_bounds(bounds)).collect();
         self
     }
 
     fn save(mut self) -> Result<(), Error> {
-        // What is covered is not kept.
+        // Masked files are not saved.
         let more = self.secret_masks.pending_masks();
         for (index, contents) in self.contents.iter_mut().enumerate() {
             contents.ignore_paths(secret_masks::mask_paths(&more, index));
@@ -76,11 +76,11 @@ impl BaselineState {
         let thread = std::thread::Builder::new().name("forge-view-save".to_owned());
         match thread.spawn(move || saver.save()) {
             Ok(thread) => Self::Saving(thread),
-            Err(error) => Self::from_reason(format!("no thread could be started: {error}")),
+            Err(error) => Self::from_reason(format!("cannot start a thread: {error}")),
         }
     }
 
-    /// Waits for its end, as long as that is wanted.
+    /// Waits until writing has ended, or until the bounds stop the wait.
     fn wait_saved(self, bounds: &WorkBounds) -> (Self, Result<(), Error>) {
         let begun = self.start_saving();
         if let Self::Saving(thread) = &begun {
@@ -95,7 +95,7 @@ impl BaselineState {
             Self::Saving(thread) => match thread.join() {
                 Ok(Ok(())) => Self::Safe,
                 Ok(Err(error)) => Self::Failed(error),
-                Err(_) => Self::from_reason("the beginning of the run could not be kept".to_owned()),
+                Err(_) => Self::from_reason("the baseline of the run could not be saved".to_owned()),
             },
             other => other,
         };
@@ -107,7 +107,7 @@ impl BaselineState {
     }
 }
 
-/// The same error once more.
+/// Returns a copy of an error.
 fn clone_error(error: &Error) -> Error {
     match error {
         Error::Ceiling { why } => Error::Ceiling { why: why.clone() },
@@ -118,14 +118,14 @@ fn clone_error(error: &Error) -> Error {
 }
 
 impl RunWorkspace {
-    /// The box stands, or nothing more is done for it: makes the beginning durable, beside what follows.
+    /// Starts writing the baseline in the background. Called once the setup of the sandbox is over.
     pub fn start_saving_baseline(&self) {
         self.secret_masks.start_scanning();
         let mut beginning = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
         *beginning = std::mem::replace(&mut *beginning, BaselineState::Safe).start_saving();
     }
 
-    /// Waits until the beginning is durable.
+    /// Waits until the baseline is durable.
     pub fn wait_baseline_saved(&self, bounds: &WorkBounds) -> Result<(), Error> {
         if self.safe.load(Ordering::Acquire) {
             return Ok(());

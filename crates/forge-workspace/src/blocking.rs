@@ -1,11 +1,11 @@
-//! Work that may wait for a disk, on threads of its own.
+//! Blocking work, off the runtime's threads.
 
 use forge_ports::sandbox::Error;
 
 /// Runs work that may wait for a disk on a thread that may block.
 ///
 /// # Errors
-/// Those of the work, and [`Error::Died`] when the work panics.
+/// Returns the error of the work, or [`Error::Died`] if it panics.
 pub async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

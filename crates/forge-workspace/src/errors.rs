@@ -1,13 +1,13 @@
-//! Why a view is not there, and errors of the snapshots in the port's words.
+//! Reasons why a workspace is unavailable, and snapshot errors as errors of the port.
 
 use forge_ports::sandbox::Error;
 
-/// Why a view is not there.
+/// A reason why a workspace is unavailable.
 #[derive(Debug)]
 pub enum OpenError {
-    /// An earlier box of the run is still ending.
+    /// An earlier sandbox of the run is still ending.
     Busy(Error),
-    /// It can't be had.
+    /// The workspace cannot be opened.
     Failed(Error),
 }
 
@@ -27,7 +27,7 @@ impl From<forge_snapshot::Error> for OpenError {
 }
 
 impl OpenError {
-    /// The reason as an error.
+    /// Returns the reason as an error.
     pub fn into_error(self) -> Error {
         match self {
             Self::Busy(error) | Self::Failed(error) => error,
@@ -35,7 +35,7 @@ impl OpenError {
     }
 }
 
-/// An error of the snapshots in the port's words.
+/// Converts an error of the snapshots to the port's error.
 pub fn workspace_error(error: &forge_snapshot::Error) -> Error {
     match error {
         forge_snapshot::Error::Ceiling { .. } => Error::Ceiling { why: error.to_string() },

@@ -1,4 +1,4 @@
-//! What git's index knows of the files of a repository, as the host's git reads it.
+//! Contents of baseline files according to git's index, as the host's git reads it.
 
 use forge_git::{Error, Repository, ScratchRepository};
 use forge_snapshot::compare::BaselineContents;
@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The longest answer on one entry of the index.
+/// Maximum size in bytes of an answer about one entry of the index.
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
-/// What git knows of the files of a repository as they stood when a run began.
+/// The index of a repository's git, which may know the contents of files at the baseline.
 pub(super) struct GitIndex {
     repo: PathBuf,
-    /// Where git looks at it; `None`: it can't.
+    /// Scratch repository in which git reads the index; `None` if it cannot.
     git: OnceLock<Option<ScratchRepository>>,
 }
 
@@ -30,9 +30,9 @@ impl GitIndex {
 }
 
 impl BaselineContents for GitIndex {
-    /// The content that git's index names, if the index saw the file with the very times, size and number that it had
-    /// when the run began. Not if it was added or committed since, nor if git keeps it in another form than it stands
-    /// on the disk (line ends, filters).
+    /// Returns the content that git's index names, if the index saw the file with exactly the times, size and inode
+    /// number of the baseline. Files that were added or committed since are not known, nor are those that git stores in
+    /// another form than on disk (line ends, filters).
     fn baseline_content(&self, path: &RelPath, was: &BaseItem) -> Option<Vec<u8>> {
         let git = self.git.get_or_init(|| self.open_private().ok()).as_ref()?;
         let list = ["ls-files", "--stage", "--debug", "--"].map(OsStr::new);
@@ -44,7 +44,7 @@ impl BaselineContents for GitIndex {
     }
 }
 
-/// The name of the content in the one entry that `git ls-files --stage --debug` lists, if it is of the file that `was`
+/// Returns the object id of the only entry that `git ls-files --stage --debug` lists, if it is of the file that `was`
 /// describes.
 fn listed_object_id(listed: &str, was: &BaseItem) -> Option<String> {
     let mut lines = listed.lines();
@@ -52,7 +52,7 @@ fn listed_object_id(listed: &str, was: &BaseItem) -> Option<String> {
     let (mode, object, stage) = (words.next()?, words.next()?, words.next()?);
     let (mut times, mut rest) = (Vec::new(), Vec::new());
     for line in lines {
-        // The next entry: more than one stage, or a folder.
+        // Another entry follows: more than one stage, or a directory.
         let (key, value) = line.strip_prefix("  ")?.split_once(": ")?;
         match key {
             "ctime" | "mtime" => {
@@ -65,7 +65,7 @@ fn listed_object_id(listed: &str, was: &BaseItem) -> Option<String> {
     // dev, "ino:", ino, uid, "gid:", gid, size, "flags:", flags
     let number = |at: usize| rest.get(at)?.parse::<u64>().ok();
     let same = times == [was.ctime_ns, was.mtime_ns]
-        // The index keeps 32 bits of it.
+        // The index keeps only the low 32 bits.
         && number(2)? == was.ino & 0xffff_ffff
         && number(6)? == was.size;
     let plain = mode.starts_with("100") && stage == "0" && object.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,28 +1,28 @@
-//! What a sandbox needs of repositories whose git data lies elsewhere: a worktree, a submodule, a `.git` that is a link.
+//! Git data outside the repository that a sandbox needs: of a worktree, a submodule, or a `.git` that is a link.
 
 use forge_git::{Error, GitData, normalize_path};
 use forge_jail::{HostBind, MissingSource, WORKSPACE_PATH};
 use std::path::Path;
 
-/// Where nothing of the host is bound.
+/// Directories below which nothing of the host is bound.
 const UNBOUND_DIRS: &[&str] = &[WORKSPACE_PATH, "/proc", "/dev", "/etc", "/sys", "/run"];
-/// Directories of the sandbox's own, below which a relative name must not lead: seen from the workspace it leads
-/// elsewhere than seen from the directory on the host.
+/// Directories of the sandbox itself, to which a relative name must not lead: it resolves differently from the
+/// workspace than from the directory on the host.
 const SANDBOX_DIRS: &[&str] = &[
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/var", "/root", "/boot", "/nix",
     "/tmp", "/cache", "/code",
 ];
 
-/// What a box needs so that git works in a folder whose git data lies elsewhere.
+/// Binds that a sandbox needs so that git works in a directory with its git data elsewhere.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GitDir {
-    /// Git data, read-only, at the place where the folder looks for it.
+    /// Git data, read-only, at the paths where the directory expects it.
     pub binds: Vec<HostBind>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Looks at the folder `repo` of the host that stands in the box at `inside`.
+/// Finds the git data of the host directory `repo`, which the sandbox mounts at `inside`.
 pub(crate) fn find_external_git(repo: &Path, inside: &Path) -> GitDir {
     let data = match GitData::find(repo) {
         Err(Error::NoRepository { .. }) => return GitDir::default(),
@@ -30,7 +30,7 @@ pub(crate) fn find_external_git(repo: &Path, inside: &Path) -> GitDir {
         Ok(data) => data,
     };
     match &data.git_file_target {
-        // What lies in the folder itself is there.
+        // Git data inside the directory is already there.
         Some(named) if !data.git_dir.starts_with(repo) => bind_git_data(&data, named, inside),
         _ => GitDir::default(),
     }
@@ -43,8 +43,8 @@ fn describe_error(error: &Error) -> String {
     }
 }
 
-/// What git reads of a git directory. Nothing else of it is shown: whoever unpacked an archive over a directory could make
-/// it look like one.
+/// Entries of a git directory that git reads. Nothing else is shown: an archive unpacked over a directory could make it
+/// look like a git directory.
 const GIT_DIR_ENTRIES: &[&str] = &[
     "HEAD",
     "ORIG_HEAD",
@@ -60,12 +60,12 @@ const GIT_DIR_ENTRIES: &[&str] = &[
     "refs",
     "shallow",
 ];
-/// Its settings, which are shown only if they are git's.
+/// Settings of a git directory, shown only if they are git's.
 const GIT_SETTINGS_FILES: &[&str] = &["config", "config.worktree"];
-/// So much of them is read.
+/// Maximum bytes read of a settings file.
 const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 
-/// Binds a git folder, and the one it shares with other worktrees, where they are looked for.
+/// Binds a git directory, and the one it shares with other worktrees, where git looks for them.
 fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
     let target = normalize_path(&inside.join(named));
     let mut wanted = vec![(data.git_dir.clone(), target.clone())];
@@ -77,18 +77,18 @@ fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
         let kept = UNBOUND_DIRS.iter().any(|kept| target.starts_with(kept))
             || (named.is_relative() && SANDBOX_DIRS.iter().any(|own| target.starts_with(own)));
         if target.starts_with(WORKSPACE_PATH) {
-            // Another repository of the run: it stands there by itself.
+            // Another repository of the run, which is mounted there anyway.
             continue;
         }
         if kept || target == Path::new("/") || target == Path::new("/tmp") {
             let target = target.display();
-            found
-                .warnings
-                .push(format!("the git data at {target} can't be shown there: git finds no repository"));
+            found.warnings.push(format!(
+                "cannot mount the git data at {target}: git finds no repository in the sandbox"
+            ));
             continue;
         }
         found.warnings.push(format!(
-            "the git data at {} can only be read in the sandbox: committing and staging fail there",
+            "the git data at {} is read-only in the sandbox: committing and staging fail there",
             source.display()
         ));
         found.binds.extend(visible_entries(&source).map(|name| HostBind {
@@ -100,7 +100,7 @@ fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
     found
 }
 
-/// The entries of a git directory that are shown: none of them a link.
+/// Returns the entries of a git directory to show: none of them a link.
 fn visible_entries(directory: &Path) -> impl Iterator<Item = &'static str> {
     let is_there = |name: &&&str| {
         let meta = std::fs::symlink_metadata(directory.join(name));
@@ -155,7 +155,7 @@ mod tests {
         assert!(
             found.binds.iter().all(|bind| bind.source == bind.target && bind.missing == MissingSource::Skip)
         );
-        // Settings of something else stay hidden.
+        // Settings of another program are not shown.
         fs::write(main.join("config"), "Host example\n").unwrap();
         let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(!found.binds.iter().any(|bind| bind.source.ends_with("config")));
@@ -242,7 +242,7 @@ mod tests {
         fs::write(tree.join(".git"), "gitdir: ../../../usr\n").unwrap();
         let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.is_empty() && found.warnings[0].contains("/usr"), "{found:?}");
-        // Through a link and back up: it reads as another place than it is.
+        // Through a link and back up: the name resolves to another place than it reads.
         symlink(root.join("deep/er"), tree.join("way")).unwrap();
         fs::write(tree.join(".git"), "gitdir: way/../../usr\n").unwrap();
         let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));

@@ -1,14 +1,14 @@
-//! Where a run's view lies on the disk, and what it is: one folder that can be removed as a whole.
+//! The layout of a run's workspace on disk, and its metadata: one directory that can be removed as a whole.
 //!
 //! ```text
-//! <views>/<run>/view/meta.json      what the view is; there once its beginning is safe
-//!                    states/        of several repositories: their snapshots by the name of the whole
-//!                    applied.json   what was applied, as far as a later apply must know it
-//!                    applying.json  what is being applied, only meanwhile
-//!                    <n>/base       what stood in the n-th repository when the run began
-//!                    <n>/objects/   contents and snapshots
-//!                    <n>/upper work copy
-//!                    copies/<name>  of several repositories, in place of <n>/copy
+//! <workspaces>/<run>/view/meta.json      metadata; written once the baseline is durable
+//!                         states/        for several repositories: their snapshots by the id of the whole
+//!                         applied.json   apply history, as far as a later apply needs it
+//!                         applying.json  marker that exists only during an apply
+//!                         <n>/base       manifest of the n-th repository at the baseline
+//!                         <n>/objects/   contents and snapshots
+//!                         <n>/upper work copy
+//!                         copies/<name>  for several repositories, in place of <n>/copy
 //! ```
 
 use forge_ports::sandbox::Error;
@@ -19,19 +19,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a file in which a view keeps what it is, what was applied, or a state of several repositories.
+/// Maximum size in bytes of a file with metadata, the apply history, or a state of several repositories.
 pub(crate) const MAX_RECORD_BYTES: u64 = 512 << 20;
 
-/// The version of the layout that this program writes and reads.
+/// Version of the layout that this program writes and reads.
 const LAYOUT_VERSION: u32 = 1;
 
-/// How a workspace is shown.
+/// The way in which a workspace is provided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceKind {
     /// The repository itself.
     Direct,
-    /// Copy on write, by the kernel.
+    /// A copy-on-write overlay, mounted by the kernel.
     Overlay,
     /// A copy that shares its blocks with the repository.
     Reflink,
@@ -40,7 +40,7 @@ pub enum WorkspaceKind {
 }
 
 impl WorkspaceKind {
-    /// The word for people.
+    /// Returns the word shown to users.
     pub const fn display_name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -51,7 +51,7 @@ impl WorkspaceKind {
     }
 }
 
-/// In which attributes the kernel keeps its notes about an overlay.
+/// The namespace of the attributes in which the kernel keeps an overlay's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum XattrNamespace {
@@ -64,31 +64,31 @@ pub enum XattrNamespace {
 /// A repository of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRepo {
-    /// Its folder in the workspace; empty: it is the workspace.
+    /// Directory in the workspace; empty if the repository is the workspace itself.
     pub name: String,
-    /// The folder on the host, without links.
+    /// Directory on the host, with links resolved.
     pub path: PathBuf,
-    /// The folder's number in its file system when the run began.
+    /// Inode number of the directory when the run began.
     pub ino: u64,
 }
 
-/// A file that tools do not see.
+/// A masked file: tools cannot see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileMask {
-    /// Which of the repositories.
+    /// Index of the repository.
     pub repo: usize,
-    /// The path in the repository, as bytes.
+    /// Path in the repository, as bytes.
     pub path: Vec<u8>,
-    /// What was in it; `None`: it could not be read.
+    /// Digest of the content; `None` if it could not be read.
     pub content: Option<Digest>,
 }
 
-/// What a view is: decided when the run begins, never changed but for a fallback before the first step.
+/// Metadata of a workspace. After the run has begun, only a fallback before the first step and new masks change it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkspaceMeta {
     version: u32,
     pub kind: WorkspaceKind,
-    /// Why it is not a better kind; empty if it is the best.
+    /// Reason for not using a better kind; empty if this is the best.
     pub reason: String,
     pub space: XattrNamespace,
     pub repos: Vec<RunRepo>,
@@ -107,12 +107,12 @@ impl WorkspaceMeta {
     }
 }
 
-/// The folder of a run's view.
+/// The directory of a run's workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkspaceLayout(PathBuf);
 
 impl WorkspaceLayout {
-    /// The place of `run` below the folder of all views.
+    /// Returns the layout of `run` below the directory of all workspaces.
     pub(crate) fn for_run(views: &Path, run: RunId) -> Self {
         Self(views.join(run.to_string()).join("view"))
     }
@@ -133,7 +133,7 @@ impl WorkspaceLayout {
         self.0.join("applied.json")
     }
 
-    /// The folder of one repository.
+    /// Returns the directory of one repository.
     fn repo_dir(&self, index: usize) -> PathBuf {
         self.0.join(index.to_string())
     }
@@ -150,12 +150,12 @@ impl WorkspaceLayout {
         self.repo_dir(index).join("work")
     }
 
-    /// The folder in which the copies of several repositories stand under their names.
+    /// Returns the directory that contains the copies of several repositories under their names.
     pub(crate) fn copies_dir(&self) -> PathBuf {
         self.0.join("copies")
     }
 
-    /// The copy of a repository. Several stand side by side.
+    /// Returns the copy of a repository. Copies of several repositories share a directory.
     pub(crate) fn copy_dir(&self, meta: &WorkspaceMeta, index: usize) -> PathBuf {
         match meta.repos.as_slice() {
             [_] => self.repo_dir(index).join("copy"),
@@ -163,16 +163,16 @@ impl WorkspaceLayout {
         }
     }
 
-    /// Makes an empty place; what a beginning left that did not get far is removed.
+    /// Creates the empty directories, after removing what an interrupted start left.
     pub(crate) fn reset_dirs(&self, repos: usize) -> Result<(), Error> {
         forge_files::remove_tree(&self.0);
         let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         let made =
             private(&self.0).and_then(|()| (0..repos).try_for_each(|index| private(&self.repo_dir(index))));
-        made.map_err(|error| self.layout_error("making", &error))
+        made.map_err(|error| self.layout_error("creating", &error))
     }
 
-    /// What the view is; `None`: there is none yet.
+    /// Reads the metadata; `None` if there is no workspace yet.
     pub(crate) fn load_meta(&self) -> Result<Option<WorkspaceMeta>, Error> {
         let path = self.0.join("meta.json");
         let bytes = match forge_files::read(&path, MAX_RECORD_BYTES) {
@@ -181,16 +181,16 @@ impl WorkspaceLayout {
             Err(error) => return Err(self.layout_error("reading", &error.into_io_error())),
         };
         let meta: WorkspaceMeta = serde_json::from_slice(&bytes).map_err(|error| Error::View {
-            why: format!("{} is damaged ({error}); the run's steps can't be used any more", path.display()),
+            why: format!("{} is damaged ({error}); the run's steps can no longer be used", path.display()),
         })?;
         if meta.version != LAYOUT_VERSION {
-            let why = format!("{} was written by another version of forge; use that one", path.display());
+            let why = format!("{} was written by another version of forge; use that version", path.display());
             return Err(Error::View { why });
         }
         Ok(Some(meta))
     }
 
-    /// Writes down what the view is, so that it survives a crash whole or not at all.
+    /// Writes the metadata so that it survives a crash whole or not at all.
     pub(crate) fn save_meta(&self, meta: &WorkspaceMeta) -> Result<(), Error> {
         let bytes = serde_json::to_vec(meta).map_err(|error| Error::View { why: error.to_string() })?;
         write_durably(&self.0.join("meta.json"), &bytes).map_err(|error| self.layout_error("writing", &error))
@@ -201,25 +201,25 @@ impl WorkspaceLayout {
     }
 }
 
-/// An error of the host, with what can be done where that is known.
+/// Describes a host error, with a remedy where one is known.
 pub(crate) fn describe_io_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "no space is left; free some, or remove old runs with `forge gc`".to_owned()
+            "no space left on the disk; free some, or remove old runs with `forge gc`".to_owned()
         }
         io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{error}; choose another data folder (XDG_DATA_HOME)")
+            format!("{error}; choose another data directory (XDG_DATA_HOME)")
         }
         _ => error.to_string(),
     }
 }
 
-/// Writes a small file so that after a crash either the old or the new content stands there.
+/// Writes a small file so that it has either the old or the new content after a crash.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_durably_with(path, |file| file.write_all(bytes))
 }
 
-/// [`write_durably`] for what is made while it is written.
+/// Does the same as [`write_durably`] for content that is generated while it is written.
 pub(crate) fn write_durably_with(
     path: &Path,
     write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,

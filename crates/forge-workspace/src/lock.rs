@@ -1,4 +1,4 @@
-//! Who changes a repository directly, or applies to it, has it alone.
+//! Locks that give exclusive access to a repository that a run changes directly or is applied to.
 
 use super::{WorkspaceStorage, resolve_repos};
 use forge_ports::sandbox::Error;
@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long an apply waits for another one.
+/// Longest time that an apply waits for another one.
 const APPLY_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a thread may take to let go of a lock that nobody needs any more.
+/// Longest time that a thread may take to release a lock that is no longer needed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it looks.
+/// Interval between attempts to take a lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Repositories that runs of this process change directly. A second box of the same run has the lock as well: the first
+/// Repositories that runs of this process change directly. A second sandbox of the same run shares the lock: the first
 /// one may not have ended yet.
 static DIRECT_LOCKS: Mutex<BTreeMap<PathBuf, (RunId, Weak<RepoLockGuard>)>> = Mutex::new(BTreeMap::new());
 
-/// The locks of a run that changes its repositories directly; of other runs there are none.
+/// Takes the locks of a run that changes its repositories directly; other runs have none.
 pub(super) fn lock_direct_repos(
     store: &WorkspaceStorage,
     spec: &SandboxSpec,
@@ -43,7 +43,7 @@ pub(super) fn lock_direct_repos(
             locks.push(guard);
             continue;
         }
-        // An earlier box of the run may be letting go of it on another thread at this moment.
+        // An earlier sandbox of the run may be releasing it on another thread at this moment.
         let patience = if own.contains(&repo.path) { RELEASE_TIMEOUT } else { Duration::ZERO };
         let guard = Arc::new(lock_within(&repo.path, &store.locks, patience)?);
         held.insert(repo.path, (run, Arc::downgrade(&guard)));
@@ -52,7 +52,7 @@ pub(super) fn lock_direct_repos(
     Ok(locks)
 }
 
-/// The lock for an apply; waits for others for a while. On a thread that may.
+/// Takes the lock for an apply, waiting for others for a while. Blocks the thread.
 pub(super) fn lock_for_apply(repo: &Path, locks: &Path) -> Result<RepoLockGuard, Error> {
     lock_within(repo, locks, APPLY_LOCK_TIMEOUT)
 }
@@ -73,7 +73,7 @@ fn lock_within(repo: &Path, locks: &Path, patience: Duration) -> Result<RepoLock
 fn in_use_error(error: apply::Error, repo: &Path) -> Error {
     let why = match error {
         apply::Error::Busy { .. } => format!(
-            "another run works directly in {} (inplace), or is being applied to it; wait until it has ended",
+            "another run is working directly in {} (inplace) or is being applied to it; wait until it ends",
             repo.display()
         ),
         error => error.to_string(),

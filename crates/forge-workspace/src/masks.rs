@@ -1,4 +1,5 @@
-//! Files of a workspace that hold credentials, as far as the view must know them; which they are, `forge-covers` says.
+//! Masked files of a workspace, as far as this crate must know them; `forge-covers` decides which files hold
+//! credentials.
 
 pub(crate) use forge_covers::can_be_credential;
 use forge_ports::sandbox::Error;
@@ -7,11 +8,11 @@ use std::path::Path;
 
 /// Git's own configuration of a repository.
 const GIT_CONFIG: &str = ".git/config";
-/// A covered file of more bytes is not told again by its content when it was renamed.
+/// Maximum size in bytes of a masked file that is recognised by its content after a rename.
 const MAX_MASKED_BYTES: u64 = 16 << 20;
 
-/// Refuses a repository whose git configuration is no file: every git command in the sandbox would wait for a pipe or
-/// read a device for ever.
+/// Refuses a repository with a git configuration that is not a regular file: every git command in the sandbox would
+/// wait for a pipe or read a device forever.
 pub(crate) fn refuse_special_git_config(root: &Path) -> Result<(), Error> {
     match forge_files::open(&root.join(GIT_CONFIG)) {
         Err(error @ forge_files::Error::NotRegular { .. }) => Err(Error::View {
@@ -21,7 +22,7 @@ pub(crate) fn refuse_special_git_config(root: &Path) -> Result<(), Error> {
     }
 }
 
-/// The content of a file that is covered, by which it is told when it was renamed; `None` if it is no regular file, can't
+/// Returns the digest by which a masked file is recognised after a rename; `None` if it is not a regular file, cannot
 /// be read or is large.
 pub(crate) fn masked_content_digest(root: &Path, path: &Path) -> Option<Digest> {
     let bytes = forge_files::read_within(root, path, MAX_MASKED_BYTES).ok()?;

@@ -17,23 +17,23 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Whether contents are only read.
+/// The access to a workspace's objects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectAccess {
     Read,
     Write,
 }
 
-/// How a way back is found.
+/// The source of the changes that an apply makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InversePolicy {
-    /// What the last apply changed, if it was that way.
+    /// Those that the last apply recorded, if this apply undoes it.
     AsRecorded,
-    /// By what differs between the states.
+    /// The differences between the two states.
     ByDiff,
 }
 
-/// A run's view without a box.
+/// A run's workspace without a sandbox.
 pub(crate) struct OfflineWorkspace {
     pub(crate) layout: WorkspaceLayout,
     pub(crate) meta: WorkspaceMeta,
@@ -41,7 +41,7 @@ pub(crate) struct OfflineWorkspace {
     pub(crate) bounds: WorkBounds,
 }
 
-/// One repository of it.
+/// A repository of an [`OfflineWorkspace`].
 pub(crate) struct OfflineRepo {
     repo: PathBuf,
     git: GitIndex,
@@ -70,7 +70,7 @@ impl OfflineWorkspace {
     ) -> Result<Self, OpenError> {
         let place = WorkspaceLayout::for_run(&store.workspaces, run);
         let Some(meta) = place.load_meta()? else {
-            let why = "the run has no steps that are kept: it has not begun, or they were removed".to_owned();
+            let why = "the run has no steps on disk: it has not begun, or they were removed".to_owned();
             return Err(Error::View { why }.into());
         };
         let mut roots = Vec::with_capacity(meta.repos.len());
@@ -86,7 +86,7 @@ impl OfflineWorkspace {
         Ok(Self { layout: place, meta, roots, bounds: bounds.clone() })
     }
 
-    /// How each repository differs from its beginning in a state, without what is masked.
+    /// Returns how each repository differs from the baseline in a state, without masked files.
     pub(crate) fn repo_deltas(&self, state: Option<SnapshotId>) -> Result<Vec<TreeDelta>, Error> {
         let parts = snapshot_id::split_digests(&self.layout, &self.meta, state)?;
         let record = ApplyHistory::load(&self.layout)?;
@@ -105,7 +105,7 @@ impl OfflineWorkspace {
         Ok(deltas)
     }
 
-    /// What differs in each repository between two states.
+    /// Returns the differences between two states in each repository.
     fn repo_changes(
         &self,
         from: Option<SnapshotId>,
@@ -123,7 +123,7 @@ impl OfflineWorkspace {
         Ok(all)
     }
 
-    /// Differences as they are told, with lines counted.
+    /// Returns the changes as the port reports them, with counted lines.
     fn file_changes(&self, index: usize, differences: &[TreeChange]) -> Result<Vec<WorkspaceChange>, Error> {
         let look = DiffOptions {
             context: 0,
@@ -145,7 +145,7 @@ impl OfflineWorkspace {
         Ok(diff.files.iter().map(change).collect())
     }
 
-    /// A path as it reads in the workspace.
+    /// Returns a path as it appears in the workspace.
     fn workspace_path(&self, index: usize, path: &RelPath) -> String {
         match self.meta.repos[index].name.as_str() {
             "" => path.to_string(),
@@ -198,14 +198,14 @@ impl OfflineWorkspace {
         how: InversePolicy,
         locks: &Path,
     ) -> Result<ApplyReport, Error> {
-        // In the order of their paths, so that two applies never wait for one another.
+        // Locks are taken in the order of their paths, so that two applies never deadlock.
         let mut repos: Vec<&Path> = self.roots.iter().map(|root| root.repo.as_path()).collect();
         repos.sort_unstable();
         let _locks: Vec<_> =
             repos.into_iter().map(|repo| lock::lock_for_apply(repo, locks)).collect::<Result<_, _>>()?;
         let record = ApplyHistory::load(&self.layout)?;
         let (stood, wanted) = (self.repo_deltas(from)?, self.repo_deltas(to)?);
-        // A state in which nothing differs is the beginning, which also has no name.
+        // A state without differences is the baseline, which has no id.
         let named = |state: Option<SnapshotId>, deltas: &[TreeDelta]| {
             state.filter(|_| deltas.iter().any(|delta| !delta.is_empty()))
         };
@@ -234,15 +234,15 @@ impl OfflineWorkspace {
         let kept = record.record_apply(&self.layout, (from, to), &base, &applied);
         let mut result = self.to_port(&applied)?;
         if let Err(error) = kept {
-            // It is applied, and that is what counts.
-            result.notes.push(format!("it can't be taken back exactly: {error}"));
+            // The apply has succeeded, and that is what counts.
+            result.notes.push(format!("it cannot be undone exactly: {error}"));
         }
         result.notes.extend(self.nested_repos(&wanted));
         result.notes.extend(self.setid_warning(&wanted));
         Ok(result)
     }
 
-    /// What was done, in the words of the port.
+    /// Converts the results to the port's report.
     fn to_port(&self, applied: &[apply::ApplyResult]) -> Result<ApplyReport, Error> {
         let mut result = ApplyReport::default();
         for (index, applied) in applied.iter().enumerate() {
@@ -251,14 +251,14 @@ impl OfflineWorkspace {
             result.notes.extend(applied.retained.iter().map(|kept| {
                 let (path, holds) =
                     (self.workspace_path(index, &kept.path), self.workspace_path(index, &kept.holds));
-                format!("the folder {path} was kept: it holds {holds}, which the run knows nothing of")
+                format!("the directory {path} was kept: it contains {holds}, which is unknown to the run")
             }));
         }
         result.changed.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(result)
     }
 
-    /// Repositories within the repositories whose git data a run changed: that is never applied.
+    /// Returns notes on nested repositories in which the run changed git data: such changes are never applied.
     fn nested_repos(&self, deltas: &[TreeDelta]) -> Vec<String> {
         let mut directories: BTreeSet<String> = BTreeSet::new();
         for (index, delta) in deltas.iter().enumerate() {
@@ -270,12 +270,11 @@ impl OfflineWorkspace {
                 }
             }
         }
-        let note =
-            |directory| format!("{directory} is a git repository of its own: its git data was left out");
+        let note = |directory| format!("{directory} is a separate git repository: its git data was left out");
         directories.into_iter().map(note).collect()
     }
 
-    /// Files that would have run with the rights of the repository's owner, or its group's.
+    /// Returns a warning about files that would have run with the rights of the repository's owner or group.
     fn setid_warning(&self, deltas: &[TreeDelta]) -> Option<String> {
         let lending =
             |(index, delta)| apply::setid_paths(delta).map(move |path| self.workspace_path(index, path));

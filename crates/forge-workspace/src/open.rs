@@ -1,4 +1,4 @@
-//! Opening the view of a run when another box of it may still be ending, or is dead and still held.
+//! Opening a run's workspace while an earlier sandbox of the run is still ending, or is dead but still referenced.
 
 use super::layout::WorkspaceLayout;
 use super::{OpenError, RunWorkspace, WorkspaceStorage, lock};
@@ -11,17 +11,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// A view that is open in a box. Once the box is dead another one may have it, whoever still holds the dead one.
+/// A workspace that is open in a sandbox. Once that sandbox is dead another one may take the workspace, even if
+/// references to the dead one remain.
 pub struct WorkspaceHandle {
     workspace: Mutex<Option<Arc<RunWorkspace>>>,
     is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The views that are open in this process.
+/// Workspaces that are open in this process.
 static OPEN_WORKSPACES: Mutex<Vec<Weak<WorkspaceHandle>>> = Mutex::new(Vec::new());
 
 impl WorkspaceHandle {
-    /// A view for a box that is dead, with everything in it, once `over` says so.
+    /// Creates the handle of `view`. The sandbox and everything in it are dead once `over` returns true.
     pub fn new(view: Arc<RunWorkspace>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
         let slot = Arc::new(Self { workspace: Mutex::new(Some(view)), is_dead: over });
         let mut open = OPEN_WORKSPACES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,20 +31,20 @@ impl WorkspaceHandle {
         slot
     }
 
-    /// The view, if no other box took it over.
+    /// Returns the workspace, unless another sandbox has taken it over.
     pub fn run_workspace(&self) -> Option<Arc<RunWorkspace>> {
         self.workspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl RunWorkspace {
-    /// The folder of the host that is removed with the view.
+    /// Returns the host directory that is removed with the workspace.
     pub fn workspace_dir(&self) -> &Path {
         self.layout.root_dir()
     }
 }
 
-/// Lets go of what dead boxes of a run still hold.
+/// Releases the workspace that dead sandboxes of a run still hold.
 fn release_if_dead(store: &WorkspaceStorage, run: RunId) {
     let place = WorkspaceLayout::for_run(&store.workspaces, run);
     let open: Vec<_> = {
@@ -58,12 +59,12 @@ fn release_if_dead(store: &WorkspaceStorage, run: RunId) {
     }
 }
 
-/// How long an earlier box of the run may take to end.
+/// Longest time that an earlier sandbox of the run may take to end.
 const SANDBOX_EXIT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often is looked whether it has.
+/// Interval between checks that it has ended.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Does something with a view off the runtime's threads, once boxes of the run that are ending have ended.
+/// Runs work on a workspace off the runtime's threads, retrying while sandboxes of the run are ending.
 pub(super) async fn retry_while_busy<T: Send + 'static>(
     store: &WorkspaceStorage,
     run: RunId,
@@ -85,7 +86,7 @@ pub(super) async fn retry_while_busy<T: Send + 'static>(
 }
 
 impl RunWorkspace {
-    /// Takes note of that a copy which was just made belongs to the box's user by now.
+    /// Records that a copy that was just made now belongs to the sandbox's user.
     pub fn record_owner_change(&self) -> std::io::Result<()> {
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = trackers.iter_mut().filter(|_| self.is_new);
@@ -97,11 +98,11 @@ impl RunWorkspace {
     }
 }
 
-/// How long the kernel may take to be done with a box whose process was killed.
+/// Longest time that the kernel may take to tear down a sandbox after its process was killed.
 const INIT_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Waits for the end of a box of the run whose process was killed: until the kernel is done with it, a command may
-/// still write. Only where something was left there can have been one.
+/// Waits until the kernel has torn down a sandbox of the run that was killed: until then a command may still write.
+/// Without a workspace directory there was no such sandbox.
 fn wait_for_init_exit(place: &WorkspaceLayout, run: RunId) {
     let (begun, label) = (Instant::now(), run.to_string());
     while place.root_dir().exists()
@@ -112,11 +113,11 @@ fn wait_for_init_exit(place: &WorkspaceLayout, run: RunId) {
     }
 }
 
-/// What must be dropped after a box has ended.
+/// Resources that must be dropped after a sandbox has ended.
 pub(crate) type SandboxResources = Vec<Box<dyn Any + Send + Sync>>;
 
-/// [`View::prepare`] off the runtime's threads. With the view comes what must be dropped after the box: the lock of
-/// repositories that are changed directly.
+/// Runs [`RunWorkspace::prepare`] off the runtime's threads. The returned locks of repositories that are changed
+/// directly must be dropped after the sandbox.
 pub async fn prepare_workspace(
     store: &WorkspaceStorage,
     spec: &SandboxSpec,
@@ -130,7 +131,7 @@ pub async fn prepare_workspace(
     prepare_workspace_then(store, spec, run, at, begin).await
 }
 
-/// As [`prepare`], with what follows on it, and without a way back to the runtime in between.
+/// Does the same as [`prepare_workspace`], then runs `then` without returning to the runtime in between.
 pub async fn prepare_workspace_then<T: Send + 'static>(
     store: &WorkspaceStorage,
     spec: &SandboxSpec,
@@ -144,9 +145,9 @@ pub async fn prepare_workspace_then<T: Send + 'static>(
         let locks = lock::lock_direct_repos(store, &spec, run)?;
         wait_for_init_exit(&WorkspaceLayout::for_run(&store.workspaces, run), run);
         let view = RunWorkspace::prepare(store, &spec, run, at, bounds)?;
-        // What is tried again never came so far.
+        // An attempt that is retried fails before this point.
         let then = then.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let then = then.expect("a view is prepared once");
+        let then = then.expect("a workspace is prepared once");
         Ok(then(view, vec![Box::new(locks)], bounds))
     };
     retry_while_busy(store, run, limits, work).await?

@@ -1,28 +1,28 @@
-//! Paths as models write them, made relative to the workspace. The text is only normalised here: whether a path
-//! leaves the workspace is decided by the kernel on what is opened.
+//! Paths as models write them, made relative to the workspace. Only the text is normalised here: the kernel decides
+//! whether a path leaves the workspace when it is opened.
 
 use forge_jail::{FaultKind, FileFault, JailFileKind, RawBytes, WORKSPACE_PATH};
 use forge_ports::sandbox::{Error, PathErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Folders of the host by which a workspace may be named, each with where it stands in the workspace.
+/// Host directories by which a workspace may be named, each with its path in the workspace.
 #[derive(Clone, Debug, Default)]
 pub struct WorkspacePaths(Vec<(PathBuf, PathBuf)>);
 
 impl WorkspacePaths {
-    /// The workspace is the folder `root`.
+    /// Returns the paths of a workspace that is the host directory `root`.
     pub fn for_root(root: impl Into<PathBuf>) -> Self {
         Self(vec![(root.into(), PathBuf::new())])
     }
 
-    /// One more folder of the host, and where it stands in the workspace; empty: it is the workspace.
+    /// Adds a host directory and its path in the workspace; an empty path means the workspace itself.
     pub fn with_root(mut self, host: impl Into<PathBuf>, inside: impl Into<PathBuf>) -> Self {
         self.0.push((host.into(), inside.into()));
         self
     }
 
-    /// `path` relative to the workspace; `.` is the workspace itself. Absolute paths are taken if they begin with the
-    /// place of the workspace, inside (`/workspace`) or outside.
+    /// Returns `path` relative to the workspace; `.` is the workspace itself. Absolute paths must begin with the
+    /// location of the workspace inside (`/workspace`) or outside the sandbox.
     pub fn to_relative(&self, path: &str) -> Result<String, Error> {
         let given = Path::new(path);
         let outside = |(host, inside): &(PathBuf, PathBuf)| {
@@ -39,7 +39,7 @@ impl WorkspacePaths {
 fn normalize(path: &str, below: &Path) -> Result<String, Error> {
     let refuse = |why: &str, kind| Error::Path { path: path.to_owned(), why: why.to_owned(), kind };
     if path.contains('\0') {
-        return Err(refuse("a path holds no NUL", PathErrorKind::Other));
+        return Err(refuse("a path cannot contain NUL", PathErrorKind::Other));
     }
     if below.is_absolute() {
         return Err(refuse(
@@ -49,7 +49,7 @@ fn normalize(path: &str, below: &Path) -> Result<String, Error> {
     }
     let mut parts = Vec::new();
     for part in below.components() {
-        // `..` stays: what it means depends on the links before it.
+        // `..` stays: its meaning depends on the links before it.
         if part != std::path::Component::CurDir {
             parts.push(part.as_os_str().to_string_lossy());
         }
@@ -57,7 +57,7 @@ fn normalize(path: &str, below: &Path) -> Result<String, Error> {
     Ok(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
 
-/// A refused file operation in the port's words.
+/// Converts a refused file operation to the port's error.
 pub fn file_error(fault: &FileFault) -> Error {
     let (why, kind) = match fault.kind {
         FaultKind::NotFound => ("there is no such file or directory".to_owned(), PathErrorKind::NotFound),
@@ -66,14 +66,12 @@ pub fn file_error(fault: &FileFault) -> Error {
         FaultKind::GitData => {
             ("it belongs to git; change it with git commands in run_shell".to_owned(), PathErrorKind::Denied)
         }
-        FaultKind::Dangling => {
-            ("it is a symbolic link that leads to nothing".to_owned(), PathErrorKind::Escapes)
-        }
-        FaultKind::Loop => ("its symbolic links lead in a circle".to_owned(), PathErrorKind::Escapes),
+        FaultKind::Dangling => ("it is a dangling symbolic link".to_owned(), PathErrorKind::Escapes),
+        FaultKind::Loop => ("its symbolic links form a loop".to_owned(), PathErrorKind::Escapes),
         FaultKind::NotDir => {
             ("a part of the path is a file, not a directory".to_owned(), PathErrorKind::NotDirectory)
         }
-        FaultKind::Exists => ("it exists already".to_owned(), PathErrorKind::Exists),
+        FaultKind::Exists => ("it already exists".to_owned(), PathErrorKind::Exists),
         FaultKind::NotEmpty => ("the directory is not empty".to_owned(), PathErrorKind::Exists),
         FaultKind::NotRegular(JailFileKind::Dir) => {
             ("it is a directory".to_owned(), PathErrorKind::IsDirectory)
@@ -81,11 +79,9 @@ pub fn file_error(fault: &FileFault) -> Error {
         FaultKind::NotRegular(kind) => {
             (format!("it is a {kind}, not a regular file"), PathErrorKind::Special)
         }
-        FaultKind::BadPath => {
-            ("it is not a usable path (empty, or too long)".to_owned(), PathErrorKind::Other)
-        }
-        FaultKind::Full => ("no space is left on the disk".to_owned(), PathErrorKind::NoSpace),
-        FaultKind::NoSuchTemp => ("the write was given up".to_owned(), PathErrorKind::Other),
+        FaultKind::BadPath => ("the path is empty or too long".to_owned(), PathErrorKind::Other),
+        FaultKind::Full => ("no space left on the disk".to_owned(), PathErrorKind::NoSpace),
+        FaultKind::NoSuchTemp => ("the write was abandoned".to_owned(), PathErrorKind::Other),
         FaultKind::Os(errno) => (std::io::Error::from_raw_os_error(errno).to_string(), PathErrorKind::Other),
     };
     Error::Path { path: display_path(&fault.path), why, kind }

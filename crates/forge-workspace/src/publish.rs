@@ -1,8 +1,9 @@
-//! A run's result as a commit on a branch of its own.
+//! Publishing a run's result as a commit on a separate branch.
 //!
-//! Everything that reads the run's files or its git data happens in the box: configuration, filters and hooks there are
-//! the run's, not to be trusted. What comes out is a pack, that is objects and nothing else. The host's git looks at
-//! them in a [git directory of Forge's own](forge_git), and Forge gives the repository the pack and one reference.
+//! Everything that reads the run's files or git data happens in the sandbox: configuration, filters and hooks there
+//! belong to the run and are not trusted. The sandbox delivers a pack, which contains only objects. The host's git
+//! examines them in a [git directory owned by Forge](forge_git), and Forge gives the repository the pack and one
+//! reference.
 
 use super::WorkspaceStorage;
 use super::layout::WorkspaceLayout;
@@ -17,45 +18,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Bytes of a pack that are read at once.
+/// Bytes of a pack to read at once.
 const READ_CHUNK_BYTES: usize = 4 << 20;
-/// Longest time of one step in the box.
+/// Longest time of one step in the sandbox.
 const STEP_TIMEOUT: Duration = Duration::from_secs(900);
-/// Who a commit is by, where the repository does not say.
+/// Author of a commit if the repository does not name one.
 const DEFAULT_AUTHOR_NAME: &str = "Forge";
 const DEFAULT_AUTHOR_EMAIL: &str = "forge@localhost";
 
-/// What is to be published, and where.
+/// A result to publish and its destination.
 pub(crate) struct BranchPublisher<'a> {
-    /// The open box, its workspace in the state to publish.
+    /// Open sandbox with the workspace in the state to publish.
     pub sandbox: &'a dyn Workspace,
-    /// Ends the commands in the sandbox when nobody waits for the result any more.
+    /// Handle that ends the commands in the sandbox when the caller no longer waits for the result.
     pub work: &'a ActiveWork,
-    /// The repository's folder in the workspace; empty: it is the workspace.
+    /// Directory of the repository in the workspace; empty if it is the workspace itself.
     pub directory: &'a str,
-    /// The repository on the host.
+    /// Repository on the host.
     pub repo: &'a Path,
     /// The run.
     pub run: RunId,
-    /// The commit's message.
+    /// Commit message.
     pub message: &'a str,
     /// Paths in the repository that stay as they are in its last commit.
     pub masked: Vec<PathBuf>,
 }
 
 impl BranchPublisher<'_> {
-    /// The branch.
+    /// Returns the name of the branch.
     fn branch_name(&self) -> String {
         format!("forge/{}", self.run)
     }
 
-    /// Commits in the box, takes the result out and gives the repository its branch. `None`: nothing to commit.
+    /// Commits in the sandbox, imports the result and creates the branch. Returns `None` if there is nothing to commit.
     pub(crate) async fn publish(&self) -> Result<Option<PublishedBranch>, Error> {
         let repo = self.repo.to_owned();
         let heads = run_blocking(move || Ok(Repository::find(&repo)?.read_heads()?)).await?;
         let scratch = format!(".forge-publish-{}", self.run);
         let made = self.commit_and_pack(&heads, &scratch).await;
-        // Whatever happened: nothing of it stays in the workspace.
+        // Nothing of it stays in the workspace, whatever happened.
         let swept = self.exec_in_sandbox(&["rm", "-rf", "--", &scratch], &[]).await;
         let Some((commit, pack)) = made? else { return Ok(None) };
         swept?;
@@ -67,7 +68,7 @@ impl BranchPublisher<'_> {
         Ok(Some(PublishedBranch { branch: self.branch_name(), commit }))
     }
 
-    /// The commit and a pack of what the repository lacks of it.
+    /// Returns the commit and a pack of the objects that the repository lacks.
     async fn commit_and_pack(
         &self,
         heads: &RepositoryHeads,
@@ -80,16 +81,16 @@ impl BranchPublisher<'_> {
         let format = format!("--object-format={format}");
         let anywhere = [("GIT_WORK_TREE".to_owned(), String::new())];
         self.run_git(&["init", "--bare", "--quiet", "--template=", &format, &git_dir], &anywhere).await?;
-        // By a command: files of git's own are not written for anybody.
+        // Written by a command: file requests to git's own files are refused.
         let alternates = format!("{git_dir}/objects/info/alternates");
         let line = ["sh", "-c", "printf '%s\\n' \"$1\" > \"$2\"", "sh", &objects, &alternates];
         if self.exec_in_sandbox(&line, &[]).await?.exit_code != 0 {
-            return Err(publish_error("the repository's objects can't be named to git".to_owned()));
+            return Err(publish_error("cannot point git to the repository's objects".to_owned()));
         }
         for (name, to) in [("index", "index"), ("shallow", "shallow")] {
             let from =
                 self.run_git(&["rev-parse", "--path-format=absolute", "--git-path", name], &[]).await?;
-            // One that is not there is none to copy.
+            // A missing file is not copied.
             self.exec_in_sandbox(&["cp", "--", &from, &format!("{git_dir}/{to}")], &[]).await?;
         }
         let inside = format!("{}/{}{git_dir}", forge_jail::WORKSPACE_PATH, self.prefix());
@@ -107,7 +108,7 @@ impl BranchPublisher<'_> {
         self.pack_commit(&git_dir, &commit, heads).await.map(|pack| Some((commit, pack)))
     }
 
-    /// Everything that is not ignored as a commit on top of `parent`; the parent itself if nothing differs from it.
+    /// Commits everything that is not ignored on top of `parent`; returns the parent itself if nothing differs.
     async fn commit_on(
         &self,
         parent: Option<&str>,
@@ -144,7 +145,7 @@ impl BranchPublisher<'_> {
         self.run_git(&commit, &env).await.map(Some)
     }
 
-    /// The repository's own user, or Forge.
+    /// Returns the variables for the author: the repository's configured user, or Forge.
     async fn author_env(&self) -> Result<Vec<(String, String)>, Error> {
         let name = self.exec_in_sandbox(&["git", "config", "--get", "user.name"], &[]).await?;
         let email = self.exec_in_sandbox(&["git", "config", "--get", "user.email"], &[]).await?;
@@ -161,14 +162,14 @@ impl BranchPublisher<'_> {
         Ok(pairs.into_iter().map(|(key, value)| (format!("GIT_{key}"), value.clone())).collect())
     }
 
-    /// The commit and all of it that the repository lacks, in a file of the host.
+    /// Packs the commit and all objects that the repository lacks into a file on the host.
     async fn pack_commit(
         &self,
         git_dir: &str,
         commit: &str,
         heads: &RepositoryHeads,
     ) -> Result<IncomingPack, Error> {
-        // Whole objects: nothing of the repository is needed to read them.
+        // Whole objects: reading them requires nothing of the repository.
         const PACK_SCRIPT: &str = "git --git-dir=\"$0\" rev-list --objects --ignore-missing \"$@\" >\"$0/list\" && \
                             git --git-dir=\"$0\" pack-objects -q --stdout <\"$0/list\" >\"$0/result\"";
         let mut argv = vec!["sh", "-c", PACK_SCRIPT, git_dir, commit];
@@ -199,9 +200,9 @@ impl BranchPublisher<'_> {
         if self.directory.is_empty() { String::new() } else { format!("{}/", self.directory) }
     }
 
-    /// Runs git in the box and gives what it printed.
+    /// Runs git in the sandbox and returns its output.
     async fn run_git(&self, arguments: &[&str], env: &[(String, String)]) -> Result<String, Error> {
-        // What the run may have put into the configuration must not change what a commit holds, nor run anything more.
+        // The run may have changed the configuration: it must not affect the commit's content or run other programs.
         let mut argv = vec!["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
         argv.extend(["-c", "core.splitIndex=false", "-c", "i18n.commitEncoding=UTF-8", "-c", "gc.auto=0"]);
         argv.extend(["-c", "advice.addEmbeddedRepo=false"]);
@@ -215,19 +216,19 @@ impl BranchPublisher<'_> {
         match ran.exit_code {
             0 => Ok(()),
             127 => Err(publish_error(
-                "the result can't be committed: there is no git in the sandbox; use an image with git".into(),
+                "cannot commit the result: git not found in the sandbox; use an image with git".into(),
             )),
             code => {
                 let said = lossy_text(&ran.stderr.bytes);
                 Err(publish_error(format!(
-                    "the result can't be committed: `git {what}` in the sandbox ended with {code}: {said}"
+                    "cannot commit the result: `git {what}` in the sandbox exited with {code}: {said}"
                 )))
             }
         }
     }
 
     async fn exec_in_sandbox(&self, argv: &[&str], env: &[(String, String)]) -> Result<ExecResult, Error> {
-        // Whatever the configuration says of where the files are.
+        // Overrides the work tree that the configuration may name.
         let here = format!("{}/{}", forge_jail::WORKSPACE_PATH, self.directory);
         let mut all = BTreeMap::from([("GIT_WORK_TREE".to_owned(), here)]);
         all.extend(env.iter().cloned());
@@ -244,19 +245,19 @@ impl BranchPublisher<'_> {
         };
         tokio::select! {
             ran = self.sandbox.exec(spec, &()) => ran,
-            // What still runs ends with the sandbox.
+            // Commands that are still running end with the sandbox.
             () = self.work.wait_stopped() => Err(Error::Stopped),
         }
     }
 }
 
-/// Takes the branch of a run away again.
+/// Removes the branch of a run.
 pub(crate) fn delete_branch(repo: &Path, branch: &str) {
-    // Only after another repository of the same run failed; what is left then is a branch that nobody was told of.
+    // Only after another repository of the same run failed; if this fails too, an unreported branch remains.
     let _ = Repository::find(repo).and_then(|repository| repository.remove_branch(branch));
 }
 
-/// Removes from the repositories of all runs what publishing a branch left there when it was killed.
+/// Removes packs that killed publishing processes left in the repositories of all runs.
 pub fn remove_stale_packs(store: &WorkspaceStorage) {
     let runs = std::fs::read_dir(&store.workspaces).into_iter().flatten().flatten();
     let ids = runs.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -19,69 +19,69 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where views are kept, and how they are made.
+/// Directories that hold the workspaces of runs, and limits on how these are built.
 #[derive(Clone, Debug)]
 pub struct WorkspaceStorage {
-    /// The folder with one folder per run.
+    /// Directory with one subdirectory per run.
     pub workspaces: PathBuf,
-    /// The folder for locks of repositories.
+    /// Directory for repository locks.
     pub locks: PathBuf,
-    /// No overlay, if there is a reason.
+    /// Reason not to use an overlay, if there is one.
     pub limit: Option<ForcedCopy>,
 }
 
-/// Why a view is a copy whatever the kernel can do.
+/// A reason to make a workspace a copy, regardless of what the kernel supports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForcedCopy {
-    /// The reason, for people.
+    /// Reason as shown to users.
     pub why: String,
 }
 
-/// How one repository is shown in a box.
+/// A repository as mounted in a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoMount {
-    /// Its folder in the workspace; empty: it is the workspace.
+    /// Directory in the workspace; empty if the repository is the workspace itself.
     pub name: String,
-    /// The repository on the host.
+    /// Repository on the host.
     pub repo: PathBuf,
-    /// What the box gets.
+    /// Layers that the sandbox gets.
     pub layers: RepoLayers,
 }
 
 impl RepoMount {
-    /// Where it stands in the box.
+    /// Returns the mount point in the sandbox.
     pub fn mount_target(&self) -> PathBuf {
         if self.name.is_empty() { WORKSPACE_PATH.into() } else { Path::new(WORKSPACE_PATH).join(&self.name) }
     }
 }
 
-/// What a box gets of a repository.
+/// The layers of a repository in a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepoLayers {
-    /// The repository itself, under the box's user.
+    /// The repository itself, accessed as the sandbox's user.
     Direct,
-    /// The repository, read-only, and what receives the changes.
+    /// The repository, read-only, and an upper layer for the changes.
     Overlay {
-        /// The directory on the host that receives the changes.
+        /// Directory on the host that receives the changes.
         upper: PathBuf,
-        /// The overlay's own directory beside it.
+        /// Work directory of the overlay, next to `upper`.
         work: PathBuf,
     },
-    /// A folder that belongs to the box's user alone.
+    /// A directory owned by the sandbox's user alone.
     Owned(PathBuf),
 }
 
-/// The view of a run, ready for a box or open in one.
+/// The workspace of a run, ready for a sandbox or open in one.
 #[derive(Debug)]
 pub struct RunWorkspace {
     pub(crate) layout: WorkspaceLayout,
     pub(crate) meta: WorkspaceMeta,
     pub(crate) trackers: Mutex<Vec<Tracker>>,
-    /// What makes the beginning durable, if it still works at it; then what went wrong with it, if anything did.
+    /// State of the baseline: being made durable, durable, or failed.
     pub(crate) baseline: Mutex<BaselineState>,
-    /// Ends that work with the view.
+    /// Flag that stops saving the baseline when the workspace is dropped.
     pub(crate) saving: StopFlag,
-    /// What work takes that lasts as long as the view.
+    /// Bounds on work that lasts as long as the workspace.
     pub(crate) own: WorkBounds,
     pub(crate) safe: AtomicBool,
     pub(crate) is_new: bool,
@@ -99,7 +99,7 @@ impl Drop for RunWorkspace {
 }
 
 impl RunWorkspace {
-    /// Makes the view of a new run, or takes up that of one that goes on, and puts it to the snapshot `at`.
+    /// Creates the workspace of a new run or opens that of a resumed one, and restores it to the snapshot `at`.
     pub fn prepare(
         store: &WorkspaceStorage,
         spec: &SandboxSpec,
@@ -122,7 +122,7 @@ impl RunWorkspace {
             }
             None if at.is_some() => {
                 let why =
-                    format!("{} is gone, and with it the steps of this run", place.root_dir().display());
+                    format!("{} is missing, so the steps of this run are lost", place.root_dir().display());
                 Err(Error::View { why }.into())
             }
             None => Self::create_new(store, place, spec, repos, bounds),
@@ -136,7 +136,7 @@ impl RunWorkspace {
         repos: Vec<RunRepo>,
         bounds: &WorkBounds,
     ) -> Result<Self, OpenError> {
-        // An earlier box of the run that has not ended yet would lose its ground.
+        // Fails while an earlier sandbox of the run is still ending, which would lose its files.
         if place.objects_dir(0).exists() {
             drop(ObjectStore::open(&place.objects_dir(0))?);
         }
@@ -153,7 +153,7 @@ impl RunWorkspace {
         let mut meta = WorkspaceMeta::new(kind, reason, XattrNamespace::expected_namespace(), repos);
         meta.warnings = warnings;
         if meta.kind != WorkspaceKind::Overlay {
-            // All contents are read, or copied.
+            // All contents are read or copied below.
             for (repo, base) in meta.repos.iter().zip(&bases) {
                 base.check_readable(&repo.path, bounds)?;
             }
@@ -186,7 +186,7 @@ impl RunWorkspace {
             (0..bases.len()).map(|index| ObjectStore::open(&place.objects_dir(index))).collect();
         let objects: Vec<_> = objects?.into_iter().map(Arc::new).collect();
         if matches!(begun, WorkspaceOrigin::Existing) {
-            // Only now: whoever holds the objects has the view to itself.
+            // Not earlier: the open object stores guarantee exclusive access to the workspace.
             strategy::check_layers(&place, &meta)?;
         }
         let mut trackers = Vec::with_capacity(bases.len());
@@ -237,7 +237,7 @@ impl RunWorkspace {
         })
     }
 
-    /// The folder of the host that is the workspace, if there is one.
+    /// Returns the host directory that is the workspace, if there is one.
     pub fn host_directory(&self) -> Option<PathBuf> {
         match self.mounts.as_slice() {
             [RepoMount { layers: RepoLayers::Direct, repo, .. }] => Some(repo.clone()),
@@ -247,7 +247,7 @@ impl RunWorkspace {
         }
     }
 
-    /// How each repository is shown, in the words of a box.
+    /// Returns the workspace roots in the form that the jail takes.
     pub fn jail_roots(&self) -> Vec<WorkspaceRoot> {
         let root = |shown: &RepoMount| {
             let (source, show) = match &shown.layers {
@@ -262,24 +262,24 @@ impl RunWorkspace {
         self.mounts.iter().map(root).collect()
     }
 
-    /// Which kind it is.
+    /// Returns the kind of the workspace.
     pub fn workspace_kind(&self) -> WorkspaceKind {
         self.meta.kind
     }
 
-    /// Git data that lies elsewhere and must be seen.
+    /// Returns bind mounts for git data outside the repositories.
     pub fn git_binds(&self) -> Vec<HostBind> {
         self.git.binds.clone()
     }
 
-    /// Variables that git needs for data that lies elsewhere: as root's box sees it, it belongs to nobody.
+    /// Returns the variables that git needs for such data: in root's sandbox it appears owned by the overflow user.
     pub fn git_env(&self) -> &'static [(&'static str, &'static str)] {
         const SAFE_DIRECTORY_ENV: &[(&str, &str)] =
             &[("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
         if self.git.binds.is_empty() { &[] } else { SAFE_DIRECTORY_ENV }
     }
 
-    /// Paths of the workspace that are covered.
+    /// Returns the masked paths of the workspace.
     pub fn masked_paths(&self) -> Vec<RawBytes> {
         let meta = &self.meta;
         meta.masks
@@ -288,7 +288,7 @@ impl RunWorkspace {
             .collect()
     }
 
-    /// By which folders of the host the workspace may be named.
+    /// Returns the host directories by which the workspace may be named.
     pub fn workspace_paths(&self) -> WorkspacePaths {
         let mut places = WorkspacePaths::default();
         for shown in &self.mounts {
@@ -300,7 +300,7 @@ impl RunWorkspace {
         places
     }
 
-    /// Says in a report what the workspace is.
+    /// Describes the workspace in a report.
     pub fn describe(&self, report: &mut SandboxReport) {
         let meta = &self.meta;
         let word = meta.kind.display_name();
@@ -312,7 +312,7 @@ impl RunWorkspace {
         report.warnings.extend(self.git.warnings.iter().cloned());
     }
 
-    /// Takes note of where the kernel keeps an overlay's attributes.
+    /// Checks that the kernel keeps the overlay's attributes in the namespace recorded for the workspace.
     pub fn record_mount(&self, attributes: Option<OverlayAttributes>) -> Result<(), Error> {
         let space = match attributes {
             None => return Ok(()),
@@ -322,25 +322,27 @@ impl RunWorkspace {
         if self.meta.space == space {
             return Ok(());
         }
-        let why = "the view was made by another kind of user; use the same one for all of a run".to_owned();
+        let why = "the workspace was created by another kind of user; use the same one for the whole run"
+            .to_owned();
         Err(Error::View { why })
     }
 
-    /// Whether the state before the first change is kept, so that changes may begin. Only where the workspace is the
-    /// repository itself this takes more than a look.
+    /// Returns whether the baseline is saved, so that changes may begin. Only a workspace that is the repository itself
+    /// has to wait for it.
     pub fn is_baseline_saved(&self) -> bool {
         self.safe.load(Ordering::Acquire)
             || !matches!(self.mounts.first(), Some(RepoMount { layers: RepoLayers::Direct, .. }))
     }
 
-    /// Keeps the workspace as it stands now.
+    /// Takes a snapshot of the workspace.
     pub fn snapshot(&self, bounds: &WorkBounds) -> Result<SnapshotId, Error> {
         let (id, objects) = self.snapshot_unflushed(bounds)?;
         flush_objects(&objects)?;
         Ok(id)
     }
 
-    /// As [`View::snapshot`], with what must be [flushed](flush) before it is durable.
+    /// Takes a snapshot as [`RunWorkspace::snapshot`] does, and returns the stores that must be
+    /// [flushed](flush_objects) before it is durable.
     pub fn snapshot_unflushed(
         &self,
         bounds: &WorkBounds,
@@ -356,7 +358,7 @@ impl RunWorkspace {
         Ok((snapshot_id::combine_digests(&self.layout, &self.meta, &parts)?, objects))
     }
 
-    /// Puts the workspace to a snapshot; `None`: the beginning. No box is open on it.
+    /// Restores the workspace to a snapshot, or to the baseline for `None`. No sandbox may be open on it.
     pub fn restore(&self, to: Option<SnapshotId>, bounds: &WorkBounds) -> Result<(), Error> {
         self.wait_baseline_saved(bounds)?;
         let parts = snapshot_id::split_digests(&self.layout, &self.meta, to)?;
@@ -368,10 +370,10 @@ impl RunWorkspace {
         Ok(())
     }
 
-    /// Makes a copy of the repositories in place of an overlay that can't be had, for this reason. What was done in the
-    /// overlay before is put into the copy.
+    /// Replaces an overlay that the kernel refuses with a copy of the repositories, recording `why`. Changes made in
+    /// the overlay are carried over.
     pub fn fall_back_to_copy(self, why: &str, bounds: &WorkBounds) -> Result<Self, OpenError> {
-        // Waits for what writes into the same folder.
+        // Waits for the baseline writer, which writes to the same directory.
         let done = match self.is_new {
             true => self.wait_baseline_saved(bounds).map(|()| None),
             false => self.snapshot(bounds).map(Some),
@@ -408,16 +410,16 @@ impl RunWorkspace {
     }
 }
 
-/// Whether a view is new.
+/// The origin of a workspace.
 enum WorkspaceOrigin {
-    /// It is, with these copies, and this was seen of it.
+    /// A new workspace, with the copies made for it and the result of its first scan.
     New(Vec<CopyStats>, InitialScan),
-    /// It was there.
+    /// A workspace that existed before.
     Existing,
 }
 
 impl XattrNamespace {
-    /// Where the kernel keeps an overlay's attributes if this user mounts it.
+    /// Returns the namespace in which the kernel keeps the attributes of an overlay that this user mounts.
     fn expected_namespace() -> Self {
         if rustix::process::geteuid().is_root() { Self::Trusted } else { Self::User }
     }
@@ -433,7 +435,7 @@ impl From<XattrNamespace> for OverlayXattrs {
 }
 
 impl FileMask {
-    /// Whether it is one whatever its name: what else holds the same is one as well.
+    /// Returns whether files with the same content are masked under any name.
     pub(crate) fn matches_by_content(&self) -> bool {
         self.content.is_some_and(|content| content != forge_types::Digest::of_bytes(b""))
             && !masks::can_be_credential(Path::new(std::ffi::OsStr::from_bytes(&self.path)))
@@ -443,7 +445,7 @@ impl FileMask {
         RelPath::new(self.path.clone())
     }
 
-    /// The path in the workspace.
+    /// Returns the path in the workspace.
     fn workspace_path(&self, meta: &WorkspaceMeta) -> PathBuf {
         let below = Path::new(std::ffi::OsStr::from_bytes(&self.path));
         meta.repos.get(self.repo).map_or_else(|| below.to_owned(), |repo| Path::new(&repo.name).join(below))
@@ -454,12 +456,12 @@ impl WorkspaceLayout {
     pub(crate) fn load_base(&self, index: usize) -> Result<Arc<BaseManifest>, Error> {
         let path = self.base_path(index);
         BaseManifest::load(&path).map(Arc::new).map_err(|error| Error::View {
-            why: format!("{}: {error}; the run's steps can't be used any more", path.display()),
+            why: format!("{}: {error}; the run's steps can no longer be used", path.display()),
         })
     }
 }
 
-/// The repositories of a run: where they are, and how they are called in the workspace.
+/// Returns the repositories of a run: their host paths and their names in the workspace.
 pub(crate) fn resolve_repos(spec: &SandboxSpec) -> Result<Vec<RunRepo>, Error> {
     let mut repos: Vec<RunRepo> = Vec::with_capacity(1 + spec.more_repos.len());
     let paths = std::iter::once(&spec.repo).chain(&spec.more_repos);
@@ -477,7 +479,7 @@ pub(crate) fn resolve_repos(spec: &SandboxSpec) -> Result<Vec<RunRepo>, Error> {
         {
             let (one, two) = (real.display(), other.path.display());
             return Err(Error::Startup {
-                why: format!("the repositories {two} and {one} lie in one another"),
+                why: format!("one of the repositories {two} and {one} contains the other"),
             });
         }
         repos.push(RunRepo { name, path: real, ino: meta.ino() });
@@ -485,12 +487,12 @@ pub(crate) fn resolve_repos(spec: &SandboxSpec) -> Result<Vec<RunRepo>, Error> {
     Ok(repos)
 }
 
-/// A run goes on with the repositories that it began with.
+/// Checks that a resumed run has the repositories it began with.
 pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[RunRepo]) -> Result<(), Error> {
     for (was, is) in meta.repos.iter().zip(repos) {
         if was.path != is.path || (was.ino != is.ino && meta.kind == WorkspaceKind::Overlay) {
             let path = was.path.display();
-            let why = format!("{path} is not the folder any more that the run began with: put that one back");
+            let why = format!("{path} is no longer the directory that the run began with: restore that one");
             return Err(Error::View { why });
         }
     }
@@ -500,14 +502,14 @@ pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[RunRepo]) -> Resul
     Err(Error::View { why: "the run began with other repositories".to_owned() })
 }
 
-/// What forge keeps must not be part of what it keeps.
+/// Refuses a repository that contains Forge's data directory: its snapshots would contain themselves.
 fn check_disjoint(store: &WorkspaceStorage, repos: &[RunRepo]) -> Result<(), Error> {
     let views = std::fs::canonicalize(&store.workspaces).unwrap_or_else(|_| store.workspaces.clone());
     match repos.iter().find(|repo| views.starts_with(&repo.path)) {
         None => Ok(()),
         Some(repo) => Err(Error::View {
             why: format!(
-                "the folder of forge's data, {}, lies in the repository {}: choose another one (XDG_DATA_HOME), or a \
+                "forge's data directory {} is in the repository {}: choose another one (XDG_DATA_HOME), or a \
                  smaller repository (--repo)",
                 views.display(),
                 repo.path.display()
@@ -516,8 +518,8 @@ fn check_disjoint(store: &WorkspaceStorage, repos: &[RunRepo]) -> Result<(), Err
     }
 }
 
-/// Refuses repositories whose git data can't take a branch, before anything is spent on a run that would end with one.
-/// That there is no git data at all is said at its end: by then a person may have made some.
+/// Refuses repositories that cannot take a branch before a run that would end with one costs anything. A missing
+/// repository is only reported at the end: the user may have created one by then.
 fn check_branch_targets(repos: &[RunRepo]) -> Result<(), Error> {
     for repo in repos {
         match forge_git::Repository::find(&repo.path) {
@@ -528,7 +530,7 @@ fn check_branch_targets(repos: &[RunRepo]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the tracker of one repository works on.
+/// Returns the tracker options of one repository.
 fn tracker_options(
     place: &WorkspaceLayout,
     meta: &WorkspaceMeta,
@@ -549,7 +551,8 @@ fn tracker_options(
     let root = match &layout {
         Layout::Overlay { upper: root, .. } | Layout::Directory { root } => root,
     };
-    // What root puts back belongs to whom the rest belongs: the repository's owner, or the user of the last box.
+    // Files restored by root get the owner of the root directory: the repository's owner, or the user of the last
+    // sandbox.
     let owner = std::fs::metadata(root).ok().map(|meta| (meta.uid(), meta.gid()));
     forge_snapshot::TrackerOptions {
         base: Arc::clone(base),
@@ -573,7 +576,7 @@ fn repo_mount(place: &WorkspaceLayout, meta: &WorkspaceMeta, index: usize) -> Re
     RepoMount { name: repo.name.clone(), repo: repo.path.clone(), layers }
 }
 
-/// Makes the contents of snapshots durable.
+/// Flushes object stores, which makes the snapshots in them durable.
 pub fn flush_objects(objects: &[Arc<ObjectStore>]) -> Result<(), Error> {
     objects.iter().try_for_each(|objects| objects.flush().map_err(|error| workspace_error(&error)))
 }

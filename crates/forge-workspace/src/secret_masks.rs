@@ -1,7 +1,7 @@
-//! What of a workspace is covered: what a first look tells, what reading adds, and what comes to be while a box is open.
+//! Masked files of a workspace: found by a first scan, by reading contents, and by a watch while a sandbox is open.
 //!
-//! Hardly anything is read before a box opens. The rest is read on a thread beside what follows, and a watch is put on the
-//! repositories; before the first request is served that has ended. What it finds is covered by opening the box once more.
+//! Hardly anything is read before a sandbox opens. A background thread reads the rest and sets a watch on the
+//! repositories; the first request waits for it. Files that it finds are masked by reopening the sandbox.
 
 use super::layout::{FileMask, RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta};
 use super::{RunWorkspace, WorkspaceStorage};
@@ -19,20 +19,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// So many files are read before a box opens: less than a thread costs.
+/// Maximum number of files read before a sandbox opens: reading these costs less than a thread.
 const MAX_READ_AT_OPEN: usize = 32;
-/// An index of git of more bytes is looked at beside the box only.
+/// Maximum size in bytes of a git index that is examined before a sandbox opens.
 const MAX_QUICK_INDEX_BYTES: u64 = 256 << 10;
 
-/// Covers of one open box.
+/// The masked files of one open sandbox.
 #[derive(Debug)]
 pub struct SecretMasks {
     state: Mutex<MaskState>,
     ready: Condvar,
     stop: AtomicBool,
-    /// Whether the box works in the repositories themselves: what changes there is a person's or the run's own.
+    /// Whether the sandbox works in the repositories themselves: changes there are made by the user or by the run
+    /// itself.
     direct: bool,
-    /// Something that writes is running, or was and nobody looked since.
+    /// Whether a writing operation is running, or ran without a check since.
     writing: AtomicBool,
 }
 
@@ -40,7 +41,7 @@ pub struct SecretMasks {
 struct MaskState {
     stage: MaskStage,
     watches: Vec<(usize, CredentialWatch)>,
-    /// What has to be covered and is not, by the number of its repository.
+    /// Paths that must be masked and are not yet, with the index of their repository.
     found: Vec<(usize, PathBuf)>,
     repos: Vec<RunRepo>,
     warnings: Vec<String>,
@@ -53,40 +54,40 @@ enum MaskStage {
     Ready,
 }
 
-/// What has to be done for one repository.
+/// Pending work for one repository.
 #[derive(Debug)]
 pub(super) struct MaskJob {
     index: usize,
     root: PathBuf,
     unread: Option<UnreadFiles>,
     watch: Option<PendingWatch>,
-    /// Whether git's index is still to be looked at.
+    /// Whether git's index has yet to be examined.
     history: bool,
-    /// The upper layer of an overlay in which earlier boxes of the run may have renamed folders.
+    /// Upper layer of an overlay in which earlier sandboxes of the run may have renamed directories.
     renamed: Option<PathBuf>,
     covered: Vec<PathBuf>,
 }
 
-/// A watch that is to begin.
+/// A watch that has yet to start.
 #[derive(Debug)]
 struct PendingWatch {
     base: Arc<BaseManifest>,
     revealed: RevealedPaths,
     covered: Vec<CoveredPath>,
     upper: Option<PathBuf>,
-    /// In a repository that earlier boxes of the run worked in, what is new is the run's own, unless it holds this.
+    /// Contents of masked files. In a repository that earlier sandboxes of the run worked in, new files are the run's
+    /// own, unless they have such a content.
     known: Option<HashSet<Digest>>,
 }
 
-/// What a first look found.
+/// The result of a first scan.
 #[derive(Debug, Default)]
 pub(super) struct InitialScan {
     unread: Vec<Option<UnreadFiles>>,
     history: Vec<bool>,
 }
 
-/// Looks through the repositories of a new view, and takes note of what is to be covered. `all`: whatever has to be read for
-/// it is read now.
+/// Scans the repositories of a new workspace and records the files to mask. For a copy, all of them are read now.
 pub(super) fn scan_repos(
     store: &WorkspaceStorage,
     meta: &mut WorkspaceMeta,
@@ -94,7 +95,7 @@ pub(super) fn scan_repos(
     reveal: &[String],
 ) -> InitialScan {
     let mut look = InitialScan::default();
-    // A copy is made without what is covered, so everything must be known before.
+    // A copy is made without the masked files, so all of them must be known before.
     let all = matches!(meta.kind, WorkspaceKind::Copy | WorkspaceKind::Reflink);
     for (index, (repo, base)) in meta.repos.clone().iter().zip(bases).enumerate() {
         let revealed = RevealedPaths::new(&revealed_in_repo(repo, reveal));
@@ -118,7 +119,7 @@ pub(super) fn scan_repos(
     look
 }
 
-/// What of the paths that the user reveals is meant in one of several repositories.
+/// Returns the paths that the user reveals, as they apply to one of several repositories.
 fn revealed_in_repo(repo: &RunRepo, reveal: &[String]) -> Vec<String> {
     let inside = |path: &String| {
         let named = path.trim_start_matches("./").trim_start_matches("/workspace/");
@@ -140,20 +141,20 @@ fn git_index_bytes(repo: &Path) -> u64 {
     std::fs::symlink_metadata(repo.join(".git/index")).map_or(0, |meta| meta.len())
 }
 
-/// What the user should know of the history of a repository.
+/// Returns a warning about credentials in the history of a repository.
 fn history_warning(repo: &Path, covered: &[PathBuf]) -> Option<String> {
     let tracked = forge_covers::tracked_credentials(repo, covered);
     let names: Vec<String> = tracked.iter().map(|path| path.display().to_string()).collect();
     (!names.is_empty()).then(|| {
         format!(
-            "git's history holds files that look like secrets, and commands can read them there (git show): {}; take them \
-             out of the history, and change what stands in them",
+            "git's history contains files that look like secrets, and commands can read them there (git show): {}; remove \
+             them from the history, and change the secrets",
             names.join(", ")
         )
     })
 }
 
-/// Where covered files are seen that were moved with their folders, and are not covered there.
+/// Returns paths at which masked files appear unmasked because their directories were renamed.
 fn renamed_secrets(upper: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     let paths: Vec<RelPath> =
         covered.iter().filter_map(|path| RelPath::new(path.as_os_str().as_bytes())).collect();
@@ -166,7 +167,7 @@ fn renamed_secrets(upper: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 impl WorkspaceStorage {
-    /// Where is remembered what of a repository was read.
+    /// Returns the path of the file that caches the scan of a repository.
     fn scan_cache_path(&self, repo: &RunRepo) -> Option<PathBuf> {
         let device = std::fs::metadata(&repo.path).ok()?.dev();
         let name = [device.to_le_bytes().as_slice(), repo.path.as_os_str().as_bytes()].concat();
@@ -175,7 +176,7 @@ impl WorkspaceStorage {
 }
 
 impl SecretMasks {
-    /// The covers of a view; `look` is that of a new one.
+    /// Creates the masks of a workspace; `look` is the first scan of a new one.
     pub(super) fn new(
         place: &WorkspaceLayout,
         meta: &WorkspaceMeta,
@@ -241,19 +242,19 @@ impl SecretMasks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to read what is unread, on a thread of its own.
+    /// Starts reading unread files on a separate thread.
     pub(super) fn start_scanning(self: &Arc<Self>) {
         let own = Arc::clone(self);
-        // Without a thread it is done when it is waited for.
+        // Without a thread, the first caller that waits does the work.
         let _ = std::thread::Builder::new().name("forge-covers".to_owned()).spawn(move || own.run_jobs());
     }
 
-    /// Nobody needs it any more.
+    /// Stops scanning: the results are no longer needed.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Does what is waiting, if anything is.
+    /// Runs the pending jobs, if there are any.
     fn run_jobs(&self) {
         let jobs = {
             let mut state = self.lock_state();
@@ -308,7 +309,7 @@ impl SecretMasks {
         self.ready.notify_all();
     }
 
-    /// Waits until everything is read.
+    /// Waits until all files are read.
     fn wait_ready(&self) -> MutexGuard<'_, MaskState> {
         self.run_jobs();
         let mut state = self.lock_state();
@@ -318,7 +319,7 @@ impl SecretMasks {
         state
     }
 
-    /// Whether a request can be served at once: all is read and nothing happened since.
+    /// Returns whether a request can be served at once: all files are read and nothing has changed since.
     pub fn is_quiet(&self) -> bool {
         let Ok(state) = self.state.try_lock() else { return false };
         matches!(state.stage, MaskStage::Ready)
@@ -326,14 +327,14 @@ impl SecretMasks {
             && state.watches.iter().all(|(_, watch)| watch.is_quiet())
     }
 
-    /// Whether something has to be covered that is not. May wait.
+    /// Returns whether there are files that must be masked and are not yet. May block.
     pub fn has_new_secrets(&self) -> bool {
         let passed = self.direct && self.writing.swap(false, Ordering::SeqCst);
         let mut state = self.wait_ready();
         let MaskState { watches, found, .. } = &mut *state;
         for (index, watch) in watches {
             if passed {
-                // A command that was given up wrote.
+                // The changes are those of an abandoned command.
                 watch.ignore_own_changes();
             } else {
                 found.extend(watch.new_credentials().into_iter().map(|path| (*index, path)));
@@ -342,14 +343,14 @@ impl SecretMasks {
         !found.is_empty()
     }
 
-    /// Something begins that writes.
+    /// Notes that a writing operation begins.
     pub fn begin_writing(&self) {
         if self.direct {
             self.writing.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Something ended that wrote: whether what happened meanwhile has to be [passed over](Self::pass_over).
+    /// Notes that a writing operation has ended. Returns whether its changes must be [accepted](Self::accept_changes).
     pub fn finish_writing(&self) -> bool {
         if !self.direct {
             return false;
@@ -361,33 +362,33 @@ impl SecretMasks {
         !quiet
     }
 
-    /// What happened meanwhile is the run's own.
+    /// Accepts the changes made meanwhile as the run's own.
     pub fn accept_changes(&self) {
         let mut state = self.wait_ready();
         state.watches.iter_mut().for_each(|(_, watch)| watch.ignore_own_changes());
         self.writing.store(false, Ordering::SeqCst);
     }
 
-    /// What has to be covered beside what is. Waits until everything is read.
+    /// Returns the masks that must be added. Waits until all files are read.
     pub(super) fn pending_masks(&self) -> Vec<FileMask> {
         let state = self.wait_ready();
         let repo = |index: usize| state.repos.get(index);
         state.found.iter().filter_map(|(index, path)| Some(new_mask(repo(*index)?, *index, path))).collect()
     }
 
-    /// What the user should know that was found beside the box.
+    /// Returns the background scan's warnings for the user.
     pub fn warnings(&self) -> Vec<String> {
         self.state.try_lock().map(|state| state.warnings.clone()).unwrap_or_default()
     }
 }
 
 impl RunWorkspace {
-    /// What is covered.
+    /// Returns the masks of the workspace.
     pub fn secret_masks(&self) -> Arc<SecretMasks> {
         Arc::clone(&self.secret_masks)
     }
 
-    /// Writes down what has to be covered beside what is, for the next box of the run.
+    /// Saves the masks that must be added, for the next sandbox of the run.
     pub fn save_masks(&self) -> Result<(), Error> {
         self.wait_baseline_saved(&self.own)?;
         let Some(mut meta) = self.layout.load_meta()? else { return Ok(()) };
@@ -398,7 +399,7 @@ impl RunWorkspace {
     }
 }
 
-/// Adds masks that are not there; whether there was one.
+/// Adds masks that are new or have changed; returns whether there were any.
 pub(super) fn add_masks(meta: &mut WorkspaceMeta, more: Vec<FileMask>) -> bool {
     if more.is_empty() {
         return false;
@@ -408,7 +409,7 @@ pub(super) fn add_masks(meta: &mut WorkspaceMeta, more: Vec<FileMask>) -> bool {
         meta.masks.iter().zip(0..).map(|(mask, at)| ((mask.repo, mask.path.clone()), at)).collect();
     for mask in more {
         match at.entry((mask.repo, mask.path.clone())) {
-            // Another file may stand there now.
+            // The path may name another file now.
             Entry::Occupied(known) => {
                 let known = &mut meta.masks[*known.get()];
                 added |= known.content != mask.content;
@@ -424,10 +425,10 @@ pub(super) fn add_masks(meta: &mut WorkspaceMeta, more: Vec<FileMask>) -> bool {
     added
 }
 
-/// The masks of one repository, to be asked about many paths.
+/// The masks of one repository, indexed for many lookups.
 pub(super) struct MaskIndex<'a> {
     paths: HashSet<&'a [u8]>,
-    /// What masked files held, and whether a file with that is masked under every name.
+    /// Contents of masked files, and whether files with that content are masked under every name.
     contents: HashMap<Digest, bool>,
 }
 
@@ -443,7 +444,8 @@ impl<'a> MaskIndex<'a> {
         Self { paths, contents }
     }
 
-    /// Whether a path is masked, or holds what a masked file held: such a file can be moved with its directory.
+    /// Returns whether a path is masked or has the content of a masked file: such a file can be moved with its
+    /// directory.
     pub(super) fn is_masked(&self, path: &RelPath, now: Option<&TreeNode>) -> bool {
         let content = match now {
             Some(TreeNode::File { content, .. }) => {
@@ -456,7 +458,7 @@ impl<'a> MaskIndex<'a> {
     }
 }
 
-/// The paths among masks that are in one repository.
+/// Returns the masked paths of one repository.
 pub(super) fn mask_paths(masks: &[FileMask], index: usize) -> Vec<RelPath> {
     masks.iter().filter(|mask| mask.repo == index).filter_map(FileMask::rel_path).collect()
 }

@@ -1,11 +1,11 @@
-//! Names of snapshots: of one repository its own snapshot's, of several the digest over all of them in order.
+//! Snapshot ids: for one repository that of its own snapshot, for several the digest over all of them in order.
 
 use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, WorkspaceMeta, write_durably};
 use forge_ports::sandbox::Error;
 use forge_snapshot::Tracker;
 use forge_types::{Digest, SnapshotId};
 
-/// The name of the state in which each repository is at its part. What it stands for can be found again.
+/// Returns the id of the state with each repository at its part, and saves the parts so that the id can be resolved.
 pub(crate) fn combine_digests(
     place: &WorkspaceLayout,
     meta: &WorkspaceMeta,
@@ -27,7 +27,7 @@ pub(crate) fn combine_digests(
     Ok(SnapshotId(id))
 }
 
-/// The snapshot of each repository in a state; `None`: the beginning.
+/// Returns the snapshot of each repository in a state; `None` is the baseline.
 pub(crate) fn split_digests(
     place: &WorkspaceLayout,
     meta: &WorkspaceMeta,
@@ -38,7 +38,7 @@ pub(crate) fn split_digests(
     if count == 1 {
         return Ok(vec![id]);
     }
-    let missing = || Error::View { why: format!("there is no snapshot {id} in this run") };
+    let missing = || Error::View { why: format!("snapshot {id} not found in this run") };
     let state = place.states_dir().join(id.to_string());
     let text = forge_files::read_text(&state, MAX_RECORD_BYTES).map_err(|_| missing())?;
     let all: Vec<(Digest, String)> = serde_json::from_str(&text).map_err(|_| missing())?;

@@ -1,4 +1,4 @@
-//! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
+//! Operations on the workspaces of runs outside any sandbox: comparing, restoring, applying, removing.
 
 use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, WorkspaceMeta, write_durably};
 use super::offline::{InversePolicy, ObjectAccess, OfflineWorkspace};
@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 /// Longest time of one step of a commit, milliseconds.
 const COMMIT_TIMEOUT_MS: u64 = 1_800_000;
 
-/// How long what a box was writing when it ended may take to land.
+/// Longest time that the last writes of a sandbox may take to land after it has ended.
 const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The workspaces of runs on this machine while no sandbox is open on them.
 #[derive(Clone, Debug)]
 pub struct LocalWorkspaces<S> {
     storage: WorkspaceStorage,
-    /// Git commands of a branch's commit run in it.
+    /// Sandbox in which the git commands of a branch's commit run.
     sandbox: S,
 }
 
@@ -77,7 +77,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         let (spec, limits) = (spec.clone(), spec.workspace);
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             if to.is_none() && WorkspaceLayout::for_run(&store.workspaces, run).load_meta()?.is_none() {
-                // It has not begun, so it stands at its beginning.
+                // The run has not begun, so its workspace is at the baseline.
                 return Ok(());
             }
             let _locks = lock::lock_direct_repos(store, &spec, run)?;
@@ -116,7 +116,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
     ) -> Result<Option<PublishedBranch>, Error> {
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?;
-            // A commit of the run's own counts as well, so git data is not left out.
+            // Commits made by the run count as well, so git data is included.
             let changed: Vec<bool> =
                 closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
             Ok((closed.meta, changed))
@@ -132,7 +132,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         let wanted = ActiveWork::new(run);
         let published = publish_all(room.as_ref(), &wanted, &meta, &changed, run, message).await;
         drop(room);
-        // Git touches objects that it finds there already. The workspace has to be what the snapshot says once more.
+        // Git touches objects that already exist: restore the workspace to what the snapshot contains.
         let put_back = super::prepare_workspace(&self.storage, spec, run, Some(to)).await;
         let published = published?;
         drop(put_back?);
@@ -144,8 +144,8 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
             let place = WorkspaceLayout::for_run(&store.workspaces, run);
             let Some((from, to)) = ApplyMarker::find_interrupted(&place) else { return Ok(false) };
             let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
-            // To the end first: what was held aside on the way tells what stood there. What that finds done is recorded
-            // nowhere, so the way back is that of all that differs.
+            // Complete the apply first: the files it set aside on the way tell what was there before. What it finds
+            // already done is recorded nowhere, so the reversal covers all differences.
             closed.apply(from, to, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
             closed.apply(to, from, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
             drop(ApplyMarker { path: ApplyMarker::marker_path(&place) });
@@ -184,19 +184,19 @@ impl<S: Sandbox> SnapshotStorage for LocalWorkspaces<S> {
         let work = move |store: &WorkspaceStorage, _: &WorkBounds| {
             let place = WorkspaceLayout::for_run(&store.workspaces, run);
             if place.objects_dir(0).exists() {
-                // While a box is open on it this fails.
+                // Fails while a sandbox is open on it.
                 drop(ObjectStore::open(&place.objects_dir(0))?);
             }
-            // First what says that there is a view: whatever is left after a crash is nobody's.
+            // The metadata is removed first: without it, whatever remains after a crash is no workspace.
             let _ = std::fs::remove_file(place.root_dir().join("meta.json"));
             let begun = Instant::now();
             let mut freed = forge_files::remove_tree(place.root_dir());
-            // What a box that has just ended was still writing, its manifest say, may land after it was looked for.
+            // Writes of a sandbox that has just ended, such as its manifest, may land after the removal has passed.
             while place.root_dir().exists() && begun.elapsed() < WRITE_DRAIN_TIMEOUT {
                 std::thread::park_timeout(POLL_INTERVAL);
                 freed += forge_files::remove_tree(place.root_dir());
             }
-            // The run's own folder goes too if nothing else is in it.
+            // The run's own directory is removed too if nothing else is in it.
             let _ = place.root_dir().parent().map(std::fs::remove_dir);
             Ok(freed)
         };
@@ -204,7 +204,7 @@ impl<S: Sandbox> SnapshotStorage for LocalWorkspaces<S> {
     }
 }
 
-/// Gives each changed repository its branch: all of them or none.
+/// Creates the branch in each changed repository: in all of them or in none.
 async fn publish_all(
     room: &dyn Workspace,
     wanted: &ActiveWork,
@@ -243,8 +243,8 @@ async fn publish_all(
     Ok(first)
 }
 
-/// The note that an apply has begun. It goes when the apply has ended, in whatever way: one that is found later is of
-/// a process that was killed.
+/// A marker of an apply in progress. It is removed when the apply ends, successfully or not: one that is found later is
+/// of a process that was killed.
 struct ApplyMarker {
     path: PathBuf,
 }
@@ -266,7 +266,7 @@ impl ApplyMarker {
         Ok(begun)
     }
 
-    /// From where to where an apply went that was cut off.
+    /// Returns the states from and to which an interrupted apply went.
     fn find_interrupted(place: &WorkspaceLayout) -> Option<(Option<SnapshotId>, Option<SnapshotId>)> {
         serde_json::from_slice(&forge_files::read(&Self::marker_path(place), MAX_RECORD_BYTES).ok()?).ok()
     }
@@ -278,7 +278,7 @@ impl Drop for ApplyMarker {
     }
 }
 
-/// What a run keeps, if it keeps anything.
+/// Returns the disk usage of a run's workspace, if there is one.
 fn workspace_usage(store: &WorkspaceStorage, run: RunId) -> Option<SnapshotUsage> {
     let place = WorkspaceLayout::for_run(&store.workspaces, run);
     place.root_dir().is_dir().then(|| {

@@ -1,4 +1,5 @@
-//! How a workspace is shown: copy on write by the kernel where that works, else a copy, and why.
+//! Choice of how a workspace is provided: copy-on-write by the kernel where that works, otherwise a copy; with the
+//! reason.
 
 use super::layout::{RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, describe_io_error};
 use super::{ForcedCopy, OpenError, workspace_error};
@@ -10,7 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A choice.
+/// A chosen kind of workspace, and why.
 #[derive(Debug)]
 pub(super) struct MountStrategy {
     pub(super) kind: WorkspaceKind,
@@ -18,7 +19,7 @@ pub(super) struct MountStrategy {
     pub(super) warnings: Vec<String>,
 }
 
-/// Chooses by what is known before anything is tried: an overlay may still be refused by the kernel.
+/// Chooses by what is known before anything is tried: the kernel may still refuse an overlay.
 pub(super) fn choose_strategy(
     mode: WorkspaceMode,
     repos: &[RunRepo],
@@ -43,7 +44,7 @@ pub(super) fn choose_strategy(
         }
         if foreign > 0 {
             overlay.warnings.push(format!(
-                "{foreign} files and folders of {} belong to other users: commands can't change these",
+                "{foreign} files and directories of {} belong to other users: commands cannot change them",
                 repo.path.display()
             ));
         }
@@ -51,7 +52,7 @@ pub(super) fn choose_strategy(
     overlay
 }
 
-/// Makes what receives the changes. For copies: what was copied, and how.
+/// Creates the layers that receive the changes. Returns statistics of the copies made.
 pub(super) fn create_layers(
     place: &WorkspaceLayout,
     meta: &mut WorkspaceMeta,
@@ -76,7 +77,7 @@ pub(super) fn create_layers(
                 let done = done.map_err(|error| workspace_error(&error))?;
                 if done.skipped > 0 {
                     meta.warnings.push(format!(
-                        "{} files and folders of {} can't be read and are not in the workspace",
+                        "{} files and directories of {} cannot be read and are not in the workspace",
                         done.skipped,
                         repo.path.display()
                     ));
@@ -91,7 +92,7 @@ pub(super) fn create_layers(
     Ok(copies)
 }
 
-/// Makes sure that an existing view has what a box needs.
+/// Checks that an existing workspace has the layers that a sandbox needs.
 pub(super) fn check_layers(place: &WorkspaceLayout, meta: &WorkspaceMeta) -> Result<(), Error> {
     for (index, repo) in meta.repos.iter().enumerate() {
         match meta.kind {
@@ -101,7 +102,7 @@ pub(super) fn check_layers(place: &WorkspaceLayout, meta: &WorkspaceMeta) -> Res
                 let copy = place.copy_dir(meta, index);
                 if !copy.is_dir() {
                     return Err(Error::View {
-                        why: format!("{} is gone, and with it the run's work", copy.display()),
+                        why: format!("{} is missing, so the run's work is lost", copy.display()),
                     });
                 }
             }
@@ -110,11 +111,11 @@ pub(super) fn check_layers(place: &WorkspaceLayout, meta: &WorkspaceMeta) -> Res
     Ok(())
 }
 
-/// The two layers over a repository; the upper one looks like the repository's own folder.
+/// Creates the two layers over a repository; the upper one gets the permissions of the repository's directory.
 fn create_overlay_dirs(place: &WorkspaceLayout, index: usize, repo: &Path) -> Result<(), Error> {
     let (upper, work) = (place.upper_dir(index), place.work_dir(index));
     let made = || -> std::io::Result<()> {
-        // The kernel leaves something in it that only it can use again.
+        // The kernel leaves something in it that only the kernel can use again.
         forge_files::remove_tree(&work);
         fs::create_dir(&work)?;
         if !upper.exists() {
@@ -125,11 +126,11 @@ fn create_overlay_dirs(place: &WorkspaceLayout, index: usize, repo: &Path) -> Re
         Ok(())
     };
     made().map_err(|error| Error::View {
-        why: format!("making {}: {}", upper.display(), describe_io_error(&error)),
+        why: format!("creating {}: {}", upper.display(), describe_io_error(&error)),
     })
 }
 
-/// Tells the trackers of copies what was copied.
+/// Passes the statistics of copies to their trackers.
 pub(super) fn adopt_copies(
     trackers: &mut [forge_snapshot::Tracker],
     copies: Vec<CopyStats>,

@@ -1,7 +1,7 @@
-//! Measures boxes beside plain fork+exec and beside other programs, in one go, and prints JSON for the bench report.
+//! Measures sandboxes against plain fork+exec and other programs in one go, and prints JSON for the bench report.
 //!
-//! `forge-sandbox-bench FOLDER [IMAGE]`: FOLDER is an empty folder on the disk to measure on; IMAGE is an image of a
-//! container engine that runs here. Whatever is missing on this machine is left out of the answer, with the reason.
+//! `forge-sandbox-bench DIR [IMAGE]`: DIR is an empty directory on the disk to measure on; IMAGE is an image of a
+//! container engine that runs here. Measurements that this machine does not support are reported with the reason.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rounds of what takes about a millisecond, and of what takes longer.
+/// Rounds of operations that take about a millisecond, and of longer ones.
 const QUICK_ROUNDS: usize = 400;
 const MEDIUM_ROUNDS: usize = 60;
 const SLOW_ROUNDS: usize = 10;
@@ -82,7 +82,7 @@ async fn measure_all(folder: &Path, image: Option<&str>) -> Map<String, Value> {
     report
 }
 
-/// The median time of a call in seconds; the first one warms up.
+/// Returns the median time of a call in seconds; the first call is a warm-up.
 fn time_rounds(rounds: usize, mut call: impl FnMut() -> BenchResult<()>) -> BenchResult<f64> {
     call()?;
     let mut times = Vec::with_capacity(rounds);
@@ -172,16 +172,16 @@ async fn run_in_workspace(workspace: &Arc<dyn Workspace>) -> BenchResult<()> {
     }
 }
 
-/// What was done for a box before it is asked for.
+/// The preparation of a sandbox before it is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PrewarmMode {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// What boxes have in common stands, as in a process that has just started or a server between two runs.
+    /// The sandbox is prewarmed, as in a process that has just started or a server between two runs.
     Prewarmed,
 }
 
-/// Starting a box around a folder as it stands, which is what `bwrap` and `docker run` do, and one command in it.
+/// Measures starting a sandbox around a plain directory, as `bwrap` and `docker run` do, with one command in it.
 fn time_bare_sandbox(folder: &Path, ahead: PrewarmMode) -> BenchResult<f64> {
     let spec = JailSpec::new("bench", sandbox_spec(folder, "native", None)?.repo);
     let exe = Path::new("/proc/self/exe");
@@ -216,7 +216,7 @@ fn time_bare_sandbox(folder: &Path, ahead: PrewarmMode) -> BenchResult<f64> {
     Ok(median(times))
 }
 
-/// Opening a box with a view of a repository, one command in it.
+/// Measures opening a sandbox with the workspace of a repository, with one command in it.
 async fn time_cold_open(
     folder: &Path,
     backend: &str,
@@ -241,7 +241,7 @@ async fn time_cold_open(
     Ok(median(times))
 }
 
-/// One command in an open box.
+/// Measures one command in an open sandbox.
 async fn time_warm_exec(
     folder: &Path,
     backend: &str,
@@ -261,14 +261,14 @@ async fn time_warm_exec(
     Ok(median(times))
 }
 
-/// Opening the view of a tree, box included.
+/// Measures opening the workspace of a tree, including the sandbox.
 async fn time_workspace_open(folder: &Path, files: usize, bytes: u64) -> BenchResult<f64> {
     let repo = folder.join(format!("bench-tree-{files}"));
     if !repo.exists() {
         for number in 0..files {
             let below = repo.join(format!("d{}", number / 100));
             std::fs::create_dir_all(&below)?;
-            // A tree of any size for the price of its names: nobody reads what is in it.
+            // Sparse files make a tree of any size cheap: their contents are never read.
             std::fs::File::create(below.join(format!("f{number}")))?.set_len(bytes)?;
         }
     }
@@ -279,7 +279,7 @@ async fn time_workspace_open(folder: &Path, files: usize, bytes: u64) -> BenchRe
         let workspace = boxes.open(&spec, RunId::generate(), None).await?;
         times.push(begun.elapsed());
         if !workspace.report().view.starts_with("overlay") {
-            return Err(format!("the view is no overlay: {}", workspace.report().view).into());
+            return Err(format!("the workspace is not an overlay: {}", workspace.report().view).into());
         }
     }
     times.remove(0);

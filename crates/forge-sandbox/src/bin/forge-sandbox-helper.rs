@@ -1,5 +1,5 @@
-//! The init, the walker and the prober of boxes as a program of its own: for tests, whose runner cannot play them. As
-//! the init it obeys weaknesses that are asked for, so that tests can show that probes notice them; Forge never does.
+//! The init, search helper and prober of sandboxes as a separate program, for tests: their runner cannot act as these.
+//! As the init it obeys requests to omit protections, so that tests can show that probes notice; Forge never does.
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();

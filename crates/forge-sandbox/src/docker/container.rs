@@ -1,4 +1,4 @@
-//! What an engine is asked for: one hardened container per box.
+//! The request to an engine: one hardened container per sandbox.
 
 use super::engine::EngineClient;
 use super::error::Error;
@@ -15,7 +15,7 @@ use forge_jail::{HelperBinary, JailSpec, NetworkAccess, RawBytes, WrittenCode};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// A host path and where it stands in the container.
+/// A host path and its mount point in the container.
 #[derive(Clone, Debug)]
 pub(crate) struct BindMount {
     pub(crate) source: PathBuf,
@@ -23,14 +23,14 @@ pub(crate) struct BindMount {
     pub(crate) access: MountAccess,
 }
 
-/// What may be done with a path that is shown.
+/// The access to a mounted path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MountAccess {
     Read,
     Write,
 }
 
-/// All that a container is made of.
+/// The complete plan of a container.
 #[derive(Debug)]
 pub(crate) struct ContainerPlan<'a> {
     pub(crate) run: String,
@@ -39,14 +39,14 @@ pub(crate) struct ContainerPlan<'a> {
     pub(crate) jail: &'a JailSpec,
     pub(crate) helper: &'a HelperBinary,
     pub(crate) host_dir: &'a ContainerHostDir,
-    /// Beside what every box has.
+    /// Mounts in addition to those of every sandbox.
     pub(crate) mounts: Vec<BindMount>,
-    /// Files and folders of the container that are covered by something empty.
+    /// Files and directories of the container that are masked by empty ones.
     pub(crate) covered: Vec<(PathBuf, MaskKind)>,
 }
 
-/// Files of /proc and /sys that tell about the machine or act on it; the engine covers them. The first ones are what
-/// engines cover by themselves, which a list of one's own replaces.
+/// Files of /proc and /sys that reveal or control the machine; the engine masks them. The first ones are the engines'
+/// own defaults, which a custom list replaces.
 const MASKED_PATHS: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -75,12 +75,12 @@ const MASKED_PATHS: &[&str] = &[
     "/sys/kernel/debug",
     "/sys/kernel/tracing",
 ];
-/// Most processes of one user, where that must be given.
+/// Maximum number of processes of one user, where a number is required.
 const MAX_PROCESSES: u64 = 16_384;
-/// What stays readable and cannot be written.
+/// Paths that are readable but not writable.
 const READ_ONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 
-/// A container that was made. Dropped, it is removed, whatever its state.
+/// A created container. Dropping this removes it, whatever its state.
 #[derive(Debug)]
 pub(crate) struct EngineContainer {
     pub(crate) id: String,
@@ -89,19 +89,19 @@ pub(crate) struct EngineContainer {
 
 impl Drop for EngineContainer {
     fn drop(&mut self) {
-        // The engine removes it by itself as soon as its init has ended; this waits for that, and removes one that
-        // never started. An engine that is gone leaves it to the next start's clean-up.
+        // The engine removes it as soon as its init has ended; this waits for that, and removes one that never started.
+        // If the engine is gone, the clean-up of the next start removes the container.
         let _ = super::engine::remove_container_blocking(&self.socket, &self.id);
     }
 }
 
 impl EngineContainer {
-    /// Makes the container. Gives what the engine warns of as well.
+    /// Creates the container. Also returns the engine's warnings.
     pub(crate) async fn create(
         engine: &EngineClient,
         plan: &ContainerPlan<'_>,
     ) -> Result<(Self, Vec<String>), Error> {
-        const CREATE_ACTION: &str = "making a container";
+        const CREATE_ACTION: &str = "creating a container";
         let options =
             CreateContainerOptions { name: Some(plan.host_dir.container_name()), ..Default::default() };
         let body = create_body(engine, plan)?;
@@ -117,14 +117,14 @@ impl EngineContainer {
         Ok((Self { id: made.id, socket: engine.socket.clone() }, made.warnings))
     }
 
-    /// Starts it.
+    /// Starts the container.
     pub(crate) async fn start(&self, engine: &EngineClient) -> Result<(), Error> {
         let started = engine.api.start_container(&self.id, None::<StartContainerOptions>).await;
         started.map_err(|error| Error::from_engine(engine.kind, "starting the container", &error))
     }
 }
 
-/// The image, if the engine has it and it is for this machine.
+/// Returns the image, if the engine has it and it is for this machine.
 pub(crate) async fn inspect_image(engine: &EngineClient, name: &str) -> Result<ImageInspect, Error> {
     let found = engine.api.inspect_image(name).await.map_err(|error| match &error {
         bollard::errors::Error::DockerResponseServerError { status_code: 404, .. } => {
@@ -133,7 +133,7 @@ pub(crate) async fn inspect_image(engine: &EngineClient, name: &str) -> Result<I
         _ => Error::from_engine(engine.kind, "looking for the image", &error),
     })?;
     let has = super::engine::image_architecture(found.architecture.as_deref().unwrap_or_default());
-    // An image that was imported may say nothing.
+    // An imported image may not name one.
     if !has.is_empty() && has != engine.architecture {
         let needs = engine.architecture.clone();
         return Err(Error::Architecture { image: name.to_owned(), has, needs });
@@ -146,7 +146,7 @@ fn create_body(engine: &EngineClient, plan: &ContainerPlan<'_>) -> Result<Contai
     Ok(ContainerCreateBody {
         hostname: Some(plan.jail.hostname.clone()),
         user: Some(format!("{uid}:{gid}")),
-        // Commands get the box's environment from the init. The image's own must not reach into the loader.
+        // Commands get their environment from the init. The image's own must not affect the loader.
         env: Some(["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"].map(str::to_owned).into()),
         entrypoint: Some(plan.helper.container_command()),
         cmd: Some(Vec::new()),
@@ -186,13 +186,13 @@ fn host_config(engine: &EngineClient, plan: &ContainerPlan<'_>) -> Result<HostCo
         cap_drop: Some(vec!["ALL".to_owned()]),
         privileged: Some(false),
         security_opt: Some(security_options(plan, podman)?),
-        // With an init of the engine's before ours, nothing would tell its orphans from ours.
+        // With the engine's own init before this one, their orphans could not be told apart.
         init: Some(false),
         auto_remove: Some(true),
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), ..Default::default() }),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        // Rootless podman gives files to the user who asked only when it is told so.
+        // Rootless podman maps files to the calling user only if it is told to.
         userns_mode: (podman && engine.rootless).then(|| "keep-id".to_owned()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         masked_paths: Some(MASKED_PATHS.iter().map(|p| (*p).to_owned()).collect()),
@@ -201,7 +201,7 @@ fn host_config(engine: &EngineClient, plan: &ContainerPlan<'_>) -> Result<HostCo
     })
 }
 
-/// Processors in billionths, as the API counts them.
+/// Returns processors in billionths, as the API counts them.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "a float cast saturates; the jail's spec checks the range"
@@ -214,7 +214,7 @@ fn tmpfs_mounts(plan: &ContainerPlan<'_>, podman: bool) -> HashMap<String, Strin
     let written = forge_jail::written_code(plan.jail.programs.as_deref());
     let code = if written == WrittenCode::None { "noexec" } else { "exec" };
     let options = |size: u64| {
-        // Empty files cost kernel memory that the size does not count; podman knows no word for it.
+        // Empty files cost kernel memory that the size does not count; podman has no option for it.
         let inodes =
             if podman { String::new() } else { format!(",nr_inodes={}", (size / 4096).clamp(1024, 1 << 20)) };
         format!("rw,{code},nosuid,nodev,mode=1777,size={size}{inodes}")
@@ -227,7 +227,7 @@ fn tmpfs_mounts(plan: &ContainerPlan<'_>, podman: bool) -> HashMap<String, Strin
     places
 }
 
-/// Given in full: what an engine would pass on depends on how it was started.
+/// Returns all limits explicitly: those that an engine passes on depend on how it was started.
 fn process_ulimits(jail: &JailSpec, podman: bool) -> Vec<ResourcesUlimits> {
     let limit = |name: &str, value: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
@@ -237,8 +237,8 @@ fn process_ulimits(jail: &JailSpec, podman: bool) -> Vec<ResourcesUlimits> {
     let mut limits =
         vec![limit("nofile", jail.limits.open_files.max(64)), limit("core", 0), limit("memlock", 8 << 20)];
     if podman {
-        // Left alone it asks for more than it may give. The number counts every process of the user, so it is only a
-        // far bound; the control group counts those of the box.
+        // By default podman requests more than it may give. The number counts every process of the user, so it is only
+        // a coarse bound; the control group counts those of the sandbox.
         let own = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
         limits.push(limit("nproc", own.unwrap_or(u64::MAX).min(MAX_PROCESSES)));
     }
@@ -252,14 +252,14 @@ fn security_options(plan: &ContainerPlan<'_>, podman: bool) -> Result<Vec<String
         let file = plan
             .host_dir
             .write_file("seccomp.json", &profile, 0o644)
-            .map_err(Error::host_failure("writing the call filter"))?;
+            .map_err(Error::host_failure("writing the syscall filter"))?;
         format!("seccomp={}", file.display())
     } else {
         format!("seccomp={profile}")
     };
     let mut options = vec!["no-new-privileges".to_owned(), seccomp];
     if podman {
-        // It passes over the list of masked paths that docker takes.
+        // Podman ignores the list of masked paths that docker takes.
         options.push(format!("mask={}", MASKED_PATHS.join(":")));
     }
     Ok(options)
@@ -279,7 +279,7 @@ fn container_mounts(plan: &ContainerPlan<'_>) -> Vec<Mount> {
         MaskKind::File => place.entry_path("covered"),
         MaskKind::Directory => place.entry_path("covered-folder"),
     };
-    // Outer places first, so that an inner one lands on top.
+    // Outer mount points first, so that inner ones are on top.
     let mut mounts: Vec<Mount> =
         fixed.iter().map(|(s, t)| bind_mount(s, t, MountAccess::Read)).chain(helper).chain(shown).collect();
     mounts.sort_by_key(|m| m.target.as_deref().map_or(0, |t| Path::new(t).components().count()));
@@ -303,7 +303,7 @@ fn bind_mount(source: &Path, target: &Path, access: MountAccess) -> Mount {
     }
 }
 
-/// Puts the folders that an image was made to find its programs in before those of the box.
+/// Puts the image's own search path before that of the sandbox.
 pub(crate) fn prepend_search_path(image: &ImageInspect, env: &mut [(RawBytes, RawBytes)]) {
     let lines = image.config.as_ref().and_then(|config| config.env.as_ref());
     let Some(first) = lines.into_iter().flatten().find_map(|line| line.strip_prefix("PATH=")) else { return };

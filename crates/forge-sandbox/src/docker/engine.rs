@@ -1,4 +1,4 @@
-//! The conversation with an engine: finding its socket, agreeing on a version, and asking what it can enforce.
+//! Communication with an engine: finding its socket, agreeing on a version, and querying the limits it can enforce.
 
 use super::EngineKind;
 use super::error::Error;
@@ -9,26 +9,26 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Docker Engine 20.10: the oldest that gives containers a control group namespace of their own.
+/// Docker Engine 20.10, the oldest that gives containers their own control group namespace.
 const MIN_API_VERSION: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
-/// The newest version that this code was written for.
+/// Newest version that this code was written for.
 const MAX_API_VERSION: ClientVersion = ClientVersion { major_version: 1, minor_version: 47 };
-/// The longest that one answer of the engine is waited for, in seconds.
+/// Longest time to wait for a reply of the engine, in seconds.
 const REQUEST_TIMEOUT_SECS: u64 = 120;
 
-/// An engine that answers.
+/// A client of a running engine.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineClient {
     pub(crate) api: Docker,
     pub(crate) kind: EngineKind,
     pub(crate) socket: PathBuf,
-    /// Its version and those of its parts.
+    /// Versions of the engine and its components.
     pub(crate) version: String,
-    /// Its processor, in the words of images (`amd64`).
+    /// Processor architecture of the engine, as images name it (`amd64`).
     pub(crate) architecture: String,
-    /// What it can enforce and what it cannot.
+    /// Limits that the engine can or cannot enforce.
     pub(crate) ceilings: Vec<LayerReport>,
-    /// Whether it runs without root, in a user namespace of its own.
+    /// Whether the engine runs without root, in its own user namespace.
     pub(crate) rootless: bool,
 }
 
@@ -39,7 +39,7 @@ impl EngineClient {
         check_reachable(kind, &socket)?;
         let path = socket.to_string_lossy();
         let refused =
-            |error: bollard::errors::Error| Error::from_engine(kind, "being asked for its version", &error);
+            |error: bollard::errors::Error| Error::from_engine(kind, "reporting its version", &error);
         let api =
             Docker::connect_with_unix(&path, REQUEST_TIMEOUT_SECS, &MAX_API_VERSION).map_err(refused)?;
         let said = api.version().await.map_err(refused)?;
@@ -51,9 +51,8 @@ impl EngineClient {
             return Err(Error::TooOld { engine: kind, socket, version, api: api_version });
         }
         let api = api.negotiate_version().await.map_err(refused)?;
-        let info =
-            api.info().await.map_err(|e| Error::from_engine(kind, "being asked what it can enforce", &e))?;
-        // A podman that stands behind Docker's socket is still podman.
+        let info = api.info().await.map_err(|e| Error::from_engine(kind, "reporting its limits", &e))?;
+        // A podman behind Docker's socket is still podman.
         let podman = said.components.iter().flatten().any(|c| c.name.to_lowercase().contains("podman"));
         let options = info.security_options.clone().unwrap_or_default();
         let parts = said.components.iter().flatten().map(|c| format!("; {} {}", c.name, c.version));
@@ -70,8 +69,8 @@ impl EngineClient {
     }
 }
 
-/// Removes a container and waits for it, without a runtime: for drops. The API as Docker documents it
-/// (`DELETE /containers/{id}`); a container that is gone already is as good.
+/// Removes a container and waits for it, without a runtime: for drops. Uses the API as Docker documents it (`DELETE
+/// /containers/{id}`); a container that is already gone is not an error.
 pub(crate) fn remove_container_blocking(socket: &Path, id: &str) -> std::io::Result<()> {
     const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
     let mut stream = UnixStream::connect(socket)?;
@@ -87,7 +86,7 @@ pub(crate) fn remove_container_blocking(socket: &Path, id: &str) -> std::io::Res
     Ok(())
 }
 
-/// The socket of an engine.
+/// Returns the socket of an engine.
 fn socket_path(kind: EngineKind, host: Option<&str>) -> Result<PathBuf, Error> {
     let Some(host) = host.map(str::trim).filter(|host| !host.is_empty()) else {
         let places = kind.socket_paths();
@@ -98,7 +97,7 @@ fn socket_path(kind: EngineKind, host: Option<&str>) -> Result<PathBuf, Error> {
     if path.starts_with('/') { Ok(path.into()) } else { Err(Error::Remote { host: host.to_owned() }) }
 }
 
-/// Whether somebody listens, said before anything else is tried.
+/// Checks that a process listens on the socket, before anything else is tried.
 fn check_reachable(engine: EngineKind, socket: &Path) -> Result<(), Error> {
     let socket = socket.to_owned();
     match UnixStream::connect(&socket) {
@@ -115,7 +114,7 @@ fn parse_version(text: &str) -> Option<(usize, usize)> {
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
 }
 
-/// The kernel's names of processors in the words of images.
+/// Converts the kernel's name of an architecture to that of images.
 pub(crate) fn image_architecture(name: &str) -> String {
     match name {
         "x86_64" => "amd64",
@@ -125,7 +124,7 @@ pub(crate) fn image_architecture(name: &str) -> String {
     .to_owned()
 }
 
-/// What the engine says about limits. What it leaves out it is taken to have.
+/// Returns the limits that the engine reports. Those that it does not mention are assumed to be supported.
 fn limit_reports(info: &bollard::models::SystemInfo) -> Vec<LayerReport> {
     let has = |claim: Option<bool>| claim != Some(false);
     let how = "the engine's control group".to_owned();
@@ -140,13 +139,13 @@ fn limit_reports(info: &bollard::models::SystemInfo) -> Vec<LayerReport> {
         LayerReport {
             layer: IsolationLayer::Memory,
             state: JailLayerState::Degraded {
-                why: "the engine cannot limit memory: no hard ceiling, but limits per process and a supervisor that sums"
+                why: "the engine cannot limit memory: no hard ceiling, only limits per process and a supervisor that adds them up"
                     .to_owned(),
             },
             remedy: Some(remedy.clone()),
         }
     } else if !has(info.swap_limit) {
-        let why = "the engine cannot limit swap: what is swapped out does not count".to_owned();
+        let why = "the engine cannot limit swap: swapped-out memory does not count".to_owned();
         report(IsolationLayer::Memory, JailLayerState::Degraded { why })
     } else {
         report(IsolationLayer::Memory, JailLayerState::Enforced { how: how.clone() })

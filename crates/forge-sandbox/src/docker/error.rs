@@ -1,4 +1,4 @@
-//! What can go wrong between Forge and a container engine, in words a person can act on.
+//! Errors between Forge and a container engine, in terms that a user can act on.
 
 use super::EngineKind;
 use forge_ports::sandbox;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 /// A failure of the engine, or of a container in it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Nobody answers at the socket.
+    /// No process answers at the socket.
     #[error("{engine} is not running: nothing answers at {} ({why}); {}", socket.display(), engine.how_to_start())]
     NotRunning { engine: EngineKind, socket: PathBuf, why: String },
-    /// The socket is there, but not for this user.
+    /// The socket exists, but this user may not use it.
     #[error(
         "this user may not use {engine}: permission denied on {}; {}",
         socket.display(), engine.how_to_permit()
@@ -18,58 +18,58 @@ pub(crate) enum Error {
     NotPermitted { engine: EngineKind, socket: PathBuf },
     /// The engine is not on this machine.
     #[error(
-        "the engine at {host} is not on this machine: a box needs to pass open files to its container, which only \
+        "the engine at {host} is not on this machine: a sandbox needs to pass open files to its container, which only \
          works over a Unix socket on one kernel; use unix:///path/to/the.sock, or the native backend"
     )]
     Remote { host: String },
-    /// The engine is there but the connection is not.
+    /// The engine is too old.
     #[error("{engine} at {} is too old: version {version} speaks API {api}, 1.41 (Docker Engine 20.10) is needed",
         socket.display())]
     TooOld { engine: EngineKind, socket: PathBuf, version: String, api: String },
-    /// The image is not there.
+    /// The image was not found.
     #[error("{engine} has no image `{image}`; {}", how_to_get_image(*.engine, .image))]
     NoImage { engine: EngineKind, image: String },
     /// The image is for another processor.
     #[error("the image `{image}` is for {has}, this machine is {needs}; get the {needs} variant of it")]
     Architecture { image: String, has: String, needs: String },
-    /// No space is left.
+    /// The engine's disk is full.
     #[error(
         "{engine} has no space left on its disk while {doing}: {why}; free some (`{engine} system df` shows what)"
     )]
     Full { engine: EngineKind, doing: &'static str, why: String },
-    /// The engine refused.
+    /// The engine refused a request.
     #[error("{engine} failed while {doing}: {why}")]
     Refused { engine: EngineKind, doing: &'static str, why: String },
-    /// The container ended before its init spoke.
-    #[error("the container of the image `{image}` ended at once: {why}")]
+    /// The container ended before its init connected.
+    #[error("the container of the image `{image}` exited immediately: {why}")]
     Ended { image: String, why: String },
-    /// Something of this machine.
+    /// An operation on this machine failed.
     #[error("{doing}: {source}")]
     Host { doing: String, source: std::io::Error },
-    /// The box itself.
+    /// The sandbox itself failed.
     #[error(transparent)]
     Jail(#[from] forge_jail::Error),
 }
 
-/// How to come by an image.
+/// Returns how to get an image.
 fn how_to_get_image(engine: EngineKind, image: &str) -> String {
     match image.strip_prefix("forge-sandbox:") {
         Some("python" | "node" | "full") => {
-            format!("`forge sandbox build {}` makes it", image.trim_start_matches("forge-sandbox:"))
+            format!("build it with `forge sandbox build {}`", image.trim_start_matches("forge-sandbox:"))
         }
-        Some(_) => "`forge sandbox build` makes it".to_owned(),
-        None => format!("`{engine} pull {image}` may get it (Forge pulls nothing by itself)"),
+        Some(_) => "build it with `forge sandbox build`".to_owned(),
+        None => format!("try `{engine} pull {image}` (Forge never pulls images itself)"),
     }
 }
 
 impl Error {
-    /// A failure of this machine.
+    /// Returns the conversion of a failure of this machine.
     pub(crate) fn host_failure(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Host { doing, source }
     }
 
-    /// What an engine said, sorted by what can be done about it.
+    /// Classifies an engine's error by its remedy.
     pub(crate) fn from_engine(
         engine: EngineKind,
         doing: &'static str,

@@ -1,6 +1,6 @@
-//! The private folder of a box on the host: its socket, and the small files that are bound into the container.
+//! The private directory of a sandbox on the host: its socket, and the small files that are bound into the container.
 //!
-//! It lies in a folder that only this user can enter, so nobody but the container reaches the socket.
+//! Only this user can enter its parent directory, so only the container reaches the socket.
 
 use super::error::Error;
 use forge_files::PrivateDir;
@@ -14,12 +14,12 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// By which these folders are known.
+/// Kind of these directories.
 const SANDBOX_DIR_KIND: &str = "box";
-/// By which the empty folders are known around which a box is tried.
+/// Kind of the empty directories around which a sandbox is probed.
 pub(super) const PROBE_DIR_KIND: &str = "probe";
 
-/// A private folder. It is removed with everything in it when this is dropped.
+/// A private directory, removed with its contents when dropped.
 #[derive(Debug)]
 pub(crate) struct ContainerHostDir {
     root: PathBuf,
@@ -31,8 +31,8 @@ impl Drop for ContainerHostDir {
     }
 }
 
-/// Removes a private folder. Folders in it are only ever places to mount something: what is still mounted there is
-/// let go of, and nothing below is touched.
+/// Removes a private directory. Directories in it are only mount points: remaining mounts are detached, and nothing
+/// below them is touched.
 fn unmount_and_remove(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -47,11 +47,11 @@ fn unmount_and_remove(folder: &Path) {
 }
 
 impl ContainerHostDir {
-    /// A new folder below `parent`, for a box that runs as `user`.
+    /// Creates a directory below `parent`, for a sandbox that runs as `user`.
     pub(crate) fn new(parent: &PrivateDir, user: (u32, u32)) -> Result<Self, Error> {
         let folder = parent.path().join(forge_files::owned_temp_name(SANDBOX_DIR_KIND));
         let made = fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.map_err(Error::host_failure(format!("making the folder {}", folder.display())))?;
+        made.map_err(Error::host_failure(format!("creating the directory {}", folder.display())))?;
         let place = Self { root: folder };
         let fill = || -> io::Result<()> {
             let (uid, gid) = user;
@@ -65,33 +65,33 @@ impl ContainerHostDir {
             fs::DirBuilder::new().mode(0o000).create(place.entry_path("covered-folder"))?;
             Ok(())
         };
-        fill().map_err(Error::host_failure("filling the box's private folder"))?;
+        fill().map_err(Error::host_failure("filling the sandbox's private directory"))?;
         Ok(place)
     }
 
-    /// The container's name: unique among those of this machine.
+    /// Returns the container's name, which is unique on this machine.
     pub(crate) fn container_name(&self) -> String {
         self.root.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// A path in it.
+    /// Returns a path in the directory.
     pub(crate) fn entry_path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// An empty folder in it, to mount something at.
+    /// Creates an empty directory as a mount point.
     pub(crate) fn create_mount_point(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.entry_path(name);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(path)
     }
 
-    /// The socket's path.
+    /// Returns the path of the socket.
     pub(crate) fn socket_path(&self) -> PathBuf {
         self.entry_path("box.sock")
     }
 
-    /// Writes a file in it.
+    /// Writes a file in the directory.
     pub(crate) fn write_file(&self, name: &str, text: &str, mode: u32) -> io::Result<PathBuf> {
         let path = self.entry_path(name);
         fs::write(&path, text)?;
@@ -99,22 +99,22 @@ impl ContainerHostDir {
         Ok(path)
     }
 
-    /// The socket that the container's init connects to.
+    /// Creates the socket that the container's init connects to.
     pub(crate) fn listen(&self) -> io::Result<OwnedFd> {
         let folder = rustix::fs::open(&self.root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        // The address of a socket is short; a path through the descriptor always fits.
+        // Socket addresses are short; a path through the descriptor always fits.
         let path = format!("/proc/self/fd/{}/box.sock", folder.as_raw_fd());
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-        // Whoever the box runs as; the folder keeps all others away.
+        // For any user that the sandbox may run as; the directory excludes all others.
         fs::set_permissions(self.socket_path(), Permissions::from_mode(0o666))?;
         rustix::net::listen(&socket, 1)?;
         Ok(socket)
     }
 }
 
-/// Removes folders of processes that are gone. What is in somebody else's directory is not even looked at.
+/// Removes directories of dead processes. A parent directory of another user is not examined.
 pub(super) fn remove_stale_dirs(parent: &Path) {
     let Ok(parent) = PrivateDir::open(parent) else { return };
     for folder in forge_files::find_stale(parent.path(), &[SANDBOX_DIR_KIND]) {

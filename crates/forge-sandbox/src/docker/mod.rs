@@ -1,12 +1,12 @@
-//! The `docker` and `podman` backends: one hardened container around each run, its commands through our own init.
+//! The `docker` and `podman` backends: one hardened container around each run, with commands run by Forge's own init.
 //!
-//! The engine builds the walls: namespaces, a read-only root folder out of an image, limits by control groups, no
-//! capabilities, a call filter. Process 1 of the container is the init of `forge-jail`, which connects back over a
-//! socket that is bound into the container, checks the walls, adds its own (Landlock, its own filter, limits), and
-//! serves commands and files as in a native box: an engine is asked twice per run, never per command. The init ends
-//! when the socket closes, so a container does not outlive the process that opened it.
+//! The engine provides the outer isolation layers: namespaces, a read-only root directory from an image, limits by
+//! control groups, no capabilities, a syscall filter. Process 1 of the container is the init of `forge-jail`, which
+//! connects back over a socket that is bound into the container, checks these layers, adds its own (Landlock, its own
+//! filter, limits), and serves commands and files as in a native sandbox: an engine is called twice per run, never per
+//! command. The init ends when the socket closes, so a container does not outlive the process that opened it.
 //!
-//! What this module does not do: pulling images, remote engines (open files cannot be passed to another kernel).
+//! Out of scope: pulling images, and remote engines (open files cannot be passed to another kernel).
 
 mod container;
 mod engine;
@@ -44,12 +44,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The image of boxes whose run names none.
+/// Image of sandboxes for runs that name none.
 pub(crate) const DEFAULT_IMAGE: &str = "forge-sandbox:latest";
-/// How long a started container may take until its init connects.
+/// Longest time that a started container may take until its init connects.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which engine.
+/// A kind of container engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
     /// Docker Engine 20.10 or newer.
@@ -65,7 +65,7 @@ impl fmt::Display for EngineKind {
 }
 
 impl EngineKind {
-    /// The backend's name.
+    /// Returns the name of the backend.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl EngineKind {
         }
     }
 
-    /// Where its socket usually is: of the machine, then of this user.
+    /// Returns the usual paths of the socket, in the order in which they are tried.
     fn socket_paths(self) -> Vec<PathBuf> {
         let user = PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw()));
         match self {
@@ -84,7 +84,7 @@ impl EngineKind {
         }
     }
 
-    /// The host of this engine out of the one setting for both: what names podman is podman's.
+    /// Returns the host for this engine from the setting shared by both: one that names podman is podman's.
     pub(crate) fn matching_host(self, host: Option<&str>) -> Option<&str> {
         host.filter(|host| host.contains("podman") == (self == Self::Podman))
     }
@@ -112,39 +112,39 @@ impl EngineKind {
     }
 }
 
-/// What the backend is told by its caller; it reads no environment.
+/// Options that the caller passes to the backend; it reads no environment.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Which engine.
+    /// Kind of the engine.
     pub kind: EngineKind,
-    /// `unix:///path/to/the.sock` or the path; `None`: the usual places of the engine.
+    /// Socket as `unix:///path/to/the.sock` or as a path; `None` means the usual paths of the engine.
     pub host: Option<String>,
-    /// The user's runtime directory, if there is one: the sockets of boxes lie below it.
+    /// Runtime directory of the user, if there is one: preferred for the sockets of sandboxes.
     pub runtime: Option<PathBuf>,
-    /// A directory for this user alone, where they lie otherwise. It is made if it is missing.
+    /// Directory of this user alone for the sockets otherwise. Created if it is missing.
     pub temp_dir: PathBuf,
-    /// The binary that is the containers' init, whose `main` begins with [`crate::helper_main`].
+    /// Binary of the containers' init, with a `main` that begins with [`crate::helper_main`].
     pub exe: PathBuf,
 }
 
 impl EngineOptions {
-    /// An engine at its usual place, with the running binary as the init and the sockets of boxes in `folder`.
+    /// Returns options for an engine at its usual place, with the running binary as the init and a socket directory.
     #[must_use]
     pub fn new(kind: EngineKind, folder: &Path) -> Self {
         let exe = PathBuf::from("/proc/self/exe");
         Self { kind, host: None, runtime: None, temp_dir: folder.to_owned(), exe }
     }
 
-    /// The directory for sockets of boxes.
+    /// Returns the directory for the sockets of sandboxes.
     fn private_dir(&self) -> Result<PrivateDir, Error> {
         let made = stale_temps::socket_directory(self.runtime.as_deref(), &self.temp_dir);
         made.map_err(|error| {
-            Error::host_failure("keeping the box's socket private")(std::io::Error::other(error))
+            Error::host_failure("keeping the sandbox's socket private")(std::io::Error::other(error))
         })
     }
 }
 
-/// The backend.
+/// A backend that runs sandboxes in containers.
 #[derive(Clone, Debug)]
 pub struct DockerBackend {
     options: Arc<EngineOptions>,
@@ -160,7 +160,7 @@ impl DockerBackend {
         EngineClient::connect(self.options.kind, self.options.host.as_deref()).await
     }
 
-    /// The version of the engine and of its parts, in its own words.
+    /// Returns the versions of the engine and its components, as it reports them.
     ///
     /// # Errors
     /// [`sandbox::Error::Missing`] when no engine answers or it is too old.
@@ -168,7 +168,7 @@ impl DockerBackend {
         Ok(self.connect_engine().await?.version)
     }
 
-    /// Whether the engine can be used here; the error says what is in the way.
+    /// Checks whether the engine can be used here.
     ///
     /// # Errors
     /// [`sandbox::Error::Missing`] with what is missing and what to do.
@@ -177,10 +177,10 @@ impl DockerBackend {
         Ok(())
     }
 
-    /// Removes containers whose owner is gone. Gives the runs they belonged to.
+    /// Removes containers with a dead owner. Returns the runs they belonged to.
     ///
     /// # Errors
-    /// When the engine cannot be used or refuses.
+    /// An error if the engine cannot be used or refuses.
     pub async fn remove_stale_containers(&self) -> Result<Vec<String>, sandbox::Error> {
         let engine = self.connect_engine().await?;
         let removed = owner::remove_stale_containers(&engine).await?;
@@ -244,7 +244,7 @@ impl DockerBackend {
         let (jail, prepared, container) = prepared.attach_jail(socket, ceilings, container).await?;
         let PreparedContainer { workspace: view, run_user: taken, host_dir: place, helper, .. } = prepared;
         let reached = egress.start(&jail)?;
-        // In this order: the container ends before its folder, its user and its repositories are let go.
+        // In this order: the container ends before its directory, its user and its repositories are released.
         let mut ends: Vec<Box<dyn Any + Send + Sync>> =
             vec![Box::new(container), Box::new(place), Box::new(taken)];
         ends.extend(keep);
@@ -268,10 +268,10 @@ impl DockerBackend {
     }
 }
 
-/// The workspace of a box, if it is more than a folder that is thrown away, and what ends after the box.
+/// The workspace of a sandbox, unless its directory is discarded, and the resources that must outlive the sandbox.
 type PreparedWorkspace = (Option<RunWorkspace>, Vec<Box<dyn Any + Send + Sync>>);
 
-/// Everything of a box that is made before its container.
+/// The parts of a sandbox that are created before its container.
 struct PreparedContainer {
     workspace: Option<RunWorkspace>,
     user: (u32, u32),
@@ -286,21 +286,21 @@ struct PreparedContainer {
 impl PreparedContainer {
     fn new(view: Option<RunWorkspace>, jail: JailSpec, options: &EngineOptions) -> Result<Self, Error> {
         let helper = HelperBinary::of_binary(&options.exe)
-            .map_err(Error::host_failure(format!("reading the own binary {}", options.exe.display())))?;
+            .map_err(Error::host_failure(format!("reading Forge's own binary {}", options.exe.display())))?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let taken = if own.0 == 0 {
             let taken = RunUser::reserve(mounts::existing_owner(&jail));
-            Some(taken.map_err(Error::host_failure("taking an unused user id"))?)
+            Some(taken.map_err(Error::host_failure("reserving an unused user id"))?)
         } else {
             None
         };
         let user = taken.as_ref().map_or(own, |taken| (taken.id(), taken.id()));
         let place = ContainerHostDir::new(&options.private_dir()?, user)?;
-        let listener = place.listen().map_err(Error::host_failure("making the box's socket"))?;
+        let listener = place.listen().map_err(Error::host_failure("creating the sandbox's socket"))?;
         let ground = ContainerMounts::prepare(&jail, taken.as_ref(), &place)?;
         if let (Some(view), Some(_)) = (&view, &taken) {
             view.record_owner_change()
-                .map_err(Error::host_failure("looking at the copy that was made for the box"))?;
+                .map_err(Error::host_failure("examining the copy made for the sandbox"))?;
         }
         Ok(Self {
             workspace: view,
@@ -314,7 +314,7 @@ impl PreparedContainer {
         })
     }
 
-    /// Takes the container over. If it does not come up, everything goes on a thread that may wait.
+    /// Attaches to the container. If it does not start, everything is dropped on a thread that may block.
     async fn attach_jail(
         mut self,
         socket: OwnedFd,
@@ -329,7 +329,7 @@ impl PreparedContainer {
                 ceilings,
             };
             let jail = Jail::attach_container(asked).map_err(to_port_error)?;
-            // The container has mounts of its own by now.
+            // The container has its own mounts by now.
             self.mounts.maps.clear();
             Ok((jail, self, container))
         })
@@ -347,7 +347,7 @@ async fn wait_connected(
     let ended = |why: String| Error::Ended { image: image.to_owned(), why };
     let copy = listener.try_clone().map_err(Error::host_failure("waiting for the container"))?;
     let mut waiting = tokio::task::spawn_blocking(move || accept_connection(&copy));
-    // Asked for before the start, so that an end right after it is not missed.
+    // Requested before the start, so that an immediate exit is not missed.
     let next = WaitContainerOptions { condition: "next-exit".to_owned() };
     let mut exits = engine.api.wait_container(&container.id, Some(next));
     let mut starting = std::pin::pin!(container.start(engine));
@@ -368,7 +368,7 @@ async fn wait_connected(
                 Err(error) => Err(Error::host_failure("waiting for the container")(std::io::Error::other(error))),
             },
             exit = exits.next() => {
-                // What the start has to say is clearer.
+                // The error of the start is clearer.
                 if !started && let Err(error) = starting.await {
                     break Err(error);
                 }
@@ -376,12 +376,12 @@ async fn wait_connected(
             }
         }
     };
-    // Wakes the thread that waits, if it still does.
+    // Wakes the waiting thread, if it still waits.
     let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
     waited
 }
 
-/// Waits for one connection; `None` when none came in time or the listener was shut.
+/// Waits for one connection; `None` if none came in time or the listener was shut down.
 fn accept_connection(listener: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let limit = Timespec { tv_sec: CONNECT_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
@@ -396,7 +396,7 @@ fn accept_connection(listener: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
     }
 }
 
-/// What the end of a container means whose init never connected.
+/// Explains the exit of a container before its init connected.
 fn describe_exit(
     exit: Option<Result<bollard::models::ContainerWaitResponse, bollard::errors::Error>>,
 ) -> String {
@@ -404,14 +404,14 @@ fn describe_exit(
         Some(Ok(response)) => response.status_code,
         Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => code,
         Some(Err(error)) => return error.to_string(),
-        None => return "the engine does not say why".to_owned(),
+        None => return "the engine gave no reason".to_owned(),
     };
     if code == i64::from(NO_CALLER_EXIT_CODE) {
-        "its init found nobody behind the socket; the engine runs on another machine or in a virtual one, where \
-         sockets of this one do not lead"
+        "its init found no listener behind the socket; the engine runs on another machine or in a virtual one, \
+         which sockets of this one do not reach"
             .to_owned()
     } else {
-        format!("its init ended with code {code}")
+        format!("its init exited with code {code}")
     }
 }
 
@@ -465,7 +465,9 @@ impl DockerBackend {
     ) -> Result<Arc<JailedWorkspace>, sandbox::Error> {
         let engine = self.connect_engine().await?;
         let mut store = self.backends.workspace_storage();
-        store.limit.get_or_insert(ForcedCopy { why: "a container cannot be shown an overlay".to_owned() });
+        store
+            .limit
+            .get_or_insert(ForcedCopy { why: "an overlay cannot be mounted in a container".to_owned() });
         let view = async {
             let (view, keep) = workspace::prepare_workspace(&store, spec, run, at).await?;
             Ok((Some(view), keep))
@@ -473,7 +475,7 @@ impl DockerBackend {
         Ok(Arc::new(self.start_sandbox(&engine, spec, run, view).await?))
     }
 
-    /// A box around an empty folder: the truest answer.
+    /// Opens a sandbox around an empty directory and returns its layers: the most reliable answer.
     async fn probe_isolation(&self, engine: &EngineClient) -> Result<Vec<SandboxLayer>, sandbox::Error> {
         let folder = self.options.private_dir()?;
         let folder = folder.path().join(forge_files::owned_temp_name(host_dir::PROBE_DIR_KIND));

@@ -1,4 +1,4 @@
-//! What a container is shown of the host: the workspace, and the folders that were asked for.
+//! Host directories that are mounted in a container: the workspace, and those in the specification.
 
 use super::container::{BindMount, MountAccess};
 use super::error::Error;
@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 /// The host's side of a container's workspace.
 #[derive(Debug, Default)]
 pub(super) struct ContainerMounts {
-    /// What is bound into the container.
+    /// Bind mounts of the container.
     pub(super) mounts: Vec<BindMount>,
-    /// What is covered, as the container names it, with whether it is a folder.
+    /// Masked paths as the container names them, with the kind of their mask.
     pub(super) covered: Vec<(PathBuf, MaskKind)>,
-    /// The folder that must be seen at `/workspace` itself, if there is one.
+    /// Directory that must be visible at `/workspace` itself, if there is one.
     pub(super) seen: Option<PathBuf>,
     /// Mounts that only have to last until the container has its own.
     pub(super) maps: Vec<IdMappedMount>,
 }
 
-/// What something is covered with.
+/// The kind of a masked path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MaskKind {
     File,
@@ -28,7 +28,7 @@ pub(super) enum MaskKind {
 }
 
 impl ContainerMounts {
-    /// Decides what stands where. `user` is who the box runs as if this is root.
+    /// Determines all mounts. `user` is the user of the sandbox if this process is root.
     pub(super) fn prepare(
         jail: &JailSpec,
         user: Option<&RunUser>,
@@ -45,7 +45,7 @@ impl ContainerMounts {
         Ok(ground)
     }
 
-    /// One folder to work in.
+    /// Adds a root of the workspace.
     fn add_root(
         &mut self,
         root: &WorkspaceRoot,
@@ -55,19 +55,19 @@ impl ContainerMounts {
     ) -> Result<(), Error> {
         let source = match (&root.mode, user) {
             (RootMode::Overlay { .. }, _) => {
-                let why = "a copy-on-write view made of mounts cannot be shown to a container".to_owned();
+                let why = "a copy-on-write overlay cannot be mounted in a container".to_owned();
                 return Err(Error::Jail(forge_jail::Error::Overlay { why }));
             }
-            // An ordinary user's box has that user's id.
+            // An ordinary user's sandbox has that user's id.
             (_, None) => root.source.clone(),
             (RootMode::Owned, Some(user)) => {
-                let doing = format!("giving {} to the user of the box", root.source.display());
+                let doing = format!("changing the owner of {} to the sandbox's user", root.source.display());
                 chown_tree(&root.source, user.id()).map_err(Error::host_failure(doing))?;
                 root.source.clone()
             }
             (RootMode::Bind, Some(user)) => {
                 let point = place.create_mount_point(&format!("root-{number}"));
-                let point = point.map_err(Error::host_failure("making a place for the workspace"))?;
+                let point = point.map_err(Error::host_failure("creating a mount point for the workspace"))?;
                 self.maps.push(IdMappedMount::new(&root.source, &point, user)?);
                 point
             }
@@ -79,11 +79,11 @@ impl ContainerMounts {
         Ok(())
     }
 
-    /// Folders beside the workspace.
+    /// Adds directories outside the workspace.
     fn add_binds(&mut self, jail: &JailSpec) {
         let read = jail.binds.iter().map(|bind| (bind, MountAccess::Read));
         let all = read.chain(jail.writable.iter().map(|bind| (bind, MountAccess::Write)));
-        // What is missing and must be there the engine refuses by name.
+        // The engine reports a source that is missing but required.
         let wanted = all.filter(|(bind, _)| bind.missing == MissingSource::Fail || bind.source.exists());
         self.mounts.extend(wanted.map(|(bind, access)| BindMount {
             source: bind.source.clone(),
@@ -92,7 +92,7 @@ impl ContainerMounts {
         }));
     }
 
-    /// Covers a path of the workspace. One that is not there would be made by covering it; a link is harmless itself.
+    /// Masks a path of the workspace. Masking a missing path would create it; a link is harmless itself.
     fn mask_path(&mut self, roots: &[WorkspaceRoot], path: &Path) {
         let inside = Path::new(WORKSPACE_PATH).join(path);
         let on_host =
@@ -105,21 +105,21 @@ impl ContainerMounts {
     }
 }
 
-/// The user who owns what an earlier box of the run left.
+/// Returns the owner of the files that an earlier sandbox of the run left.
 pub(super) fn existing_owner(jail: &JailSpec) -> Option<u32> {
     let owned = jail.roots.iter().find(|root| root.mode == RootMode::Owned)?;
     let owner = std::fs::metadata(&owned.source).ok()?.uid();
     RunUser::is_run_user_id(owner).then_some(owner)
 }
 
-/// Makes a tree belong to the box's user, links themselves included. A tree that begins with that owner is taken to
-/// be given already.
+/// Changes the owner of a tree, links included, to the sandbox's user. A tree with a top that has that owner is assumed
+/// to be done.
 fn chown_tree(tree: &Path, id: u32) -> std::io::Result<()> {
     let top = std::fs::symlink_metadata(tree)?;
     if top.uid() == id && top.gid() == id {
         return Ok(());
     }
-    // The top last: it says that all below is done. Until then it is nobody's of those that boxes get.
+    // The top is changed last, as a sign that everything below is done. Until then no sandbox user owns it.
     std::os::unix::fs::lchown(tree, Some(0), Some(0))?;
     let mut folders = vec![tree.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -1,4 +1,4 @@
-//! Whose container it is: the labels by which leftovers of a process that died are told from those of a living one.
+//! Owners of containers: the labels that distinguish stale containers of a dead process from those of a living one.
 
 use super::engine::EngineClient;
 use super::error::Error;
@@ -11,7 +11,7 @@ const PID_LABEL: &str = "forge.owner_pid";
 const START_TIME_LABEL: &str = "forge.owner_started";
 const MACHINE_LABEL: &str = "forge.owner_machine";
 
-/// The labels of a container of this process.
+/// Returns the labels of a container of this process.
 pub(super) fn owner_labels(run: &str) -> HashMap<String, String> {
     let pid = std::process::id();
     let labels = [
@@ -23,20 +23,20 @@ pub(super) fn owner_labels(run: &str) -> HashMap<String, String> {
     labels.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-/// When a process started, in clock ticks since boot: with its number it names a process for good.
+/// Returns the start time of a process in clock ticks since boot: with its pid, it identifies a process for good.
 pub(super) fn process_start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// The set of processes in which a number means something: this boot, this process namespace.
+/// Returns the scope in which a pid is meaningful: this boot, this process namespace.
 fn machine_id() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::metadata("/proc/self/ns/pid").map(|m| m.ino()).unwrap_or_default();
     format!("{}/{namespace}", boot.trim())
 }
 
-/// Whether the owner that labels name is gone for certain.
+/// Returns whether the owner named by the labels is certainly dead.
 fn is_owner_dead(labels: &HashMap<String, String>, machine: &str) -> bool {
     let (Some(pid), Some(begun), Some(home)) =
         (labels.get(PID_LABEL), labels.get(START_TIME_LABEL), labels.get(MACHINE_LABEL))
@@ -45,14 +45,14 @@ fn is_owner_dead(labels: &HashMap<String, String>, machine: &str) -> bool {
     };
     let boot = |machine: &str| machine.split('/').next().map(str::to_owned);
     if boot(home) != boot(machine) {
-        // Of another boot: nothing of it lives. Engines of other machines are not talked to.
+        // From another boot: none of its processes is alive. Engines of other machines are not supported.
         return true;
     }
-    // A process of another namespace cannot be looked for from here.
+    // A process of another namespace cannot be looked up from here.
     home == machine && pid.parse().ok().and_then(process_start_time).as_ref() != Some(begun)
 }
 
-/// Removes containers whose owner is gone. Gives the runs they belonged to.
+/// Removes containers with a dead owner. Returns the runs they belonged to.
 pub(super) async fn remove_stale_containers(engine: &EngineClient) -> Result<Vec<String>, Error> {
     let refused =
         |error: bollard::errors::Error| Error::from_engine(engine.kind, "listing containers", &error);
@@ -68,7 +68,7 @@ pub(super) async fn remove_stale_containers(engine: &EngineClient) -> Result<Vec
         let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
         match engine.api.remove_container(&id, Some(options)).await {
             Ok(()) => removed.push(labels.get(RUN_LABEL).cloned().unwrap_or(id)),
-            // Its own removal was under way.
+            // Its removal was already in progress.
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
             Err(error) => return Err(Error::from_engine(engine.kind, "removing a container", &error)),
         }

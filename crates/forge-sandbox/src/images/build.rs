@@ -1,4 +1,4 @@
-//! An image out of Debian's packages, by `debootstrap`.
+//! Building an image from Debian packages, with `debootstrap`.
 
 use super::{ImageFlavor, ProgressFn, step_error};
 use forge_ports::sandbox::Error;
@@ -9,14 +9,14 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-/// Lines of a step's output that are told when it fails.
+/// Maximum number of output lines that are reported when a step fails.
 const MAX_ERROR_LINES: usize = 12;
-/// Where administrators' programs are, whatever the caller's own search path says.
+/// Search path that includes administrators' programs, whatever the caller's own contains.
 const ADMIN_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The host's certificates, while Python's packages are fetched.
+/// Path in the image of the host's certificates while Python packages are downloaded.
 const CERT_BUNDLE_PATH: &str = "tmp/forge-certificates.pem";
 
-/// Fills `root`.
+/// Fills `root` with an image built from packages.
 pub(super) async fn build_from_packages(
     kind: ImageFlavor,
     root: &Path,
@@ -25,14 +25,14 @@ pub(super) async fn build_from_packages(
     let missing = |why: &str| Error::Missing { missing: vec![why.to_owned()] };
     let Some(debootstrap) = find_program("debootstrap") else {
         return Err(missing(
-            "debootstrap is not installed, and images are made with it: apt-get install debootstrap; or take an \
-             image that docker or podman has: forge sandbox build --from IMAGE",
+            "building an image needs debootstrap, which is not installed: apt-get install debootstrap; or use an \
+             image from docker or podman: forge sandbox build --from IMAGE",
         ));
     };
     if !rustix::process::geteuid().is_root() {
         return Err(missing(
-            "only root can make an image out of packages (its files belong to the system's users): run it with \
-             sudo, or take an image that docker or podman has: forge sandbox build --from IMAGE",
+            "only root can build an image from packages (its files belong to the system's users): run it with \
+             sudo, or use an image from docker or podman: forge sandbox build --from IMAGE",
         ));
     }
     let mut bootstrap = system_command(&debootstrap);
@@ -41,13 +41,13 @@ pub(super) async fn build_from_packages(
     if let Some(mirror) = debian_mirror().await {
         bootstrap.arg(mirror);
     }
-    say(&format!("making the image `{}` out of Debian's packages (some minutes)", kind.name()));
+    say(&format!("building the image `{}` from Debian packages (takes several minutes)", kind.name()));
     run_step("debootstrap", bootstrap, say).await?;
     install_python_packages(kind, root, say).await?;
-    remove_build_files(root).map_err(|error| step_error("tidying the image up", &error))
+    remove_build_files(root).map_err(|error| step_error("cleaning up the image", &error))
 }
 
-/// Python's own packages, installed by the image's own pip.
+/// Installs Python packages with the image's own pip.
 async fn install_python_packages(kind: ImageFlavor, root: &Path, say: ProgressFn<'_>) -> Result<(), Error> {
     if kind.python_packages().is_empty() {
         return Ok(());
@@ -68,9 +68,9 @@ async fn install_python_packages(kind: ImageFlavor, root: &Path, say: ProgressFn
     ]);
     pip.args(["--root-user-action=ignore", "--no-warn-script-location"]).args(kind.python_packages());
     pip.env("HOME", "/root");
-    // The machine may trust authorities that the image does not know, such as those of its own network.
+    // The machine may trust authorities unknown to the image, such as those of its own network.
     if fs::copy("/etc/ssl/certs/ca-certificates.crt", &certificates).is_ok() {
-        // A caller's own variables would win over pip's, and name a file that the image does not have.
+        // The caller's variables would override pip's, and name a file that the image does not have.
         for name in ["PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
             pip.env(name, format!("/{CERT_BUNDLE_PATH}"));
         }
@@ -81,7 +81,7 @@ async fn install_python_packages(kind: ImageFlavor, root: &Path, say: ProgressFn
     done
 }
 
-/// What was only needed for the making.
+/// Removes what was only needed for the build.
 fn remove_build_files(root: &Path) -> std::io::Result<()> {
     for (folder, ending) in
         [("var/cache/apt/archives", ".deb"), ("var/lib/apt/lists", ""), ("var/cache/apt", ".bin")]
@@ -93,14 +93,14 @@ fn remove_build_files(root: &Path) -> std::io::Result<()> {
             }
         }
     }
-    // The machine's own names have no place in it.
+    // The machine's own names do not belong in the image.
     for file in ["etc/resolv.conf", "etc/hostname"] {
         fs::write(root.join(file), "")?;
     }
     fs::set_permissions(root, fs::Permissions::from_mode(0o755))
 }
 
-/// The machine's release where it is Debian, else its stable one.
+/// Returns the machine's release if it is Debian, and otherwise Debian's stable one.
 fn debian_suite() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |name: &str| {
@@ -113,7 +113,7 @@ fn debian_suite() -> String {
     }
 }
 
-/// Where this machine's own packages come from, if it is Debian; else debootstrap knows.
+/// Returns the mirror of this machine's packages if it is Debian; otherwise debootstrap chooses one.
 async fn debian_mirror() -> Option<String> {
     let mut asked = system_command(&find_program("apt-get")?);
     asked.args(["indextargets", "--format", "$(ORIGIN) $(SITE)", "Created-By: Packages"]);
@@ -122,16 +122,16 @@ async fn debian_mirror() -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("Debian ")).map(str::to_owned)
 }
 
-/// A program of the system.
+/// Returns the path of a system program.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     ADMIN_PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
-/// A program of the host that runs without a shell. It keeps the caller's environment: proxies and package mirrors
-/// are named there.
+/// Creates a command that runs a host program without a shell. It keeps the caller's environment, which may name
+/// proxies and package mirrors.
 #[allow(
     clippy::disallowed_methods,
-    reason = "images are made by the system's own tools, started by a person"
+    reason = "images are built by the system's own tools, started by the user"
 )]
 pub(super) fn system_command(program: &Path) -> Command {
     let mut command = Command::new(program);
@@ -140,10 +140,10 @@ pub(super) fn system_command(program: &Path) -> Command {
     command
 }
 
-/// Runs a step to its end and passes on what it says of its progress.
+/// Runs a step to its end and reports its progress.
 async fn run_step(name: &str, mut command: Command, say: ProgressFn<'_>) -> Result<(), Error> {
     let start = |error: std::io::Error| step_error(&format!("starting {name}"), &error);
-    // One stream, in order.
+    // One stream, to keep the order.
     let (read, write) = std::io::pipe().map_err(start)?;
     let second = write.try_clone().map_err(start)?;
     let mut child = command.stdin(Stdio::null()).stdout(write).stderr(second).spawn().map_err(start)?;

@@ -1,4 +1,4 @@
-//! Images between engines and folders.
+//! Transfer of images between engines and directories.
 
 use super::build::{find_program, system_command};
 use super::{IMAGE_REPOSITORY, ProgressFn, step_error};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Stdio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Size of the pieces in which an image is passed on.
+/// Size of the chunks in which an image is transferred.
 const COPY_CHUNK_BYTES: usize = 256 << 10;
 
 /// Fills `root` with the files of an image that docker or podman has.
@@ -35,7 +35,7 @@ pub(super) async fn export_image(
         };
         match inspect_image(&engine, name).await {
             Ok(_) => {
-                say(&format!("taking `{name}` over from {kind}"));
+                say(&format!("exporting `{name}` from {kind}"));
                 return unpack_image(&engine, name, root).await;
             }
             Err(error) => refusals.push(error.to_string()),
@@ -45,9 +45,9 @@ pub(super) async fn export_image(
 }
 
 async fn unpack_image(engine: &EngineClient, name: &str, root: &Path) -> Result<(), Error> {
-    let doing = "taking an image over";
+    let doing = "exporting an image";
     let refused = |error: bollard::errors::Error| Error::from(Fault::from_engine(engine.kind, doing, &error));
-    // Never started: only a container can be asked for all of its files at once.
+    // Never started: an engine exports all files at once only from a container.
     let body = ContainerCreateBody {
         image: Some(name.to_owned()),
         cmd: Some(vec!["/".to_owned()]),
@@ -64,11 +64,11 @@ async fn unpack_image(engine: &EngineClient, name: &str, root: &Path) -> Result<
 
 async fn unpack_container(engine: &EngineClient, container: &str, root: &Path) -> Result<(), Error> {
     let refused = |error: bollard::errors::Error| {
-        Error::from(Fault::from_engine(engine.kind, "taking an image over", &error))
+        Error::from(Fault::from_engine(engine.kind, "exporting an image", &error))
     };
     let broken = |error: std::io::Error| step_error("unpacking the image", &error);
     let mut unpack = tar_command()?;
-    // Devices are the box's own; owners are kept where this user may give files away.
+    // Devices are provided by the sandbox; owners are kept if this user may give files away.
     unpack
         .args(["--extract", "--numeric-owner", "--exclude=dev/*", "--exclude=./dev/*", "--directory"])
         .arg(root);
@@ -78,7 +78,7 @@ async fn unpack_container(engine: &EngineClient, container: &str, root: &Path) -
     let mut pieces = std::pin::pin!(engine.api.export_container(container));
     while let Some(piece) = pieces.next().await {
         if input.write_all(&piece.map_err(refused)?).await.is_err() {
-            // It ended before all was passed on; what it says is below.
+            // It ended before all was written; its error output is reported below.
             break;
         }
     }
@@ -98,7 +98,7 @@ fn tar_command() -> Result<tokio::process::Command, Error> {
     Ok(system_command(&tar.ok_or_else(missing)?))
 }
 
-/// Gives a root folder to an engine as an image, if the engine is there. Names what was made.
+/// Imports a root directory into an engine as an image, if the engine is available. Returns the names of the images.
 pub(super) async fn import_image(
     kind: EngineKind,
     host: Option<&str>,
@@ -109,14 +109,13 @@ pub(super) async fn import_image(
     let engine = match EngineClient::connect(kind, kind.matching_host(host)).await {
         Ok(engine) => engine,
         Err(error) => {
-            say(&format!("not given to {kind}: {error}"));
+            say(&format!("not imported into {kind}: {error}"));
             return Ok(Vec::new());
         }
     };
-    say(&format!("giving it to {kind}"));
-    let refused = |error: bollard::errors::Error| {
-        Error::from(Fault::from_engine(kind, "being given the image", &error))
-    };
+    say(&format!("importing it into {kind}"));
+    let refused =
+        |error: bollard::errors::Error| Error::from(Fault::from_engine(kind, "importing the image", &error));
     let broken = |error: std::io::Error| step_error("packing the image", &error);
     let mut pack = tar_command()?;
     pack.args(["--create", "--numeric-owner", "--one-file-system", "--directory"]).arg(root).arg(".");
@@ -144,7 +143,7 @@ pub(super) async fn import_image(
     }
     let packed = child.wait().await.map_err(broken)?;
     if !packed.success() {
-        return Err(Error::Startup { why: format!("packing the image: tar ended with {packed}") });
+        return Err(Error::Startup { why: format!("packing the image: tar failed ({packed})") });
     }
     let image = format!("{IMAGE_REPOSITORY}:{name}");
     let latest = TagImageOptions { repo: Some(IMAGE_REPOSITORY.to_owned()), tag: Some("latest".to_owned()) };

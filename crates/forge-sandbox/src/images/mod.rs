@@ -1,8 +1,8 @@
-//! Root folders for native boxes and images for container engines.
+//! Root directories for native sandboxes and images for container engines.
 //!
-//! An image is made once by a person (`forge sandbox build`), from Debian's packages or out of an image that an engine
-//! has, and then only read. It is a folder below the data folder under its own name; `latest` leads to the one that
-//! was made last. Where an engine runs, what was made from packages is given to it as well.
+//! An image is built once by the user (`forge sandbox build`), from Debian packages or from an image of an engine, and
+//! only read afterwards. It is a directory with its own name below the data directory; `latest` links to the one that
+//! was built last. An image built from packages is also imported into each running engine.
 
 mod build;
 mod engine;
@@ -14,19 +14,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// What an image holds.
+/// The contents of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFlavor {
-    /// Python with pytest, ruff and mypy, and tools to build with.
+    /// Python with pytest, ruff and mypy, and build tools.
     Python,
     /// Node and npm.
     Node,
-    /// Both.
+    /// Python and Node.
     Full,
 }
 
 impl ImageFlavor {
-    /// The image's name.
+    /// Returns the name of the image.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl ImageFlavor {
         }
     }
 
-    /// Debian's packages in it.
+    /// Returns the Debian packages in the image.
     fn debian_packages(self) -> Vec<&'static str> {
         const COMMON_PACKAGES: &[&str] = &["ca-certificates", "curl", "git", "jq", "ripgrep", "tree"];
         const PYTHON_DEB_PACKAGES: &[&str] = &["build-essential", "python3", "python3-pip", "python3-venv"];
@@ -48,7 +48,7 @@ impl ImageFlavor {
         }
     }
 
-    /// What Debian does not have, or only old: from Python's own packages.
+    /// Returns the Python packages that Debian lacks or has only in old versions.
     const fn python_packages(self) -> &'static [&'static str] {
         match self {
             Self::Python | Self::Full => &["mypy", "pytest", "ruff"],
@@ -57,18 +57,18 @@ impl ImageFlavor {
     }
 }
 
-/// The name under which engines know images that were made here.
+/// Repository under which engines know images that were built here.
 const IMAGE_REPOSITORY: &str = "forge-sandbox";
 
-/// Says on the way what is done.
+/// A callback that reports progress.
 pub type ProgressFn<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-/// Makes an image in `folder`: from packages, or `from` an image that an engine at `host` has. Its name is `name`,
-/// else that of what it is made from. Names what was made, one thing a line.
+/// Builds an image below a directory of images: from packages, or from the image `from` of an engine at `host`. It is
+/// called `name`, or otherwise after its source. Returns the names of what was made, one per line.
 ///
 /// # Errors
-/// [`Error::Missing`] when something that is needed is not there, [`Error::Startup`] when a step fails. What was in
-/// the image's place before is then still there.
+/// [`Error::Missing`] when a prerequisite is missing, [`Error::Startup`] when a step fails. Either leaves a previous
+/// image of that name in place.
 pub async fn make_image(
     folder: &Path,
     host: Option<&str>,
@@ -79,14 +79,14 @@ pub async fn make_image(
 ) -> Result<Vec<String>, Error> {
     let name = sanitize_name(name.or(from).unwrap_or(kind.name()));
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| step_error(&format!("making {}", folder.display()), &error))?;
+    made.map_err(|error| step_error(&format!("creating {}", folder.display()), &error))?;
     let place = UnfinishedImage::new(folder, &name)?;
     match from {
         Some(image) => engine::export_image(host, image, place.root_dir(), say).await?,
         None => build::build_from_packages(kind, place.root_dir(), say).await?,
     }
     let root = place.finish()?;
-    let mut made = vec![format!("{} (for native boxes: sandbox.image = \"{name}\")", root.display())];
+    let mut made = vec![format!("{} (for native sandboxes: sandbox.image = \"{name}\")", root.display())];
     if from.is_none() {
         for engine in [Engine::Docker, Engine::Podman] {
             made.extend(engine::import_image(engine, host, &root, &name, say).await?);
@@ -95,10 +95,10 @@ pub async fn make_image(
     Ok(made)
 }
 
-/// The root folder of an image by its name, `forge-sandbox:NAME` and `NAME` being the same.
+/// Returns the root directory of an image by its name; `forge-sandbox:NAME` and `NAME` are the same.
 ///
 /// # Errors
-/// [`Error::Missing`] with how to get it.
+/// [`Error::Missing`] with instructions to get the image.
 pub fn find_image(folder: &Path, name: &str) -> Result<PathBuf, Error> {
     let plain = sanitize_name(name);
     let path = folder.join(&plain);
@@ -106,20 +106,19 @@ pub fn find_image(folder: &Path, name: &str) -> Result<PathBuf, Error> {
         Ok(root) if root.is_dir() => Ok(root),
         _ => {
             let way = match plain.as_str() {
-                "python" | "node" | "full" => format!("`forge sandbox build {plain}` makes it"),
-                "latest" => "`forge sandbox build` makes one".to_owned(),
-                _ => format!("`forge sandbox build --from {name}` takes it over from docker or podman"),
+                "python" | "node" | "full" => format!("build it with `forge sandbox build {plain}`"),
+                "latest" => "build one with `forge sandbox build`".to_owned(),
+                _ => format!("take it from docker or podman with `forge sandbox build --from {name}`"),
             };
             let have: Vec<String> = image_names(folder);
             let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
-            let why =
-                format!("there is no image `{name}` in {} (there are: {have}); {way}", folder.display());
+            let why = format!("image `{name}` not found in {} (available: {have}); {way}", folder.display());
             Err(Error::Missing { missing: vec![why] })
         }
     }
 }
 
-/// The images that are there.
+/// Returns the names of the available images.
 fn image_names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -128,7 +127,7 @@ fn image_names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A name of one folder: what is no letter, digit or one of `-_.` becomes `-`.
+/// Returns a name for one directory: characters other than letters, digits and `-_.` become `-`.
 fn sanitize_name(name: &str) -> String {
     let short = name.strip_prefix(IMAGE_REPOSITORY).and_then(|rest| rest.strip_prefix(':')).unwrap_or(name);
     let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
@@ -137,7 +136,7 @@ fn sanitize_name(name: &str) -> String {
     if text.is_empty() { "image".to_owned() } else { text.to_owned() }
 }
 
-/// An image that is being made beside its place. Dropped before it is finished, nothing of it stays.
+/// An image that is being built next to its final path. Dropping it before it is finished removes it.
 #[derive(Debug)]
 struct UnfinishedImage {
     images_dir: PathBuf,
@@ -150,7 +149,7 @@ impl UnfinishedImage {
         let temporary = folder.join(format!(".making-{name}-{}", std::process::id()));
         forge_files::remove_tree(&temporary);
         fs::create_dir(&temporary)
-            .map_err(|error| step_error(&format!("making {}", temporary.display()), &error))?;
+            .map_err(|error| step_error(&format!("creating {}", temporary.display()), &error))?;
         Ok(Self { images_dir: folder.to_owned(), name: name.to_owned(), temporary })
     }
 
@@ -158,7 +157,7 @@ impl UnfinishedImage {
         &self.temporary
     }
 
-    /// Puts it in its place; boxes that are open on an older one keep that.
+    /// Moves the image into place, replacing and removing an older one.
     fn finish(self) -> Result<PathBuf, Error> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         let place = self.images_dir.join(&self.name);
@@ -173,7 +172,7 @@ impl UnfinishedImage {
             std::os::unix::fs::symlink(&self.name, &link)?;
             fs::rename(&link, self.images_dir.join("latest"))
         };
-        put().map_err(|error| step_error(&format!("putting the image at {}", place.display()), &error))?;
+        put().map_err(|error| step_error(&format!("moving the image to {}", place.display()), &error))?;
         Ok(place)
     }
 }
@@ -184,7 +183,7 @@ impl Drop for UnfinishedImage {
     }
 }
 
-/// A step that failed.
+/// Creates the error of a failed step.
 fn step_error(doing: &str, error: &io::Error) -> Error {
     Error::Startup { why: format!("{doing}: {error}") }
 }

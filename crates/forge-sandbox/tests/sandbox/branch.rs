@@ -20,7 +20,7 @@ async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<PublishedBranch
     run.backends.workspaces().publish(&run.spec, run.id, at, "What was done\n\nin words").await
 }
 
-/// Everything but objects and the folders whose times a new ref changes.
+/// Returns everything but objects and the directories with times that a new ref changes.
 fn besides_objects(tree: &Tree, run: &Run) -> Tree {
     let own = format!(".git/refs/heads/forge/{}", run.id);
     let objects =
@@ -31,7 +31,7 @@ fn besides_objects(tree: &Tree, run: &Run) -> Tree {
 as_both! {
     async fn a_branch_gains_one_ref_and_its_objects() {
         let (repo, data) = (repository(), folder());
-        // Hooks and settings that would run something on the host.
+        // Hooks and settings that would run a program on the host.
         let trap = repo.path().join(".git/hooks/reference-transaction");
         fs::write(&trap, format!("#!/bin/sh\necho ran >> {}/trap\n", data.path().display())).unwrap();
         std::os::unix::fs::chown(&trap, None, None).unwrap();
@@ -51,12 +51,12 @@ as_both! {
         git(&["fsck", "--strict"]);
         let after = tree::of(repo.path());
         assert_eq!(besides_objects(&after, &run), besides_objects(&before, &run));
-        // Objects that were there are there.
+        // Objects that existed before still exist.
         let objects = |tree: &Tree| tree.iter().filter(|(p, _)| p.starts_with(".git/objects/") && p.len() > 20).map(|(p, w)| (p.clone(), w.clone())).collect::<Tree>();
         let (old, new) = (tree::contents(&objects(&before)), tree::contents(&objects(&after)));
         assert!(old.iter().all(|(path, what)| new.get(path) == Some(what)));
         assert!(!data.path().join("trap").exists());
-        // The workspace is as it was, and it can be done again.
+        // The workspace is unchanged, and the branch can be made again.
         run.reopen(None).await;
         assert_eq!(run.snapshot().await, state);
         run.sh("echo later > later.txt").await;

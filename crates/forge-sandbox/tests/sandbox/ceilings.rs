@@ -1,4 +1,4 @@
-//! What a command leaves in the workspace is bounded for the host that reads it, and the reading can be ended.
+//! Bounds on what a host reads of a workspace that a command filled, and stopping of such reads.
 
 use crate::as_both;
 use crate::rig::folder;
@@ -27,7 +27,7 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(HANG, work).await.expect("it ends in time")
 }
 
-/// A file of a store that is being written, below `data`.
+/// Returns whether there is an unfinished file of a store below `data`.
 fn half_made(data: &Path) -> bool {
     let mut waiting = vec![PathBuf::from(data)];
     while let Some(folder) = waiting.pop() {
@@ -63,7 +63,7 @@ async fn meets_each_ceiling(options: fn(&Path) -> BackendOptions) {
     assert_eq!(run.snapshot().await, before, "what was kept before is there, and the workspace goes on");
 }
 
-/// A run whose workspace holds a file that is hashed for hours.
+/// Opens a run with a file in its workspace that takes hours to hash.
 async fn long(options: BackendOptions, repo: &Path) -> Run {
     let mut spec = transaction(repo);
     spec.workspace = WorkspaceLimits { file_bytes: 1 << 50, ..spec.workspace };
@@ -120,7 +120,7 @@ as_both! {
         for mode in [WorkspaceMode::Transaction, WorkspaceMode::Inplace] {
             ceiling(refused(data.path(), &small(repo.path(), mode)).await, "workspace.max_paths");
         }
-        // Where all of it is to be kept, or copied, a large file is said at once.
+        // A large file is reported at once if all of it would have to be saved or copied.
         std::fs::remove_file(repo.path().join("one-more")).unwrap();
         std::fs::OpenOptions::new().write(true).open(repo.path().join("7")).unwrap().set_len(1 << 40).unwrap();
         refused(data.path(), &small(repo.path(), WorkspaceMode::Transaction)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Credentials are covered whatever they are called, wherever they lie, and also when they come to be while a box is open.
+//! Credentials are masked whatever their name and place, including those created while a sandbox is open.
 
 use crate::as_both;
 use crate::rig::{Rig, folder, out, spec};
@@ -13,7 +13,7 @@ use std::path::Path;
 const KEY: &str =
     "-----BEGIN OPENSSH PRIVATE KEY-----\nHUNTER2HUNTER2HUNTER2HUNTER2\n-----END OPENSSH PRIVATE KEY-----\n";
 
-/// A repository with keys in odd places among so many other files that they are looked at beside the box.
+/// Fills a repository with keys in odd places among so many other files that they are read in the background.
 fn with_keys(repo: &Path) -> [&'static str; 5] {
     for number in 0..60 {
         let path = repo.join(format!("docs/{number}.txt"));
@@ -34,7 +34,7 @@ fn with_keys(repo: &Path) -> [&'static str; 5] {
     keys.map(|(path, _)| path)
 }
 
-/// Everything below a folder in which the secret stands.
+/// Lists the files below a directory that contain the secret.
 fn holding(place: &Path) -> String {
     let found = std::process::Command::new("grep").args(["-r", "-l", "HUNTER2"]).arg(place).output().unwrap();
     String::from_utf8_lossy(&found.stdout).into_owned()
@@ -63,7 +63,7 @@ as_both! {
                 assert!(run.room().report().masked.contains(&(*path).to_owned()), "{path}");
             }
             let state = run.snapshot().await;
-            // Another box of the run knows them at once.
+            // Another sandbox of the run masks them at once.
             run.reopen(None).await;
             assert_eq!(run.sh("cat deploy_key docs/notes.txt src/plain.rs 2>/dev/null | wc -c").await, "0\n");
             assert_eq!(run.apply(None, Some(state)).await.unwrap().iter().filter(|p| *p == "docs/1.txt").count(), 1);
@@ -93,14 +93,14 @@ as_both! {
             fs::write(repo.path().join(".env"), "T=HUNTER2").unwrap();
             assert_eq!(run.sh("cat .env 2>/dev/null | wc -c; cat src/.env").await, "0\nOWN=1\n", "{mode}");
             assert!(run.room().report().masked.contains(&".env".to_owned()), "{mode}");
-            // A clone, and a key in a file that was there: the next thing that is asked for is a file.
+            // A clone, and a key in an existing file: the next request is for a file.
             fs::create_dir_all(repo.path().join("clone/deep")).unwrap();
             fs::write(repo.path().join("clone/deep/any"), KEY).unwrap();
             fs::write(repo.path().join("a.txt"), KEY).unwrap();
             for path in ["clone/deep/any", "a.txt", ".env", ".netrc"] {
                 denied(&run, path).await;
             }
-            // As editors save: another file takes its place.
+            // Saved as editors do: another file replaces it.
             fs::write(repo.path().join(".netrc.new"), "HUNTER2 again").unwrap();
             fs::rename(repo.path().join(".netrc.new"), repo.path().join(".netrc")).unwrap();
             denied(&run, ".netrc").await;
@@ -147,7 +147,7 @@ as_both! {
         tree::git(repo.path(), &["commit", "-q", "-m", "second"]);
         let run = Run::new(data.path(), transaction(repo.path())).await;
         let warnings = run.room().report().warnings;
-        assert!(warnings.iter().any(|w| w.contains("git's history holds") && w.contains(".env")), "{warnings:?}");
+        assert!(warnings.iter().any(|w| w.contains("git's history contains") && w.contains(".env")), "{warnings:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What covers a file with credentials holds whatever becomes of the file's folder, of the box and of the run.
+//! Masks of credentials hold whatever happens to the file's directory, the sandbox and the run.
 
 use crate::rig::{Folder, folder};
 use crate::run::{Run, repository, transaction};
@@ -9,11 +9,11 @@ use std::fs;
 
 const SECRET: &str = "hunter2-of-the-user";
 
-/// Tries to see the secret, wherever it may lie by now.
+/// Script that tries to read the secret wherever it may be by now.
 const LOOK: &str = "cat .env conf/.env moved/.env later/*/.env 2>&1; grep -rs hunter2 . --exclude-dir=.git; \
      find . -name .env -exec cp {} /tmp/copy \\; -exec cat {} \\; 2>&1; cat /tmp/copy 2>&1; true";
 
-/// A repository with a file of credentials at its root and one in a folder.
+/// Creates a repository with a credentials file at its root and one in a directory.
 fn with_secrets() -> Folder {
     let repo = repository();
     fs::create_dir(repo.path().join("conf")).unwrap();
@@ -29,7 +29,7 @@ async fn unseen(run: &Run, when: &str) {
     assert!(!seen.contains(SECRET), "{when}: {seen}");
 }
 
-/// Ends the box as a crash does.
+/// Ends the sandbox as a crash does.
 async fn kill(run: &mut Run) {
     let id = run.room().report().id;
     let init = id.rsplit_once('/').unwrap().1.parse().unwrap();

@@ -1,6 +1,6 @@
-//! The container backends against real engines (`scripts/docker.sh up`), and against one that is made up.
+//! The container backends against real engines (`scripts/docker.sh up`) and against a fake one.
 //!
-//! Without an engine that is said loudly, and is a failure with `FORGE_DOCKER=1`.
+//! A missing engine is reported prominently, and is a failure with `FORGE_DOCKER=1`.
 
 use crate::engine::{Engine, IMAGE, Made, Rig, engines, member, said};
 use crate::rig::{command, err, folder, out, spec};
@@ -11,7 +11,7 @@ use forge_sandbox::images::{ImageFlavor as ImageKind, find_image, make_image};
 use forge_types::{NetworkPolicy, RunId, SandboxLayerState, SandboxSpec, WorkspaceMode};
 use std::time::Duration;
 
-/// Runs an async body against each engine that is there.
+/// Runs an async body against each available engine.
 fn on_engines(body: impl AsyncFn(Engine)) {
     on(engines(), body);
 }
@@ -46,10 +46,10 @@ fn commands_run_as_nobody_in_particular_with_nothing_of_the_hosts() {
         assert_eq!(out(&rig.sh(telling).await), "0\n", "of the machine nothing is told");
         let env = out(&rig.sh("env | cut -d= -f1 | sort").await);
         assert_eq!(env, "HOME\nLANG\nLOGNAME\nPATH\nPWD\nSHELL\nTMPDIR\nUSER\n");
-        // Files made in the box belong to the owner of the repository.
+        // Files created in the sandbox belong to the owner of the repository.
         let owner = |path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
         assert_eq!(owner(rig.path("f")), owner(rig.path("")));
-        // Nor does one of them lend that owner's rights.
+        // None of them can grant that owner's rights.
         assert_ne!(rig.sh("chmod 4755 f").await.exit_code, 0);
         assert_eq!(out(&rig.sh("chmod 755 f && stat -c %a f").await), "755\n");
     });
@@ -133,7 +133,7 @@ fn files_and_walks_are_those_of_a_native_box() {
             kind(rig.room.read_file("../etc/passwd", 0, 10).await.unwrap_err()),
             PathErrorKind::Escapes
         );
-        // Credentials are covered for files and for commands, and stay what they are outside.
+        // Credentials are masked for files and commands, and unchanged outside.
         assert_eq!(kind(rig.room.read_file(".env", 0, 10).await.unwrap_err()), PathErrorKind::Denied);
         let ran = rig.sh("cat .env sub/id_rsa; rm -f .env sub/id_rsa; mv .env x").await;
         assert!(!out(&ran).contains("CANARY"), "{}", out(&ran));
@@ -169,7 +169,7 @@ fn a_private_view_is_shown_to_a_container_and_keeps_its_steps() {
             std::fs::write(dir.join(".env"), "SECRET=CANARY").unwrap();
         })
         .await;
-        assert_eq!(rig.room.report().view, "copy (a container cannot be shown an overlay)");
+        assert_eq!(rig.room.report().view, "copy (an overlay cannot be mounted in a container)");
         let ran = rig.sh("cat kept .env; echo changed > kept; echo new > new; ls -a").await;
         assert!(!out(&ran).contains("CANARY"), "{}", out(&ran));
         let first = rig.room.snapshot().await.unwrap();
@@ -177,7 +177,7 @@ fn a_private_view_is_shown_to_a_container_and_keeps_its_steps() {
         assert_ne!(first, rig.room.snapshot().await.unwrap());
         assert_eq!(std::fs::read_to_string(rig.path("kept")).unwrap(), "as it was");
         assert!(!rig.path("new").exists());
-        // The same run, put back to a step: another box of it goes on from there.
+        // The same run, restored to a step: another sandbox of it resumes from there.
         let rig = rig.again(&engine, Some(first)).await;
         assert_eq!(out(&rig.sh("cat kept new").await), "changed\nnew\n");
         assert_eq!(rig.sh("echo more >> new").await.exit_code, 0);
@@ -295,7 +295,7 @@ fn an_engine_that_cannot_do_it_says_so() {
             against(Made { create: "write /var/lib/x: no space left on device", ..Made::default() }).await;
         assert!(text.contains("no space left"), "{text}");
         let text = against(Made { create: "Conflict of something", ..Made::default() }).await;
-        assert!(text.contains("making a container") && text.contains("Conflict"), "{text}");
+        assert!(text.contains("creating a container") && text.contains("Conflict"), "{text}");
     });
 }
 
@@ -318,7 +318,7 @@ fn what_an_engine_can_do_is_found_out() {
 
 #[test]
 fn an_image_of_an_engine_becomes_the_root_folder_of_a_native_box() {
-    // Hundreds of megabytes for each.
+    // Hundreds of megabytes for each engine.
     let most = if std::env::var_os("FORGE_SOAK").is_some() { 2 } else { 1 };
     on(engines().into_iter().take(most), async |engine| {
         let (data, dir) = (folder(), folder());
@@ -326,12 +326,12 @@ fn an_image_of_an_engine_becomes_the_root_folder_of_a_native_box() {
         let lines = std::sync::Mutex::new(Vec::new());
         let say = |line: &str| lines.lock().unwrap().push(line.to_owned());
         let host = Some(engine.host());
-        // Podman knows an image that was made here by this name.
+        // Podman knows a locally built image by this name.
         let name = if engine.kind == EngineKind::Podman { "localhost/forge-test:latest" } else { IMAGE };
         let made =
             make_image(&images, host, ImageKind::Python, Some(name), Some("mine"), &say).await.unwrap();
         assert!(made[0].contains("images/mine") && made.len() == 1, "{made:?}");
-        assert!(lines.lock().unwrap().iter().any(|l| l.contains("taking") && l.contains(name)));
+        assert!(lines.lock().unwrap().iter().any(|l| l.contains("exporting") && l.contains(name)));
         assert!(find_image(&images, "mine").unwrap().join("usr/bin/python3").exists());
         assert!(find_image(&images, "latest").is_ok());
         let spec = SandboxSpec { image: Some("mine".to_owned()), ..spec(dir.path(), "native") };
@@ -346,7 +346,7 @@ fn an_image_of_an_engine_becomes_the_root_folder_of_a_native_box() {
     });
 }
 
-/// Minutes, and the network: `cargo test -p forge-sandbox --test sandbox made_of_packages -- --ignored`.
+/// Takes minutes, and needs the network: `cargo test -p forge-sandbox --test sandbox made_of_packages -- --ignored`.
 #[test]
 #[ignore = "fetches hundreds of packages"]
 fn an_image_is_made_of_packages_for_native_boxes_and_for_engines() {
@@ -371,7 +371,7 @@ fn an_image_is_made_of_packages_for_native_boxes_and_for_engines() {
     });
 }
 
-/// Plays an owner that is killed: opens a box, says its id, and runs a command that does not end.
+/// Acts as an owner that is killed: opens a sandbox, prints its id, and runs a command that does not end.
 #[test]
 #[ignore = "started by another test"]
 fn an_owner() {

@@ -1,5 +1,5 @@
-//! The way out of a box, through the public interface and real sockets: who is reached, what is refused, and where keys
-//! go.
+//! Egress of a sandbox, through the public interface and real sockets: reachable hosts, refusals, and the destinations
+//! of keys.
 
 #[path = "egress/forms.rs"]
 mod forms;
@@ -70,7 +70,7 @@ async fn an_inner_address_is_refused_after_resolution_unless_it_is_listed_itself
         assert!(answer.body.contains(why) && answer.body.contains("add the address itself"), "{answer:?}");
         assert_eq!(stage.tunnel(&format!("{name}:443")).await.1.status, 403);
     }
-    // Of several addresses only those are used that may be.
+    // Of several addresses only the permitted ones are used.
     assert_eq!(stage.get(&format!("mixed.test:{port}"), "/").await.status, 200);
     let refused = stage.proxy.drain().into_iter().filter(|r| r.verdict == EgressVerdict::Refused);
     assert_eq!(refused.map(|r| r.count).sum::<u32>(), 10);
@@ -196,7 +196,7 @@ async fn one_connection_asks_two_hosts_and_each_is_judged() {
         let answer = program.answer().await.expect("the connection goes on");
         assert_eq!(answer.status, status, "{to}: {answer:?}");
     }
-    // Sent all at once, they are answered in order.
+    // Requests sent all at once are answered in order.
     let get = |path: &str| format!("GET http://a.test:{one}{path} HTTP/1.1\r\nHost: a.test:{one}\r\n\r\n");
     program.send([get("/1"), get("/nothing"), get("/2")].concat().as_bytes()).await;
     assert!(program.answer().await.unwrap().body.starts_with("GET /1 "));
@@ -407,7 +407,7 @@ async fn a_key_goes_through_tls_that_ends_in_the_proxy_and_is_verified_beyond() 
         assert!(answer.body.contains(PLACEHOLDER) && !answer.body.contains(KEY), "{answer:?}");
         assert!(seen.lock().unwrap().pop().unwrap().contains(KEY));
     }
-    // Another host is not to be had behind the one that was judged.
+    // A later request cannot reach another host than the one that was checked.
     program.send(ask("b.test").as_bytes()).await;
     assert_eq!(program.answer().await.unwrap().status, 403);
     let records = stage.proxy.drain();
@@ -415,7 +415,8 @@ async fn a_key_goes_through_tls_that_ends_in_the_proxy_and_is_verified_beyond() 
         (records[0].host.as_str(), records[0].count, records[0].verdict),
         ("a.test", 2, EgressVerdict::Allowed)
     );
-    // A host without a key is not looked into: the program sees its own certificate, and the placeholder stays.
+    // Traffic to a host without a key is not inspected: the program sees the host's certificate, and the placeholder
+    // stays.
     let mut program = stage.secure("b.test", port).await.unwrap();
     program.send(ask("b.test").as_bytes()).await;
     assert!(program.answer().await.unwrap().body.contains(PLACEHOLDER));
@@ -483,7 +484,7 @@ async fn programs_are_told_where_the_proxy_is_and_whom_to_trust() {
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         assert_eq!(of(name), Some(proxy.clone()), "{name}");
     }
-    // The machine's loopback is meant where it is listed.
+    // A listed loopback address is the machine's, so it goes through the proxy.
     assert_eq!(of("NO_PROXY").as_deref(), Some("localhost,::1"));
     assert_eq!(of("API_KEY").as_deref(), Some(PLACEHOLDER));
     assert_eq!(of("SSL_CERT_FILE").as_deref(), Some(CA_BUNDLE_PATH));
@@ -503,7 +504,7 @@ async fn hundreds_of_connections_at_once_are_all_served() {
     let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
     let (port, seen) = host().await;
-    // Fewer at once than come: the rest waits for its turn.
+    // More programs than the limit: the rest waits for its turn.
     let stage = Stage::limited(&["a.test", "127.0.0.1"], |limits| limits.connections = 200);
     let mut programs = Vec::new();
     for i in 0..500 {
@@ -543,7 +544,7 @@ async fn the_end_of_the_proxy_is_the_end_of_its_connections() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever is sent, an answer or an end comes, and the proxy serves the next one.
+    /// Any bytes lead to an answer or to the end of the connection, and the proxy serves the next one.
     #[test]
     fn no_bytes_stop_the_proxy(
         noise in proptest::collection::vec(any::<u8>(), 0..200),

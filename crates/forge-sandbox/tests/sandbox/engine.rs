@@ -1,4 +1,4 @@
-//! What the tests of the container backends stand on: engines that are there, and one that is made up.
+//! Fixtures for the tests of the container backends: available engines and a fake one.
 
 use crate::rig::{Folder, command, folder, helper, spec};
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec};
@@ -14,21 +14,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-/// The small image that `scripts/docker.sh` makes.
+/// Small image built by `scripts/docker.sh`.
 pub(crate) const IMAGE: &str = "forge-test:latest";
-/// Tells a test that is started again which engine it is about: kind and host.
+/// Variable that passes kind and host of the engine to a test that is started again.
 const TOLD: &str = "FORGE_SANDBOX_TEST_ENGINE";
 /// An id without an account.
 const USER: u32 = 4243;
 
-/// An engine that is there.
+/// An available engine.
 pub(crate) struct Engine {
     pub(crate) kind: EngineKind,
     host: String,
     pub(crate) place: Folder,
 }
 
-/// The engines of this machine that have the test image. Each one that is not there is named.
+/// Returns the engines of this machine that have the test image, and names each one that is missing.
 pub(crate) fn engines() -> Vec<Engine> {
     let usual = [
         (EngineKind::Docker, "FORGE_TEST_DOCKER", "unix:///var/run/docker.sock"),
@@ -57,7 +57,7 @@ fn usable(engine: Engine) -> Option<Engine> {
     None
 }
 
-/// The engine that another test told this one of.
+/// Returns the engine that another test passed to this one.
 pub(crate) fn told() -> Option<Engine> {
     let told = std::env::var(TOLD).ok()?;
     let (kind, host) = told.split_once(' ')?;
@@ -82,7 +82,7 @@ impl Engine {
         Path::new(self.host.trim_start_matches("unix://"))
     }
 
-    /// One request of the engine's API, as Docker documents it.
+    /// Sends one request of the engine's API, as Docker documents it.
     fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
         let mut stream = UnixStream::connect(self.socket())?;
         write!(
@@ -96,7 +96,7 @@ impl Engine {
         Ok(answer)
     }
 
-    /// Ids of all containers of Forge's, as they are shown.
+    /// Returns the ids of all containers of Forge's, as they are shown.
     pub(crate) fn containers(&self) -> Vec<String> {
         let path = "/v1.41/containers/json?all=1&filters=%7B%22label%22%3A%5B%22forge.run_id%22%5D%7D";
         let answer = self.ask("GET", path, "").unwrap();
@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// A container as a process leaves it that was killed between making and starting it.
+    /// Creates a container as a process leaves it that is killed between creating and starting it.
     pub(crate) fn leftover(&self) -> String {
         let body = format!(
             r#"{{"Image":"{IMAGE}","Cmd":["true"],"Labels":{{"forge.run_id":"left-behind","forge.owner_pid":"1",
@@ -132,7 +132,7 @@ pub(crate) fn backends(kind: EngineKind, host: &str, place: &Path) -> Backends {
     crate::rig::backends(place).with_engine(options)
 }
 
-/// A box in a container around a fresh folder.
+/// A sandbox in a container around a new directory.
 pub(crate) struct Rig {
     pub(crate) room: Arc<dyn Workspace>,
     dir: Folder,
@@ -154,7 +154,7 @@ impl Rig {
         Self { room, dir, spec, run }
     }
 
-    /// Another box of the same run, its workspace put to a snapshot, after this one has ended.
+    /// Opens another sandbox of the same run, restored to a snapshot, after this one has ended.
     pub(crate) async fn again(self, engine: &Engine, at: Option<SnapshotId>) -> Self {
         let Self { room, dir, spec, run } = self;
         drop(room);
@@ -175,11 +175,11 @@ impl Rig {
     }
 }
 
-/// Another process with a box in which a command runs.
+/// Another process with a sandbox in which a command runs.
 pub(crate) struct Owner {
     child: Child,
     pub(crate) id: String,
-    /// All that it makes is in here, for it is killed.
+    /// Directory with everything that the process makes, since it is killed.
     pub(crate) place: Folder,
 }
 
@@ -205,7 +205,7 @@ pub(crate) fn owner(engine: &Engine) -> Owner {
     Owner { child, id: id.expect("the owner opens a box"), place }
 }
 
-/// Runs `body` as an ordinary user who may use the docker engine, and before that asks as one who may not.
+/// Runs `body` as an ordinary user who may use the docker engine, after checking the refusal of one who may not.
 pub(crate) fn member(test: &str, body: impl AsyncFn(Engine)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if let Some(engine) = told() {
@@ -251,7 +251,7 @@ pub(crate) fn member(test: &str, body: impl AsyncFn(Engine)) {
     );
 }
 
-/// What an opening said that must fail.
+/// Returns the error of an opening that must fail.
 pub(crate) fn said(opened: Result<Arc<dyn Workspace>, Error>) -> String {
     match opened {
         Ok(_) => panic!("a box was opened"),
@@ -259,18 +259,18 @@ pub(crate) fn said(opened: Result<Arc<dyn Workspace>, Error>) -> String {
     }
 }
 
-/// What is said about the engine at `host`.
+/// Returns the error that the engine at `host` leads to.
 pub(crate) async fn refusal(dir: &Path, host: &str) -> String {
     let spec = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir, "docker") };
     let place = folder();
     said(backends(EngineKind::Docker, host, place.path()).open(&spec, RunId::generate(), None).await)
 }
 
-/// An engine that is made up.
+/// A fake engine.
 pub(crate) struct Made {
     pub(crate) api: &'static str,
     pub(crate) architecture: &'static str,
-    /// What it says when a container is to be made.
+    /// Error message of the request to create a container.
     pub(crate) create: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Repositories as the tests of the host's git need them: those that people have, and those that somebody made to harm.
+//! Repositories for the tests of the host's git: ordinary ones, and malicious ones.
 
 use crate::tree;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) type Damage = fn(&Path, &Path);
 
-/// What can stand in place of git data, and a word of the refusal; `None`: it does not matter.
+/// Returns replacements for git data, each with a word of the refusal; `None` if there need not be one.
 pub(crate) fn damages() -> Vec<(&'static str, Damage, Option<&'static str>)> {
     [not_files(), elsewhere()].concat()
 }
@@ -33,7 +33,7 @@ fn link(to: &Path, path: &Path) {
     symlink(to, path).unwrap();
 }
 
-/// Files that are none, or too large.
+/// Files of other kinds, or too large.
 fn not_files() -> Vec<(&'static str, Damage, Option<&'static str>)> {
     vec![
         ("HEAD a pipe", |git, _| pipe(&git.join("HEAD")), Some("HEAD")),
@@ -66,7 +66,7 @@ fn not_files() -> Vec<(&'static str, Damage, Option<&'static str>)> {
     ]
 }
 
-/// Git data of another repository, and forms that are not known.
+/// Git data of another repository, and unknown forms.
 fn elsewhere() -> Vec<(&'static str, Damage, Option<&'static str>)> {
     vec![
         ("refs elsewhere", |git, other| link(&other.join(".git/refs"), &git.join("refs")), Some("refs")),
@@ -133,7 +133,7 @@ fn elsewhere() -> Vec<(&'static str, Damage, Option<&'static str>)> {
 
 pub(crate) type Form = fn(&Path) -> PathBuf;
 
-/// Repositories as people have them.
+/// Returns ordinary kinds of repositories.
 pub(crate) fn forms() -> Vec<(&'static str, Form)> {
     fn filled(repo: &Path, init: &[&str]) -> PathBuf {
         fs::create_dir_all(repo).unwrap();
@@ -209,7 +209,7 @@ pub(crate) fn forms() -> Vec<(&'static str, Form)> {
 
 type Archive = fn(&Path, &Path);
 
-/// Unpacked archives that point at git data which they did not bring.
+/// Returns unpacked archives that point at git data outside of them.
 pub(crate) fn archives() -> Vec<(&'static str, Archive)> {
     fn worktree(root: &Path, common: &str) -> PathBuf {
         let git = root.join("main/.git/worktrees/tree");

@@ -1,5 +1,5 @@
-//! What a repository's own git data can do to the host: configuration that names programs and addresses, git data of
-//! other repositories, files that are none.
+//! Attempts of a repository's git data to harm the host: configuration that names programs and addresses, git data of
+//! other repositories, special files.
 
 use crate::as_both;
 use crate::git_repositories::{archives, damages, forms};
@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// No command may take so long, whatever it meets; a hang takes longer.
+/// Longer than any command may take; a hang takes even longer.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 fn branch(repo: &Path) -> SandboxSpec {
@@ -27,7 +27,7 @@ async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<PublishedBranch
     run.backends.workspaces().publish(&run.spec, run.id, at, "What was done").await
 }
 
-/// A branch with one new file, from the opening of the sandbox on. An error's text is all of it.
+/// Makes a branch with one new file, beginning with a new sandbox. Returns the whole text of an error.
 async fn branch_run(repo: &Path, data: &Path) -> Result<PublishedBranch, String> {
     let whole = async {
         let (backends, spec, run) = (backends(data), branch(repo), RunId::generate());
@@ -42,7 +42,7 @@ async fn branch_run(repo: &Path, data: &Path) -> Result<PublishedBranch, String>
     tokio::time::timeout(ENDS_WITHIN, whole).await.expect("it ends within its limit")
 }
 
-/// The branch has the new file and nothing else, and git finds nothing wrong.
+/// Asserts that the branch has the new file and nothing else, and that git finds no fault.
 fn assert_good(repo: &Path, published: &PublishedBranch) {
     assert_eq!(tree::git(repo, &["rev-parse", &published.branch]), published.commit);
     let parent = tree::git(repo, &["rev-parse", "HEAD"]);
@@ -72,12 +72,12 @@ impl Canary {
         self.dir.path().join("trace")
     }
 
-    /// A file that only a program which was told of it would make.
+    /// Returns a path that only a program which was told of it would create.
     fn written(&self) -> PathBuf {
         self.dir.path().join("written")
     }
 
-    /// Nothing ran, and nothing was written.
+    /// Asserts that nothing ran and nothing was written.
     fn assert_silent(&self, what: &str) {
         let ran = fs::read_to_string(self.trace()).unwrap_or_default();
         assert!(ran.is_empty(), "{what}: a program of the repository ran on the host: {ran}");
@@ -91,7 +91,7 @@ fn add_config(repo: &Path, text: &str) {
     fs::write(path, format!("{was}{text}")).unwrap();
 }
 
-/// Configurations that turn the path of any file into an address which runs a program.
+/// Returns configurations that turn the path of any file into an address that runs a program.
 fn rewrites(canary: &Canary) -> Vec<String> {
     let program = canary.program().display().to_string();
     let ext = format!("[url \"ext::{program} \"]\n\tinsteadOf = /\n");
@@ -176,7 +176,7 @@ as_both! {
             let published = branch_run(repo.path(), data.path()).await;
             canary.assert_silent(&config);
             if let Ok(published) = &published {
-                // What git on the host would say of this configuration is not asked: it would obey it.
+                // The host's git is not run on this configuration, because it would obey it.
                 fs::write(repo.path().join(".git/config"), "[core]\n\trepositoryformatversion = 0\n").unwrap();
                 assert_good(repo.path(), published);
                 fs::write(repo.path().join(".git/config"), &config).unwrap();
@@ -262,7 +262,7 @@ as_both! {
     async fn a_result_that_is_not_whole_is_not_taken() {
         let (repo, data) = (repository(), folder());
         let mut run = Run::new(data.path(), branch(repo.path())).await;
-        // A commit of the run's own, whose tree names what nobody has.
+        // A commit of the run's own, with a tree that names a missing object.
         run.sh("t=$(printf '100644 blob 1234567890123456789012345678901234567890\tx\n' | git mktree --missing); \
                 c=$(git commit-tree -p HEAD -m broken $t); git update-ref HEAD $c; git read-tree $t; git update-index --skip-worktree x").await;
         let state = run.snapshot().await;
@@ -272,11 +272,11 @@ as_both! {
     }
 }
 
-/// A run and a person change the same file, so that what git's index knows of it is asked for.
+/// Lets a run and a user change the same file, so that git's index is consulted about it.
 async fn merge_run(repo: &Path, data: &Path) {
     let whole = async {
         let (backends, spec, id) = (backends(data), transaction(repo), RunId::generate());
-        // What can't be worked on at all is refused here.
+        // A repository that is entirely unusable is refused here.
         let Ok(room) = backends.open(&spec, id, None).await else { return };
         let mut run = Run { backends, spec, id, room: Some(room) };
         run.sh("printf 'one\\ntwo\\nthree\\nfour\\n' > src/lib.rs; echo end >> a.txt").await;
@@ -285,7 +285,7 @@ async fn merge_run(repo: &Path, data: &Path) {
         run.close();
         let diff = run.backends.workspaces().diff(&run.spec, run.id, None, Some(state)).await;
         assert!(diff.unwrap().contains("+end"));
-        // Whether it merges depends on what the index says; that it ends does not.
+        // The index determines whether it merges; it must end in either case.
         let merged = run.merge(None, Some(state), MergePolicy::Clean).await;
         if merged.is_ok() {
             assert_eq!(fs::read_to_string(repo.join("a.txt")).unwrap(), "zero\none\ntwo\nthree\nend\n");
@@ -295,7 +295,7 @@ async fn merge_run(repo: &Path, data: &Path) {
     tokio::time::timeout(ENDS_WITHIN, whole).await.expect("it ends within its limit");
 }
 
-/// Settings of this machine's git whose values can name a program, a file or an address, with such values.
+/// Returns settings of this machine's git that can name a program, a file or an address, with such values.
 fn settings(canary: &Canary) -> Vec<(String, String)> {
     const PROGRAMS: &[&str] = &[
         "command",
@@ -362,7 +362,7 @@ fn settings(canary: &Canary) -> Vec<(String, String)> {
         };
         settings.push((key.to_owned(), value));
     }
-    // `git help` knows nothing of these, and git obeys them.
+    // `git help` does not list these, but git obeys them.
     for key in ["trace2.normalTarget", "trace2.eventTarget", "trace2.perfTarget", "core.alternateRefsCommand"]
     {
         settings.push((key.to_owned(), canary.written().display().to_string()));
@@ -370,8 +370,8 @@ fn settings(canary: &Canary) -> Vec<(String, String)> {
     settings
 }
 
-/// The settings in portions, and always what turns each file's path into an address that runs a program. The last but one
-/// are those that need one another.
+/// Returns the settings in portions, each with the rule that turns every file's path into an address that runs a
+/// program. The last but one contains those that depend on each other.
 fn configurations(settings: &[(String, String)], canary: &Canary) -> Vec<String> {
     let always = rewrites(canary).swap_remove(0);
     let program = canary.program().display().to_string();
@@ -390,7 +390,7 @@ fn configurations(settings: &[(String, String)], canary: &Canary) -> Vec<String>
         }
         text
     };
-    // Those with which git itself would find another repository or none come alone, at the end.
+    // Settings with which git itself would find another repository or none come separately, at the end.
     let (odd, plain): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(|(key, _)| {
         key.starts_with("extensions.")
             || key.eq_ignore_ascii_case("core.worktree")

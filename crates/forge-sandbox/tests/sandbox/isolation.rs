@@ -1,4 +1,4 @@
-//! What a box shows of the host, and what comes out of it. The probes are in `verify`.
+//! The parts of the host that a sandbox shows, and the data that comes out of it. The probes are in `verify`.
 
 use crate::as_both;
 use crate::rig::{Rig, out};

@@ -1,4 +1,4 @@
-//! What a command may use, and that nothing of it stays.
+//! Limits on commands, and that nothing remains of a command.
 
 use crate::as_both;
 use crate::rig::{Rig, command, err, out};
@@ -6,7 +6,7 @@ use forge_ports::sandbox::{OutputSink, StdStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Counts what passes by.
+/// A counter of output bytes.
 #[derive(Default)]
 struct Counter(AtomicU64);
 
@@ -16,14 +16,14 @@ impl OutputSink for Counter {
     }
 }
 
-/// Largest resident size of this process so far, in KiB.
+/// Returns the peak resident size of this process, in KiB.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How many processes in the box have this name.
+/// Returns the number of processes in the sandbox with this name.
 async fn count(rig: &Rig, name: &str) -> usize {
     let comms = out(&rig.sh("cat /proc/[0-9]*/comm").await);
     comms.lines().filter(|line| *line == name).count()
@@ -53,7 +53,7 @@ as_both! {
         let ran = rig.exec(bomb).await.unwrap();
         assert!(ran.timed_out && ran.exit_code == 124);
         assert_eq!(out(&rig.sh("echo alive").await), "alive\n");
-        // The one that counts.
+        // At most the counting shell itself.
         assert!(count(&rig, "sh").await <= 1);
     }
 

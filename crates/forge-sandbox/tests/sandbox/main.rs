@@ -1,4 +1,4 @@
-//! The sandbox seen from inside and from outside: as root and, run again under another id, as an ordinary user.
+//! The sandbox seen from inside and outside: as root and, in a second run under another id, as an ordinary user.
 
 #![allow(
     clippy::unwrap_used,

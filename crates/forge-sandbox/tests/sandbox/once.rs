@@ -1,4 +1,4 @@
-//! Programs that run once, each in a box of its own.
+//! One-shot programs, each in its own sandbox.
 
 use crate::as_both;
 use crate::rig::{backends, folder};

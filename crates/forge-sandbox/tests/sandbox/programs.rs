@@ -1,4 +1,4 @@
-//! Boxes whose commands may execute the programs of a list only, on every backend.
+//! Sandboxes with commands that may execute only the programs of a list, on every backend.
 
 use crate::as_both;
 use crate::engine::{IMAGE, Rig as InContainer, engines};
@@ -14,7 +14,7 @@ fn list(names: &[&str]) -> Option<Vec<String>> {
     Some(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// Of the lines of each probe, how many ran what must not run, as the verdict says it.
+/// Returns for each probe how many of its lines ran a forbidden program, as the verdict words it.
 fn counts(verdict: &ProbeVerdict) -> Vec<(String, String)> {
     let shown = verdict.probes.iter().filter(|probe| probe.detail.contains(" lines"));
     shown.map(|probe| (probe.name.clone(), probe.detail.clone())).collect()
@@ -41,7 +41,7 @@ as_both! {
                 None => ("1", "1"),
             };
             let (ran, of): (usize, usize) = (ran.parse().unwrap(), of.parse().unwrap());
-            // A shell or a git of this machine may not know one or the other way.
+            // A shell or git of this machine may lack one way or another.
             assert!(ran * 3 >= of * 2, "{}: only {ran} of {of} lines say something", probe.name);
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests stand on: a box around a fresh folder, and the same test again as an ordinary user.
+//! Test fixtures: a sandbox around a new directory, and a second run of a test as an ordinary user.
 
 use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec};
 use forge_ports::{Sandbox, Workspace};
@@ -13,19 +13,19 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The ordinary user of these tests: an id without an account.
+/// Id of the ordinary user of these tests, without an account.
 const USER: u32 = 4243;
-/// Where the copy of the helper is, for the test that runs as the ordinary user.
+/// Variable with the path of the helper's copy, for the test that runs as the ordinary user.
 const HELPER: &str = "FORGE_SANDBOX_TEST_HELPER";
 
-/// A box around a fresh folder.
+/// A sandbox around a new directory.
 pub(crate) struct Rig {
     pub(crate) room: Arc<dyn Workspace>,
     pub(crate) dir: Folder,
     pub(crate) spec: SandboxSpec,
     pub(crate) run: RunId,
     pub(crate) backends: Backends,
-    /// What the backends keep; goes last.
+    /// Data directory of the backends; dropped last.
     _data: Folder,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn helper() -> PathBuf {
     std::env::var_os(HELPER).map_or_else(here, PathBuf::from)
 }
 
-/// A fresh folder, which is removed with everything in it when dropped, also while a box on it still ends.
+/// A new directory that is removed with its contents when dropped, even while a sandbox on it is still ending.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -78,7 +78,7 @@ pub(crate) fn spec(repo: &Path, backend: &str) -> SandboxSpec {
     }
 }
 
-/// Backends that keep what they keep below `data`.
+/// Creates backends with all their data below `data`.
 pub(crate) fn backends(data: &Path) -> Backends {
     Backends::new(options(data))
 }
@@ -135,7 +135,8 @@ pub(crate) fn err(result: &ExecResult) -> String {
     String::from_utf8_lossy(&result.stderr.bytes).into_owned()
 }
 
-/// Whether boxes can be had as whoever this is. Where they cannot, that is said loudly, and is a failure under CI.
+/// Returns whether the current user can open sandboxes. If not, that is reported prominently, and is a failure under
+/// CI.
 fn boxes_can_be_had() -> bool {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (dir, data) = (folder(), folder());
@@ -151,7 +152,7 @@ fn boxes_can_be_had() -> bool {
     }
 }
 
-/// Runs `body` as whoever this is and, when that is root, the same test again as an ordinary user.
+/// Runs `body` as the current user and, if that is root, the same test again as an ordinary user.
 pub(crate) fn both(name: &str, body: fn()) {
     if boxes_can_be_had() {
         body();
@@ -184,7 +185,7 @@ pub(crate) fn both(name: &str, body: fn()) {
     }
 }
 
-/// Tests that run as root and as an ordinary user; each is an async function.
+/// Declares tests that run as root and as an ordinary user; each is an async function.
 #[macro_export]
 macro_rules! as_both {
     ($(async fn $name:ident() $body:block)*) => {$(

@@ -1,4 +1,4 @@
-//! A run on a repository, as the tests of views need it.
+//! A run on a repository, for the tests of workspaces.
 
 use crate::rig::{Folder, command, folder, out, spec};
 use crate::tree::{self, Tree};
@@ -62,7 +62,7 @@ impl Run {
         changes.into_iter().map(|change| (change.path, change.kind)).collect()
     }
 
-    /// Applies, with the box closed.
+    /// Applies the run after closing the sandbox.
     pub(crate) async fn apply(
         &mut self,
         from: Option<SnapshotId>,
@@ -82,7 +82,7 @@ impl Run {
         self.backends.workspaces().apply(&self.spec, self.id, from, to, merge).await
     }
 
-    /// What the box shows, taken by a program in it.
+    /// Returns the contents of the workspace as a program in the sandbox sees them.
     pub(crate) async fn inside(&self) -> String {
         self.sh(tree::SCRIPT).await
     }
@@ -92,7 +92,7 @@ pub(crate) fn transaction(repo: &Path) -> SandboxSpec {
     SandboxSpec { mode: WorkspaceMode::Transaction, ..spec(repo, "native") }
 }
 
-/// A small repository with a bit of everything.
+/// Creates a small repository with a bit of everything.
 pub(crate) fn repository() -> Folder {
     let dir = folder();
     let repo = dir.path();
@@ -118,7 +118,7 @@ pub(crate) fn repository() -> Folder {
     dir
 }
 
-/// Where git data is told from everything else.
+/// Returns the tree without git data.
 pub(crate) fn without_git(tree: &Tree) -> Tree {
     tree.iter()
         .filter(|(path, _)| !path.starts_with(".git"))

@@ -1,4 +1,4 @@
-//! Files of a repository that are read on the host before a sandbox opens, as something else than small files.
+//! Special and huge files in place of repository files that the host reads before a sandbox opens.
 
 use crate::as_both;
 use crate::rig::{folder, options};
@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-/// A repository whose `.git/config` is made by `config`, and what opening a sandbox on it says: nothing, or why not.
+/// Opens a sandbox on a repository after `prepare` has made its `.git/config`; returns warnings or the error.
 async fn opened(prepare: impl FnOnce(&Path)) -> Result<Vec<String>, String> {
     let (repo, data) = (folder(), folder());
     fs::create_dir(repo.path().join(".git")).unwrap();
@@ -60,7 +60,7 @@ async fn files_of_any_size_are_not_read_whole() {
     })
     .await
     .unwrap();
-    // Memory that was once taken is seen here, whatever was given back since.
+    // Peak memory includes memory that was freed since.
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();

@@ -1,4 +1,4 @@
-//! Trees of files as values, taken outside and inside of boxes, and git on the host.
+//! Trees of files as values, taken outside and inside sandboxes, and git on the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Everything below a folder: path, and what stands there in words.
+/// Everything below a directory: path and description.
 pub(crate) type Tree = BTreeMap<String, String>;
 
-/// Prints everything below the current folder: kind, mode, target, content; what a person could tell apart.
+/// Script that prints everything below the current directory: kind, mode, target, content; whatever a user could
+/// distinguish.
 pub(crate) const SCRIPT: &str = r#"python3 - <<'END'
 import os, stat, hashlib
 for folder, folders, files in sorted(os.walk('.')):
@@ -29,7 +30,7 @@ for folder, folders, files in sorted(os.walk('.')):
         print(path, mode, what)
 END"#;
 
-/// Everything below `root`, with times, numbers and content.
+/// Returns everything below `root`, with times, numbers and content.
 pub(crate) fn of(root: &Path) -> Tree {
     let mut tree = Tree::new();
     add(root, root, &mut tree);
@@ -57,13 +58,13 @@ fn add(root: &Path, path: &Path, tree: &mut Tree) {
     }
 }
 
-/// The same without times and numbers.
+/// Returns the tree without times and numbers.
 pub(crate) fn contents(tree: &Tree) -> Tree {
     let content = |what: &String| what.split(" | ").next().unwrap().to_owned();
     tree.iter().map(|(path, what)| (path.clone(), content(what))).collect()
 }
 
-/// Runs git on the host and gives what it printed.
+/// Runs git on the host and returns its output.
 pub(crate) fn git(repo: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(repo)

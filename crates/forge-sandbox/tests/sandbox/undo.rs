@@ -1,4 +1,4 @@
-//! Undo and redo over random sequences of commands in real boxes, and that killed owners leave nothing behind.
+//! Undo and redo over random sequences of commands in real sandboxes, and that killed owners leave nothing behind.
 
 use crate::as_both;
 use crate::rig::{folder, spec};
@@ -12,12 +12,12 @@ use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Sequences, kills, and how many of each where there is time.
+/// Returns the number of repetitions: `soak` if there is time.
 fn times(usual: usize, soak: usize) -> usize {
     if std::env::var_os("FORGE_SOAK").is_some() { soak } else { usual }
 }
 
-/// Numbers that are the same for the same seed.
+/// A generator of numbers that depend only on the seed.
 struct Dice(u64);
 
 impl Dice {
@@ -29,7 +29,7 @@ impl Dice {
     }
 }
 
-/// One operation as shell; what it is done to is chosen by the shell from what there is.
+/// Returns one operation as a shell command; the shell chooses its target among the existing files.
 fn operation(dice: &mut Dice) -> String {
     let n = dice.roll(1000);
     let file = format!("$(find . -path ./.git -prune -o -type f -print | sort | sed -n $(({n} % 7 + 1))p)");
@@ -70,16 +70,16 @@ fn operation(dice: &mut Dice) -> String {
     }
 }
 
-/// What the box of a sequence works on.
+/// The workspace of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
-    /// A view of the repository: an overlay where the kernel has one.
+    /// An overlay of the repository, or a copy where the kernel has no overlay.
     View,
-    /// A copy of it.
+    /// A copy of the repository.
     Copy,
     /// The repository itself.
     Itself,
-    /// A view whose result becomes a branch.
+    /// A workspace with a result that becomes a branch.
     Branch,
 }
 
@@ -97,8 +97,8 @@ impl On {
     }
 }
 
-/// Makes random steps, goes back and forth between them, and ends at the beginning. A repository that is not worked on
-/// itself is not touched by any of it, its git data included; one of whose view a branch is made gains that.
+/// Makes random steps, restores some of them in any order, and ends at the baseline. A repository that is not changed
+/// directly stays untouched, its git data included, except for a branch if one is made.
 async fn sequence(seed: u64, on: On) {
     let (repo, data) = (repository(), folder());
     let untouched = crate::tree::of(repo.path());
@@ -138,7 +138,7 @@ async fn sequence(seed: u64, on: On) {
     }
 }
 
-/// Makes a branch of a state: the repository gains one ref and objects, and keeps all else.
+/// Makes a branch of a state: the repository gains one ref and objects, and all else is unchanged.
 async fn published(run: &mut Run, repo: &Path, at: SnapshotId, before: &Tree) {
     run.close();
     let branch = run.backends.workspaces().publish(&run.spec, run.id, at, "done").await.unwrap();
@@ -162,7 +162,7 @@ async fn published(run: &mut Run, repo: &Path, at: SnapshotId, before: &Tree) {
     }
 }
 
-/// Everything of boxes that can be seen on this machine: processes, mounts, control groups, folders.
+/// Returns everything of a sandbox that is visible on this machine: processes, mounts, control groups, directories.
 fn traces(id: &str) -> Vec<String> {
     let mut traces = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -188,7 +188,7 @@ fn traces(id: &str) -> Vec<String> {
     traces
 }
 
-/// The owner of a box that is going to be killed: says its run's id, and keeps the box busy.
+/// Acts as the owner of a sandbox that is going to be killed: prints its run's id, and keeps the sandbox busy.
 #[test]
 fn a_victim() {
     let Some(place) = std::env::var_os("FORGE_VICTIM") else { return };
@@ -242,7 +242,7 @@ as_both! {
                 assert!(wait.elapsed().as_secs() < 30, "{left:#?}");
             }
             assert_eq!(crate::tree::of(&place.path().join("repo")), before);
-            // It goes on where it stood, and all of it can be removed.
+            // The run resumes from its last state, and all of it can be removed.
             let backends = crate::rig::backends(&place.path().join("data"));
             let run = id.parse().unwrap();
             let spec = transaction(&place.path().join("repo"));

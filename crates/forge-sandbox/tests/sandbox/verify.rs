@@ -1,5 +1,5 @@
-//! The probes, tried: a whole box passes them, whatever became of the box before, and a box without one of its
-//! protections fails exactly those that the protection is for.
+//! Tests of the probes: an intact sandbox passes all of them, whatever happened to the sandbox before, and a sandbox
+//! without one of its protections fails exactly those that the protection stops.
 
 use crate::as_both;
 use crate::engine::{IMAGE, engines};
@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The cases of a sandbox that anybody may ask for by name.
+/// Cases that users may select by name.
 const TEN: [&str; 10] = [
     "host-files",
     "symlink-out",
@@ -27,9 +27,9 @@ const TEN: [&str; 10] = [
     "host-loopback",
     "capabilities",
 ];
-/// What may not be there to be tried, on a machine for tests.
+/// Probes that a test machine need not support.
 const MAY_BE_ABSENT: [&str; 5] = ["cargo", "node", "python", "workspace-ceiling", "host-posix-queue"];
-/// What may besides not be there in a container.
+/// Probes that a container need not support either.
 const ABSENT_IN_CONTAINERS: &[&str] = &[
     "inotify-of-user",
     "read-only-proc",
@@ -38,7 +38,7 @@ const ABSENT_IN_CONTAINERS: &[&str] = &[
     "control-group-namespace",
     "tmp-files",
 ];
-/// Fewer would mean that the list was cut.
+/// Minimum number of probes: fewer would mean that the list was cut.
 const FEWEST: usize = 180;
 
 async fn verdict(sandbox: &dyn Sandbox, backend: &str, scope: ProbeScope) -> ProbeVerdict {
@@ -48,24 +48,24 @@ async fn verdict(sandbox: &dyn Sandbox, backend: &str, scope: ProbeScope) -> Pro
         .expect("the probes can be made")
 }
 
-/// Names and states, without what differs from one time to the next.
+/// Returns names and states, without what differs between runs.
 fn states(verdict: &ProbeVerdict) -> Vec<(String, bool)> {
     let probes = verdict.probes.iter();
     probes.map(|probe| (probe.name.clone(), probe.state == ProbeState::Passed)).collect()
 }
 
-/// What happens to a box before the one that is tried.
+/// The fate of the sandbox before the one that is probed.
 #[derive(Clone, Copy)]
 enum Before {
-    /// It was closed, and is opened again for the same run.
+    /// Closed; the probed one is opened for the same run.
     Closed,
-    /// Its init was killed.
+    /// Ended by killing its init.
     Killed,
-    /// It goes on; a child run gets a box by the same specification.
+    /// None; a child run gets a sandbox with the same specification.
     Child,
 }
 
-/// A sandbox whose boxes are never a run's first.
+/// A sandbox backend that never probes a run's first sandbox.
 struct Again(Backends, Before);
 
 #[async_trait]
@@ -80,7 +80,7 @@ impl Sandbox for Again {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
-        // The plan of a run holds the specification as JSON.
+        // The plan of a run contains the specification as JSON.
         let kept: SandboxSpec = serde_json::from_str(&serde_json::to_string(spec).unwrap()).unwrap();
         assert_eq!(kept, *spec);
         if let Before::Child = self.1 {
@@ -117,7 +117,7 @@ const PROGRAM_LIST_PROBES: &[&str] = &[
     "executed-by-descriptor",
 ];
 
-/// What must fail without a protection, where the list says that the protection stops it, and which probes are made.
+/// Returns the probes that must fail without a protection, the layer that must be missing, and the scope to run.
 fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [&'static str]) {
     use ProbeScope::{Of, Required};
     match weakness {
@@ -182,10 +182,10 @@ fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [
     }
 }
 
-/// How many weak boxes are tried at once: their probes wait more than they work.
+/// Number of weakened sandboxes probed at once: their probes wait more than they work.
 const AT_ONCE: usize = 4;
 
-/// A box without this protection.
+/// Probes a sandbox without this protection.
 async fn weakened(weakness: DisabledProtection) {
     let (scope, layer, wanted) = missed(weakness);
     let data = folder();
@@ -202,7 +202,7 @@ async fn weakened(weakness: DisabledProtection) {
     }
 }
 
-/// Says which probes could not be made, each with its reason, and that no others are among them than these.
+/// Prints which probes could not be run, each with its reason, and asserts that they are among these.
 fn told_absent(backend: &str, verdict: &ProbeVerdict, may_be: &[&str]) {
     println!("{backend}: {}; host {:?}", verdict.summary(), verdict.host);
     let mut others = Vec::new();
@@ -214,7 +214,7 @@ fn told_absent(backend: &str, verdict: &ProbeVerdict, may_be: &[&str]) {
     assert!(others.is_empty(), "{others:#?}");
 }
 
-/// How often a folder is swapped under a writer.
+/// Returns how often a directory is swapped while a program writes into it.
 fn tries() -> usize {
     if std::env::var_os("FORGE_SOAK").is_some() { 100_000 } else { 500 }
 }
@@ -268,7 +268,7 @@ as_both! {
             let done = command.args(&argv[1..]).current_dir(rig.dir.path()).output();
             done.map_err(|error| println!("NOT TESTED: {argv:?}: {error}")).is_ok()
         };
-        // What a careless tool would do; in a repository of our own, so the test's user may be harmed by it.
+        // Commands of a careless tool; the repository is the test's own, so only the test's user could be harmed.
         let git = on_the_host(&["git", "status"]) && on_the_host(&["git", "add", "-A"]) && on_the_host(&["git", "fetch"]);
         let make = on_the_host(&["make", "-n"]);
         let sprung = |name: &str| canaries.path().join(name).exists();
@@ -285,7 +285,7 @@ as_both! {
         endless.timeout = std::time::Duration::from_secs(3600);
         let mut swapping = std::pin::pin!(rig.exec(endless));
         let writing = async {
-            // On a busy machine the swapping begins late.
+            // On a busy machine the swapping starts late.
             let (mut tried, mut written) = (0, 0);
             while tried < tries() || written == 0 {
                 tried += 1;

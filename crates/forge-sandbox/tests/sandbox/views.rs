@@ -49,7 +49,7 @@ async fn transaction_is_isolated(options: fn(&Path) -> BackendOptions) {
     assert_eq!(kind("moved/lib.rs"), Some(ChangeKind::Added), "{changes:?}");
     assert_eq!(kind("target/out.o"), Some(ChangeKind::Removed), "{changes:?}");
     assert!(!changes.iter().any(|(path, _)| path.contains(".git/")), "{changes:?}");
-    // What a dead attempt leaves is gone after it is put back.
+    // Restoring a step removes what a dead attempt left.
     run.sh("echo partial > a.txt; rm -rf new; echo x > .forge-tmp-1").await;
     run.reopen(Some(second)).await;
     assert_eq!(run.inside().await, after);
@@ -61,7 +61,7 @@ async fn transaction_is_isolated(options: fn(&Path) -> BackendOptions) {
     assert_eq!(run.snapshot().await, second, "equal workspaces give equal snapshots");
     run.close();
     assert_eq!(tree::of(repo.path()), before, "the repository is byte for byte as it was");
-    // Applied, taken back, applied again.
+    // Applied, undone, applied again.
     run.apply(None, Some(second)).await.unwrap();
     let applied = tree::of(repo.path());
     assert_eq!(fs::read_to_string(repo.path().join("new/folder/file")).unwrap(), "hi\n");
@@ -97,11 +97,11 @@ as_both! {
         let mut two = Run::new(data.path(), transaction(repo.path())).await;
         one.sh("echo 1 > one.txt; sed -i s/one/ONE/ a.txt").await;
         two.sh("test ! -e one.txt; echo 2 > two.txt; sed -i s/three/THREE/ a.txt").await;
-        // A person writes beside them.
+        // A user writes at the same time.
         fs::write(path("person.txt"), "p").unwrap();
         let (first, second) = (one.snapshot().await, two.snapshot().await);
         assert_eq!(one.apply(None, Some(first)).await.unwrap(), ["a.txt", "one.txt"]);
-        // The second one finds the first one's change.
+        // The second run finds the first one's change.
         let before = tree::of(repo.path());
         let Err(Error::Conflicts { conflicts }) = two.apply(None, Some(second)).await else { panic!("no conflict") };
         assert!(matches!(conflicts.as_slice(), [ApplyConflict { path, merges: true, .. }] if path == "a.txt"), "{conflicts:?}");
@@ -109,7 +109,7 @@ as_both! {
         let merged = two.merge(None, Some(second), MergePolicy::Clean).await.unwrap();
         assert_eq!(merged.merged, ["a.txt"]);
         assert_eq!(fs::read_to_string(path("a.txt")).unwrap(), "ONE\ntwo\nTHREE\n");
-        // What was merged is taken back to what the person had.
+        // Undoing a merge restores what the user had.
         two.apply(Some(second), None).await.unwrap();
         assert_eq!(fs::read_to_string(path("a.txt")).unwrap(), "ONE\ntwo\nthree\n");
         assert!(!path("two.txt").exists() && path("person.txt").exists());
@@ -144,7 +144,7 @@ as_both! {
         run.reopen(Some(state)).await;
         assert_eq!(run.inside().await, now);
         run.close();
-        // All or nothing over all of them.
+        // All repositories or none.
         fs::write(b.join("f"), "person\n").unwrap();
         let Err(Error::Conflicts { conflicts }) = run.apply(None, Some(state)).await else { panic!("no conflict") };
         assert_eq!(conflicts.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["x-2/f"]);
@@ -167,7 +167,7 @@ while True:
         start.background = BackgroundPolicy::Keep;
         run.room().exec(start, &()).await.unwrap();
         let state = run.snapshot().await;
-        // It goes on.
+        // The process continues.
         let sum = "python3 -c 'print(open(\"big\", \"rb\").read(1)[0])'";
         let before = run.sh(sum).await;
         while run.sh(sum).await == before {}
@@ -185,7 +185,7 @@ while True:
         run.sh("echo x > a.txt; rm -r src; mkdir fresh; echo y > fresh/y; chmod 700 empty; git rm -q --cached link").await;
         let (later, now) = (run.snapshot().await, run.inside().await);
         assert_eq!(fs::read_to_string(repo.path().join("fresh/y")).unwrap(), "y\n");
-        // Another run that would change it at the same time is refused.
+        // Another run that would change the repository at the same time is refused.
         let other = run.backends.open(&run.spec, forge_types::RunId::generate(), None).await;
         assert!(matches!(other, Err(Error::View { why }) if why.contains("directly")));
         run.close();
@@ -235,7 +235,7 @@ while True:
 
     async fn odd_repositories_work_or_are_refused_in_words() {
         let data = folder();
-        // Not there; a file; the data folder within it.
+        // A missing path; a file; a repository that contains the data directory.
         let gone = folder().path().join("gone");
         let file = repository();
         for (path, wanted) in [(gone, "No such file"), (file.path().join("a.txt"), "ot a directory"), ("/tmp".into(), "forge's data")] {
@@ -243,7 +243,7 @@ while True:
             let error = backends.open(&transaction(&path), forge_types::RunId::generate(), None).await.err().unwrap();
             assert!(error.to_string().contains(wanted), "{error}");
         }
-        // Folders and files that nobody may read or enter.
+        // Directories and files without read or search permission.
         let repo = repository();
         for (name, mode) in [("src", 0o500), ("src/deep", 0o000), ("run.log", 0o000)] {
             fs::set_permissions(repo.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -254,7 +254,7 @@ while True:
         assert_eq!(run.apply(None, Some(state)).await.unwrap(), ["y"]);
         fs::set_permissions(repo.path().join("src/deep"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(repo.path().join("src"), fs::Permissions::from_mode(0o700)).unwrap();
-        // A repository that is another folder than before.
+        // A repository that was replaced by another directory.
         let repo = repository();
         let mut run = Run::new(data.path(), transaction(repo.path())).await;
         let state = run.snapshot().await;
@@ -263,7 +263,7 @@ while True:
         let open = async |run: &Run| run.backends.open(&run.spec, run.id, Some(state)).await.err().unwrap().to_string();
         assert!(open(&run).await.contains("No such file"));
         fs::create_dir(repo.path()).unwrap();
-        assert!(open(&run).await.contains("not the folder any more"), "{}", open(&run).await);
+        assert!(open(&run).await.contains("no longer the directory"), "{}", open(&run).await);
         fs::remove_dir_all(repo.path().with_extension("old")).unwrap();
     }
 
@@ -275,8 +275,8 @@ while True:
         let run = Run::new(data.path(), transaction(&worktree)).await;
         assert_eq!(run.sh("echo z >> a.txt; git status --porcelain; git log --format=%s; git diff --stat | tail -1").await,
             " M a.txt\nfirst\n 1 file changed, 1 insertion(+)\n");
-        assert!(run.room().report().warnings.iter().any(|w| w.contains("only be read")));
-        // A link, and a file that says anything.
+        assert!(run.room().report().warnings.iter().any(|w| w.contains("read-only in the sandbox")));
+        // A link, and a file with arbitrary text.
         for kind in ["link", "text"] {
             let odd = folder();
             let dot = odd.path().join(".git");

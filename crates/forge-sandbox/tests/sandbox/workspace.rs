@@ -1,4 +1,4 @@
-//! Files of the workspace: through the box and, by the same rules, without one.
+//! File operations on the workspace: through the sandbox and, by the same rules, without one.
 
 use crate::as_both;
 use crate::rig::{Rig, backends, command, out, spec};

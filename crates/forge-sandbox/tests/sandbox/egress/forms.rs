@@ -1,10 +1,10 @@
-//! Spellings of hosts, targets and heads that two readers could take for different things: none reaches anybody who is
-//! not on the list.
+//! Spellings of hosts, targets and heads that two parsers could read differently: none reaches a host that is not on
+//! the list.
 
 use super::stage::{Seen, Stage, host};
 use tokio::io::AsyncWriteExt as _;
 
-/// Whom `CONNECT` may be asked for; `@` is the port of a server on the loopback that is not on the list.
+/// Targets of `CONNECT`; `@` is the port of a server on the loopback that is not on the list.
 const CONNECT: [&str; 48] = [
     // Numbers.
     "127.0.0.1:@",
@@ -37,7 +37,7 @@ const CONNECT: [&str; 48] = [
     "localhost:@",
     "localhost.:@",
     "LOCALHOST:@",
-    // What is before and behind the host.
+    // Text before and after the host.
     "listed.test@127.0.0.1:@",
     "listed.test:443@127.0.0.1:@",
     "listed.test#@127.0.0.1:@",
@@ -49,7 +49,7 @@ const CONNECT: [&str; 48] = [
     "127.0.0.1:@:443",
     "127.0.0.1:+@",
     "http://127.0.0.1:@",
-    // Letters that only look alike.
+    // Lookalike letters.
     "l\u{456}sted.test:@",
     "127\u{3002}0\u{3002}0\u{3002}1:@",
     "\u{2460}\u{2461}\u{2466}.0.0.1:@",
@@ -58,7 +58,7 @@ const CONNECT: [&str; 48] = [
     "listed.test.other.test:@",
     "below.test:@",
     ".below.test:@",
-    // Services of clouds.
+    // Cloud metadata services.
     "169.254.169.254:80",
     "[fd00:ec2::254]:80",
 ];
@@ -69,19 +69,19 @@ async fn no_spelling_of_a_host_leads_to_one_that_is_not_listed() {
     let stage = Stage::new(&["listed.test", "*.below.test"]);
     for form in CONNECT {
         let to = form.replace('@', &port.to_string());
-        // The `@` of a user name is no place for the port.
+        // The `@` of a user name is not the place of the port.
         let to = if form.matches('@').count() > 1 { doubled(form, port) } else { to };
         let (_, answer) = stage.tunnel(&to).await;
         assert!([400, 403].contains(&answer.status), "{to}: {answer:?}");
     }
     assert_eq!(seen.lock().unwrap().len(), 0);
     assert!(stage.proxy.drain().iter().all(|record| record.sent == 0));
-    // The same server is reached by the name and the address that are listed.
+    // The same server is reached by the listed name and address.
     let stage = Stage::new(&["a.test", "127.0.0.1"]);
     assert_eq!(stage.tunnel(&format!("a.test:{port}")).await.1.status, 200);
 }
 
-/// A form with a user name: only its last `@` is the port.
+/// Replaces only the last `@` of a form with a user name by the port.
 fn doubled(form: &str, port: u16) -> String {
     form.strip_suffix('@').map_or_else(|| form.to_owned(), |rest| format!("{rest}{port}"))
 }
@@ -119,7 +119,7 @@ async fn no_target_leads_to_a_host_that_is_not_listed() {
     assert_eq!(seen.lock().unwrap().len(), 0);
 }
 
-/// A request that is hidden in the body of another one.
+/// A request hidden in the body of another one.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn no_request_is_hidden_in_another_one() {
     ] {
         let mut program = stage.program().await;
         program.send(request.as_bytes()).await;
-        // Whatever the request says of its end: nothing more comes.
+        // Whatever the request states about its end: nothing more follows.
         let _ = program.stream.shutdown().await;
         let said = program.rest().await;
         assert!(!hidden(&seen), "{request:?} led to {}", String::from_utf8_lossy(&said));
@@ -180,7 +180,7 @@ async fn no_request_is_hidden_in_another_one() {
     assert!(answer.status == 200 && hidden(&seen), "a request for the same that is not hidden comes through");
 }
 
-/// Whether the server took what was hidden for a request.
+/// Returns whether the server read the hidden text as a request.
 fn hidden(seen: &Seen) -> bool {
     seen.lock().unwrap().iter().any(|said| said.starts_with("GET /hidden "))
 }

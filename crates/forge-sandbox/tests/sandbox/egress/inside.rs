@@ -1,4 +1,4 @@
-//! The same from inside a box: its programs reach what is listed, by the proxy alone, and never see a key.
+//! Egress from inside a sandbox: its programs reach listed hosts, only through the proxy, and never see a key.
 
 use super::stage::{KEY, PLACEHOLDER, host};
 use crate::as_both;
@@ -9,7 +9,7 @@ use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{EgressRules, EgressVerdict, KeySwap, NetworkPolicy, RunId};
 use std::collections::BTreeMap;
 
-/// Tries the ways out and prints one line for each. Its arguments: the port of the host that is listed.
+/// Script that tries all ways out and prints one line for each. Argument: the port of the listed host.
 const TRY: &str = r#"
 import os, socket, ssl, sys, urllib.request, urllib.error
 port = sys.argv[1]
@@ -68,7 +68,7 @@ as_both! {
         assert!(line("other").starts_with("403 ") && line("other").contains(refusal), "{text}");
         assert!(line("tunnel").starts_with("failed ") && line("tunnel").contains(refusal), "{text}");
         assert!(line("metadata").starts_with("403 ") && line("port").starts_with("403 "), "{text}");
-        // The host speaks no TLS: the proxy's own certificate was believed, and behind it there was none.
+        // The host speaks no TLS: the program trusted the proxy's own certificate, and the proxy found none behind it.
         assert!(line("tls").starts_with("502 TLS with 127.0.0.1 failed"), "{text}");
         for way in ["loopback", "outside", "outside6", "name"] {
             assert!(line(way).starts_with("failed "), "{way}: {text}");

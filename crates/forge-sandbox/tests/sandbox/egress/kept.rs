@@ -31,7 +31,7 @@ async fn a_key_that_a_host_kept_is_given_back_neither_whole_nor_in_parts() {
     for form in all_forms.split(' ').map(|form| &form[form.len() / 2..]) {
         assert!(!all.contains(form), "{form:?}: {all:?}");
     }
-    // A host without a key is asked as the program asked.
+    // The request to a host without a key is unchanged.
     assert_eq!(stage.ask(&ask("b.test", "/part")).await.status, 206);
     assert!(seen.lock().unwrap().pop().unwrap().contains("Range: bytes=0-4"));
 }

@@ -18,14 +18,14 @@ pub(super) const PLACEHOLDER: &str = "forge-key-api-key";
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// What a host was sent, head and body together.
+/// Heads and bodies that a host received.
 pub(super) type Seen = Arc<Mutex<Vec<String>>>;
 
 pub(super) fn ring() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A proxy that keeps the name `*.test` in a table: all of them lead to 127.0.0.1, but for odd ones.
+/// A proxy with a table for the names `*.test`: all but a few odd ones lead to 127.0.0.1.
 pub(super) struct Stage {
     pub(super) proxy: ProxyHandle,
 }
@@ -76,7 +76,7 @@ impl Stage {
         Program::over(TcpStream::connect(("127.0.0.1", self.proxy.port())).await.unwrap())
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on a separate connection.
     pub(super) async fn ask(&self, request: &str) -> Answer {
         let mut program = self.program().await;
         program.send(request.as_bytes()).await;
@@ -87,7 +87,7 @@ impl Stage {
         self.ask(&format!("GET http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await
     }
 
-    /// A tunnel; the answer is the one to CONNECT.
+    /// Opens a tunnel; the answer is the one to CONNECT.
     pub(super) async fn tunnel(&self, to: &str) -> (Program, Answer) {
         let mut program = self.program().await;
         program.send(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes()).await;
@@ -95,14 +95,14 @@ impl Stage {
         (program, answer)
     }
 
-    /// A tunnel with TLS in it; the program trusts what the box is to trust.
+    /// Opens a tunnel with TLS in it; the program trusts what the sandbox is to trust.
     pub(super) async fn secure(&self, host: &str, port: u16) -> std::io::Result<Program> {
         let (program, answer) = self.tunnel(&format!("{host}:{port}")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         self.handshake(program, host).await
     }
 
-    /// TLS in a tunnel, with a name of its own.
+    /// Performs a TLS handshake in a tunnel for the server name `host`.
     pub(super) async fn handshake(&self, program: Program, host: &str) -> std::io::Result<Program> {
         let mut roots = rustls::RootCertStore::empty();
         for (_, pem) in self.proxy.files() {
@@ -121,7 +121,7 @@ impl Stage {
     }
 }
 
-/// A program in the box.
+/// A program in the sandbox.
 pub(super) struct Program {
     pub(super) stream: BufReader<Box<dyn Stream>>,
 }
@@ -146,12 +146,12 @@ impl Program {
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {
-        // The proxy may have closed already; what it said shows in the answer.
+        // The proxy may have closed already; its answer shows the reason.
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 
-    /// A head alone; `None` if the connection ended.
+    /// Reads only a head; `None` if the connection ended.
     pub(super) async fn head(&mut self) -> Option<Answer> {
         let head = lines(&mut self.stream).await?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -184,7 +184,8 @@ async fn lines(stream: &mut BufReader<Box<dyn Stream>>) -> Option<String> {
     Some(head)
 }
 
-/// The body after a head; without a length an answer goes to the end of the connection, a request has none.
+/// Reads the body after a head. Without a length, an answer extends to the end of the connection and a request has no
+/// body.
 async fn content(stream: &mut BufReader<Box<dyn Stream>>, head: &str, to_end: bool) -> Option<String> {
     let head = head.to_ascii_lowercase();
     let mut body = Vec::new();
@@ -209,7 +210,7 @@ async fn content(stream: &mut BufReader<Box<dyn Stream>>, head: &str, to_end: bo
     Some(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// A host on 127.0.0.1 that says back what it was sent; its path says how.
+/// Starts a host on 127.0.0.1 that echoes what it receives; the path selects the form.
 pub(super) async fn host() -> (u16, Seen) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, seen) = (listener.local_addr().unwrap().port(), Seen::default());
@@ -222,7 +223,7 @@ pub(super) async fn host() -> (u16, Seen) {
     (port, seen)
 }
 
-/// The same with TLS for these names; gives its root certificate.
+/// Starts such a host with TLS for these names; also returns its root certificate.
 pub(super) async fn secure_host(names: &[&str]) -> (u16, Seen, Vec<u8>) {
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -318,7 +319,7 @@ async fn respond(stream: &mut BufReader<Box<dyn Stream>>, path: &str, said: &str
     stream.write_all(text.as_bytes()).await.is_ok() && stream.flush().await.is_ok() && path != "/close"
 }
 
-/// A key that a host kept, in the forms in which it may give it back.
+/// Returns a key that a host kept, in all forms in which the host may give it back.
 pub(super) fn kept() -> String {
     let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
     let wide: String = KEY.chars().flat_map(|c| [c, '\0']).collect();

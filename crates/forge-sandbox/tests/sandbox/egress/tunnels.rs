@@ -1,4 +1,4 @@
-//! Tunnels to a host that gets a key: what goes through them is searched, or nothing goes through.
+//! Tunnels to a host that gets a key: their traffic is searched, or nothing passes through.
 
 use super::stage::{KEY, PLACEHOLDER, Program, Stage, host, swap, unstarted};
 use forge_sandbox::egress::ProxyLimits;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy whose host `a.test` gets a key and whose host `b.test` gets none.
+/// Starts a proxy with a host `a.test` that gets a key and a host `b.test` that gets none.
 fn keyed(change: impl FnOnce(&mut ProxyLimits)) -> Stage {
     let mut proxy = unstarted(&["a.test", "b.test", "127.0.0.1"], vec![swap("a.test")]);
     change(&mut proxy.limits);
@@ -20,7 +20,7 @@ async fn listen() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// A tunnel to a host that speaks first, and shows the key that it has kept.
+/// Opens a tunnel to a host that speaks first and sends the key that it kept.
 async fn greeted(stage: &Stage, host: &str) -> (Program, TcpStream) {
     let (listener, port) = listen().await;
     let (program, answer) = stage.tunnel(&format!("{host}:{port}")).await;
@@ -30,7 +30,7 @@ async fn greeted(stage: &Stage, host: &str) -> (Program, TcpStream) {
     (program, far)
 }
 
-/// What the host was sent until its connection ended.
+/// Returns everything that the host received until its connection ended.
 async fn heard(mut far: TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
     let _ = far.read_to_end(&mut heard).await;
@@ -108,11 +108,11 @@ async fn nothing_but_tls_and_requests_goes_through_a_tunnel_to_a_host_with_a_key
         assert_eq!(heard(far).await, b"", "{words:?}");
         refused(&stage.proxy.drain());
     }
-    // What begins like TLS and is none.
+    // Bytes that begin like TLS but are not.
     for words in [&b"\x16GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"] {
         let (mut program, far) = greeted(&stage, "a.test").await;
         program.send(words).await;
-        // An alert of TLS.
+        // A TLS alert.
         assert_eq!(program.rest().await, b"\x15\x03\x03\x00\x02\x02\x31", "{words:?}");
         assert_eq!(heard(far).await, b"", "{words:?}");
         assert!(refused(&stage.proxy.drain()).why.contains("cannot be read"), "{words:?}");
