@@ -62,7 +62,7 @@ fn a_task_of_a_megabyte() {
     std::fs::write(world.path("task.md"), "word ".repeat(200_000)).unwrap();
     let path = world.path("task.md").display().to_string();
     let words = [&["run", "--task-file", &path][..], &flags].concat();
-    world.forge(&words).exits(2).says(&["1000000 characters", "file of the repository"]);
+    world.forge(&words).exits(2).says(&["1000000 characters", "file in the repository"]);
     assert_eq!((server.request_count(), world.runs().len()), (0, 0));
 }
 
