@@ -132,7 +132,7 @@ fn workspace_facts(summary: &RunSummary) -> Vec<(&'static str, String)> {
         }
         _ if workspace.mode == WorkspaceMode::Inplace => "the repository was edited directly".to_owned(),
         _ if workspace.pending => {
-            format!("not in the repository yet: forge diff {run}, forge apply {run}")
+            format!("not in the repository: forge diff {run}, forge apply {run}")
         }
         Some(ApplyOutcome::Done { merged, .. }) if !merged.is_empty() => {
             format!("applied, {} merged", pluralize(merged.len(), "path", "paths"))
