@@ -1,6 +1,6 @@
 //! Settings: one schema, layered sources, and an origin for every value. Only this crate reads the environment.
 //!
-//! [`load`] layers defaults, the user's file, the project's file, a `--env` file, the environment and flags over one
+//! [`load()`] layers defaults, the user's file, the project's file, a `--env` file, the environment and flags over one
 //! another ([`ConfigSources`] → [`ResolvedConfig`]) and reports all errors at once ([`ConfigErrors`]). A repository's
 //! own files may set only a limited part until the user trusts them ([`trust`]). The documentation and the examples are
 //! rendered from the same schema ([`docs`]), so they always match what is read.
