@@ -10,6 +10,7 @@ mod census;
 mod circles;
 mod docs;
 mod figures;
+mod items;
 mod layers;
 mod programs;
 mod reads;
@@ -19,9 +20,10 @@ mod size;
 mod source;
 mod text;
 mod tree;
+mod words;
 
 pub use figures::Figures;
-pub use rules::{Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError};
+pub use rules::{Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError, WordRules};
 pub use tree::{Package, Tree, TreeError};
 
 use std::fmt;
@@ -79,6 +81,9 @@ pub const RULES: &[(&str, Rule)] = &[
     ("hosts-and-paths", text::forbidden),
     ("vendors", text::vendors),
     ("program-starts", programs::program_starts),
+    ("names", words::names),
+    ("type-names", words::type_names),
+    ("prose", words::prose),
 ];
 
 /// Runs every rule and returns all findings, sorted by location.

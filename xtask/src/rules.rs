@@ -88,6 +88,21 @@ pub struct Budgets {
     pub port_methods: usize,
 }
 
+/// Words of names and prose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WordRules {
+    /// Words that no name may consist of or begin with.
+    pub names: Vec<String>,
+    /// Exceptions to `names`.
+    pub allowed_names: Vec<String>,
+    /// Names that any number of types may have.
+    pub shared_types: Vec<String>,
+    /// Words that no doc comment begins with.
+    pub openings: Vec<String>,
+    /// Words that comments do without.
+    pub prose: Vec<String>,
+}
+
 /// All rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -119,6 +134,8 @@ pub struct Rules {
     pub direct_opens: Vec<DirectOpen>,
     /// The only sources that start programs.
     pub program_starts: Vec<String>,
+    /// Words of names and prose.
+    pub words: WordRules,
 }
 
 impl Rules {
@@ -162,6 +179,7 @@ impl Rules {
                 .map(direct_open)
                 .collect::<Result<_, _>>()?,
             program_starts: strings(table(root, "programs")?, "started_by")?,
+            words: words(table(root, "words")?)?,
         })
     }
 }
@@ -198,6 +216,16 @@ fn census(entry: &dyn TableLike) -> Result<Census, RulesError> {
         CensusKind::AtMost(number(entry, "at_most")?)
     };
     Ok(Census { package: string(entry, "crate")?, item: string(entry, "enum")?, count })
+}
+
+fn words(entry: &dyn TableLike) -> Result<WordRules, RulesError> {
+    Ok(WordRules {
+        names: strings(entry, "names")?,
+        allowed_names: strings(entry, "allowed_names")?,
+        shared_types: strings(entry, "shared_types")?,
+        openings: strings(entry, "openings")?,
+        prose: strings(entry, "prose")?,
+    })
 }
 
 fn pieces(text: &dyn TableLike) -> Result<Vec<String>, RulesError> {

@@ -170,7 +170,7 @@ impl Reader<'_> {
 
     /// Returns a character of an HTML reference after the `&`. Only percent-encoding is decoded: with all layers, the
     /// time for a text of nothing but ampersands would grow with each of them.
-    fn plain(&mut self, at: usize) -> Option<(u8, usize)> {
+    fn decode_percent(&mut self, at: usize) -> Option<(u8, usize)> {
         let Some(&byte) = self.text.0.get(at) else {
             self.signs.cut = true;
             return None;
@@ -191,12 +191,12 @@ impl Reader<'_> {
 
     /// Reads an HTML character reference after the `&`.
     fn entity(&mut self, at: usize) {
-        match self.plain(at) {
-            Some((b'#', at)) => match self.plain(at) {
+        match self.decode_percent(at) {
+            Some((b'#', at)) => match self.decode_percent(at) {
                 Some((b'x' | b'X', at)) => self.character(at, 16),
                 _ => self.character(at, 10),
             },
-            Some((first, _)) if first.is_ascii_alphabetic() => self.named(at),
+            Some((first, _)) if first.is_ascii_alphabetic() => self.decode_named_reference(at),
             _ => {}
         }
     }
@@ -205,22 +205,22 @@ impl Reader<'_> {
     fn character(&mut self, mut at: usize, radix: u32) {
         let mut number = 0_u32;
         for _ in 0..MAX_DIGITS {
-            let Some((byte, end)) = self.plain(at) else { return };
+            let Some((byte, end)) = self.decode_percent(at) else { return };
             let digit = char::from(byte).to_digit(radix);
             let Some(next) = digit.and_then(|digit| number.checked_mul(radix)?.checked_add(digit)) else {
                 return;
             };
             (number, at) = (next, end);
             self.signs.found.push((number, at));
-            if let Some((b';', end)) = self.plain(at) {
+            if let Some((b';', end)) = self.decode_percent(at) {
                 self.signs.found.push((number, end));
             }
         }
     }
 
-    fn named(&mut self, mut at: usize) {
+    fn decode_named_reference(&mut self, mut at: usize) {
         let mut name = String::new();
-        while let Some((byte, end)) = self.plain(at) {
+        while let Some((byte, end)) = self.decode_percent(at) {
             at = end;
             if byte == b';' {
                 let known = NAMES.iter().find(|(known, _)| *known == name);

@@ -140,7 +140,7 @@ impl Echo {
     }
 
     fn starts(&self, code: u32) -> bool {
-        let code = self.plain(code);
+        let code = self.fold_case(code);
         self.signs.first().is_some_and(|ways| ways.iter().any(|way| way.first() == Some(&code)))
     }
 
@@ -148,7 +148,7 @@ impl Echo {
         self.starts(byte.into())
     }
 
-    fn plain(&self, code: u32) -> u32 {
+    fn fold_case(&self, code: u32) -> u32 {
         match u8::try_from(code) {
             Ok(byte) if self.writing == Writing::Hex => byte.to_ascii_lowercase().into(),
             _ => code,
@@ -224,7 +224,7 @@ impl Reading<'_> {
             for at in ends {
                 let found = self.next(at);
                 next.extend(
-                    found.into_iter().filter(|(c, _)| self.echo.plain(*c) == *wanted).map(|(_, e)| e),
+                    found.into_iter().filter(|(c, _)| self.echo.fold_case(*c) == *wanted).map(|(_, e)| e),
                 );
             }
             ends = next;

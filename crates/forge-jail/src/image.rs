@@ -17,7 +17,7 @@ const COMMON_PROGRAMS: &[&str] = &["bin/sh", "usr/bin/env", "bin/busybox", "usr/
 #[cfg(target_arch = "x86_64")]
 const ELF_MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
+const ELF_MACHINE: u16 = 183;
 
 /// Opens the root directory of an image.
 pub(crate) fn open_image(root: &Path) -> io::Result<OwnedFd> {

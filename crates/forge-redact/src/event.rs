@@ -211,7 +211,7 @@ impl<'a> EventRedactor<'a> {
             match state {
                 SandboxLayerState::Enforced => {}
                 SandboxLayerState::Degraded(why) | SandboxLayerState::Absent(why) => {
-                    drop(self.redact_text(why))
+                    self.redact_text(why);
                 }
             }
         }

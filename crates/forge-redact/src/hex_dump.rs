@@ -96,11 +96,11 @@ impl<'a> HexDump<'a> {
         let mut tries = digits.len() * MOST_STEPS_PER_DIGIT;
         while let Some(last) = steps.last_mut() {
             if last.matched == digits.len() {
-                return self.whole(&steps, more);
+                return self.complete_secret(&steps, more);
             }
             tries = tries.checked_sub(1)?;
             let (group, matched) = (last.group, last.matched);
-            match self.way(group, last.next) {
+            match self.next_group(group, last.next) {
                 Some(next) => {
                     last.next += 1;
                     steps.extend(
@@ -125,7 +125,7 @@ impl<'a> HexDump<'a> {
 
     /// Returns the next group to try: the following one on the line, then each of the next line. An inner `None` is a
     /// missing successor, the outer `None` the end of the list.
-    fn way(&self, group: usize, number: usize) -> Option<Option<usize>> {
+    fn next_group(&self, group: usize, number: usize) -> Option<Option<usize>> {
         let Group { at, line } = &self.groups[group];
         let Some(number) = number.checked_sub(1) else {
             let next = self.groups.get(group + 1).filter(|next| next.line == *line);
@@ -148,7 +148,7 @@ impl<'a> HexDump<'a> {
 
     /// Returns the ranges of a whole secret, if the last of its lines has ended, so that the characters next to its
     /// digits are known.
-    fn whole(&self, steps: &[Step], more: bool) -> Option<Found> {
+    fn complete_secret(&self, steps: &[Step], more: bool) -> Option<Found> {
         let last = steps.last()?;
         let unread = self.text.len() - last.taken.end <= MAX_ASIDE;
         if !self.lines[self.groups[last.group].line].ended && unread {
@@ -159,7 +159,7 @@ impl<'a> HexDump<'a> {
             let (Some(first), Some(last)) = (steps.first(), steps.last()) else { continue };
             places.push(first.taken.start..last.taken.end);
             let bytes = steps.iter().flat_map(|step| self.text.as_bytes()[step.taken.clone()].chunks(2));
-            let beside: String = bytes.map(shown).collect();
+            let beside: String = bytes.map(printed_char).collect();
             let from = last.taken.end;
             let rest = &self.text[from..self.lines[self.groups[last.group].line].end];
             // Digits of other bytes may follow; the characters start after a wider gap.
@@ -193,7 +193,7 @@ fn groups_of(line: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 }
 
 /// Returns the character shown for a byte next to its digits.
-fn shown(digits: &[u8]) -> char {
+fn printed_char(digits: &[u8]) -> char {
     let byte = std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
     byte.map(char::from).filter(|c| (' '..='~').contains(c)).unwrap_or('.')
 }

@@ -80,7 +80,7 @@ pub struct SyscallRule {
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
-const ARCH: u32 = 0xC000_00B7;
+const AUDIT_ARCH: u32 = 0xC000_00B7;
 
 const BPF_LOAD: u16 = 0x20;
 const BPF_AND: u16 = 0x54;

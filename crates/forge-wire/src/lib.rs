@@ -11,6 +11,7 @@ mod kind;
 mod live;
 mod project;
 pub mod record;
+mod trace;
 
 pub use data::{
     BudgetChanged, BudgetKind, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,

@@ -3,6 +3,7 @@
 use super::budget::BudgetWatch;
 use super::choice::follow_up;
 use super::compaction;
+use super::trace::trace_id;
 use super::{
     ExecCompleted, ExecStarted, GuardChecked, IterationCompleted, IterationStarted, ModelCompleted,
     ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished, RunStarted, SandboxChanged, ToolCalled,
@@ -594,10 +595,4 @@ pub(crate) fn payload_text(payload: &Payload) -> String {
 
 fn truncate_detail(text: &str) -> String {
     text.chars().take(MAX_DETAIL_CHARS).collect()
-}
-
-/// Returns 32 hex digits: the first half of a hash, because a UUIDv7's own digits would encode the creation time
-/// again.
-fn trace_id(root: RunId) -> String {
-    Digest::of_bytes(root.to_string().as_bytes()).to_string().chars().take(32).collect()
 }

@@ -53,6 +53,9 @@ tidy! {
     no_hosts_and_no_machine_paths => "hosts-and-paths",
     vendors_are_data => "vendors",
     programs_are_started_in_listed_places => "program-starts",
+    names_are_standard_terms => "names",
+    type_names_are_unique => "type-names",
+    comments_are_plain_english => "prose",
 }
 
 /// Reading the tree must not silently come back empty.

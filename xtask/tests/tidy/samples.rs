@@ -68,6 +68,13 @@ only = ["adapter"]
 path = "crates/adapter/src"
 reason = "opens by descriptor"
 
+[words]
+names = ["room"]
+allowed_names = ["room_of_the_house"]
+shared_types = ["Error"]
+openings = ["What"]
+prose = ["nobody"]
+
 [programs]
 started_by = ["crates/adapter/src/start.rs"]
 "#;
@@ -395,4 +402,41 @@ fn programs_are_started_in_listed_files_that_are_rows_of_a_table() {
     let more = table("| x | `crates/adapter/src/start.rs` |\n| y | `crates/adapter/src/gone.rs` |\n");
     one(&[("docs/sandbox.md", &more)], "docs/sandbox.md:7: [program-starts]", "names no file");
     assert_eq!(findings(&[("crates/nouns/src/tests.rs", code)]), Vec::<String>::new());
+}
+
+#[test]
+fn names_begin_with_no_metaphor() {
+    let code = "//! Docs.\nstruct RoomPlan;\n";
+    one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [names]", "begins with `room`");
+    let code = "//! Docs.\nconst ROOM_BYTES: u8 = 1;\n";
+    one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [names]", "`ROOM_BYTES`");
+    one(&[("crates/nouns/src/room.rs", "//! Docs.\n")], "crates/nouns/src/room.rs: [names]", "`room`");
+    let fine = "//! Docs.\nfn room_of_the_house() {}\n#[cfg(test)]\nmod tests {\n    fn room() {}\n}\n";
+    assert_eq!(findings(&[("crates/nouns/src/a.rs", fine)]), Vec::<String>::new());
+}
+
+#[test]
+fn more_than_two_types_of_one_name_are_told_apart() {
+    let code = "//! Docs.\nmod a {\n    struct Plan;\n}\nmod b {\n    struct Plan;\n}\n";
+    assert_eq!(findings(&[("crates/nouns/src/a.rs", code)]), Vec::<String>::new());
+    let more = "//! Docs.\nstruct Plan;\n";
+    let found = findings(&[("crates/nouns/src/a.rs", code), ("crates/nouns/src/b.rs", more)]);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].starts_with("crates/nouns/src/a.rs:3: [type-names]"), "{found:#?}");
+    let shared = code.replace("Plan", "Error");
+    let found = findings(&[
+        ("crates/nouns/src/a.rs", &shared),
+        ("crates/nouns/src/b.rs", "//! Docs.\nenum Error {}\n"),
+    ]);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn comments_name_their_subject() {
+    let code = "//! Docs.\n/// What it holds.\nfn a() {}\n";
+    one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [prose]", "begins with a verb");
+    let code = "//! Docs.\n// Nobody reads this.\n";
+    one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [prose]", "`Nobody`");
+    let fine = "//! Docs.\n/// Returns what it holds.\nfn a() -> &'static str {\n    \"nobody\"\n}\n";
+    assert_eq!(findings(&[("crates/nouns/src/a.rs", fine)]), Vec::<String>::new());
 }

@@ -201,7 +201,10 @@ fn nothing_is_written_through_a_clones_links() {
     let precious = outside.join("forge.toml");
     std::fs::write(&precious, "name = \"precious\"\n").expect("a file");
     symlink(&precious, world.repo().join("forge.toml")).expect("a link");
-    world.forge(&["config", "set", "agent.max_iterations", "3"]).exits(2).says(&["forge.toml is a symbolic link"]);
+    world
+        .forge(&["config", "set", "agent.max_iterations", "3"])
+        .exits(2)
+        .says(&["forge.toml is a symbolic link"]);
     world.forge(&["init", "--yes"]);
     assert_eq!(std::fs::read_to_string(&precious).expect("a file"), "name = \"precious\"\n");
     assert_eq!(names(&outside), ["forge.toml"]);

@@ -1,9 +1,7 @@
 //! Compound commands: groups, conditions, loops, cases, tests and functions.
 
-use super::parser::{ShellParser, is_name};
+use super::parser::{Parsed, ShellParser, is_name};
 use super::{ShellFault, SimpleCommand};
-
-type Parsed<T> = Result<T, ShellFault>;
 
 impl ShellParser<'_> {
     /// Parses one command of a pipeline; returns its number if it is a simple one.

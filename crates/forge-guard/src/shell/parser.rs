@@ -24,7 +24,7 @@ pub(super) struct ShellParser<'a> {
     pipelines: usize,
 }
 
-type Parsed<T> = Result<T, ShellFault>;
+pub(super) type Parsed<T> = Result<T, ShellFault>;
 
 impl<'a> ShellParser<'a> {
     pub(super) fn new(src: &'a str, depth: u32) -> Self {

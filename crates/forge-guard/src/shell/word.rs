@@ -1,9 +1,7 @@
 //! Parsing of words: quotes, parameters and substitutions.
 
-use super::parser::{ShellParser, is_name};
+use super::parser::{Parsed, ShellParser, is_name};
 use super::{ShellFault, Word, WordPiece};
-
-type Parsed<T> = Result<T, ShellFault>;
 
 impl ShellParser<'_> {
     /// Parses the word here; `None` at a separator.

@@ -113,7 +113,7 @@ impl EffectExecutor {
             let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
             return Outcome::ModelFailed { error };
         }
-        let before = said_before(&request.messages, self.cuts);
+        let before = text_before_continuation(&request.messages, self.cuts);
         let deltas = LiveDeltas::new(self.live.clone(), self.parts.redactor.clone(), self.cut_text.clone());
         let result = self.model_reply(call, request, &deltas).await;
         deltas.end(match &result {
@@ -248,7 +248,7 @@ impl EffectExecutor {
 }
 
 /// Returns the text that a reply continues after `cuts` truncated replies: the answer joins them.
-fn said_before(messages: &[Arc<Message>], cuts: u32) -> String {
+fn text_before_continuation(messages: &[Arc<Message>], cuts: u32) -> String {
     let said = messages.iter().rev().take_while(|message| message.role != Role::Tool);
     let mut cut: Vec<_> =
         said.filter(|message| message.role == Role::Assistant).take(cuts as usize).collect();

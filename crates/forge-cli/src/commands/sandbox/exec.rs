@@ -24,18 +24,18 @@ use std::time::Duration;
 /// a pipe gets the bytes themselves.
 struct ForwardOutput {
     redactor: Redactor,
-    ways: [Mutex<Way>; 2],
+    targets: [Mutex<OutputTarget>; 2],
 }
 
 /// Destination of one stream, with its pending output.
-enum Way {
+enum OutputTarget {
     /// A terminal, which gets text.
     Terminal { hold: StreamRedactor, cut: Vec<u8> },
     /// A file or a pipe.
     Bytes(ByteStreamRedactor),
 }
 
-impl Way {
+impl OutputTarget {
     fn new(is_terminal: bool) -> Self {
         if is_terminal {
             Self::Terminal { hold: StreamRedactor::default(), cut: Vec::new() }
@@ -48,8 +48,8 @@ impl Way {
         match self {
             Self::Terminal { hold, cut } => {
                 cut.extend_from_slice(bytes);
-                let begun = begun_character(cut);
-                let rest = cut.split_off(cut.len() - begun);
+                let partial = partial_char_len(cut);
+                let rest = cut.split_off(cut.len() - partial);
                 let text = String::from_utf8_lossy(&std::mem::replace(cut, rest)).into_owned();
                 text::sanitize_text(&hold.push(redactor, &text)).into_bytes()
             }
@@ -70,35 +70,35 @@ impl Way {
 }
 
 /// Returns the number of bytes at the end that begin an incomplete character.
-fn begun_character(bytes: &[u8]) -> usize {
+fn partial_char_len(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
-    let begun = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
-    if begun { last.len() } else { 0 }
+    let is_partial = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
+    if is_partial { last.len() } else { 0 }
 }
 
 impl ForwardOutput {
     fn new(ui: &Ui, loaded: &ResolvedConfig) -> Self {
-        let ways =
-            [ui.out_is_terminal, ui.err_is_terminal].map(|is_terminal| Mutex::new(Way::new(is_terminal)));
-        Self { redactor: Redactor::new(loaded.secrets.values_to_redact()), ways }
+        let targets = [ui.out_is_terminal, ui.err_is_terminal]
+            .map(|is_terminal| Mutex::new(OutputTarget::new(is_terminal)));
+        Self { redactor: Redactor::new(loaded.secrets.values_to_redact()), targets }
     }
 
     /// Forwards the pending output.
     fn end(&self) {
         for stream in [StdStream::Stdout, StdStream::Stderr] {
-            let rest = self.way(stream).end(&self.redactor);
+            let rest = self.target(stream).end(&self.redactor);
             write(stream, &rest);
         }
     }
 
-    fn way(&self, stream: StdStream) -> MutexGuard<'_, Way> {
-        self.ways[usize::from(stream == StdStream::Stderr)].lock().unwrap_or_else(PoisonError::into_inner)
+    fn target(&self, stream: StdStream) -> MutexGuard<'_, OutputTarget> {
+        self.targets[usize::from(stream == StdStream::Stderr)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OutputSink for ForwardOutput {
     fn write_output(&self, stream: StdStream, bytes: &[u8]) {
-        let passed = self.way(stream).take(&self.redactor, bytes);
+        let passed = self.target(stream).take(&self.redactor, bytes);
         write(stream, &passed);
     }
 }
