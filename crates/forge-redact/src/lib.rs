@@ -135,10 +135,12 @@ impl KnownSecrets {
             }
         }
         finds.extend(self.find_in_dumps(text, more));
+        // A dump that is incomplete as it is written can look complete with its escapes decoded. It is held back, and
+        // read when the characters next to its last digits are known.
+        let open = if more { self.open_dump_start(text) } else { text.len() };
         for layer in &layers {
-            finds.extend(
-                self.find_in_dumps(&layer.text, more).into_iter().map(|found| layer.original_range(found)),
-            );
+            let in_layer = self.find_in_dumps(&layer.text, more).into_iter();
+            finds.extend(in_layer.map(|found| layer.original_range(found)).filter(|found| found.start < open));
         }
         merge_overlapping(finds)
     }

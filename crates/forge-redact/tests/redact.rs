@@ -130,6 +130,18 @@ fn in_pieces(redactor: &Redactor, whole: &str, cuts: &[usize]) -> String {
     shown + &hold.flush(redactor)
 }
 
+#[test]
+fn a_dump_that_ends_inside_an_escape_is_read_when_its_line_has_ended() {
+    let key = "a!a\\:0AA!A!aA\\na00!";
+    let redactor = Redactor::new([key]);
+    let (_, dump) = written(key, "aaa").into_iter().find(|(way, _)| *way == "hexdump, times").unwrap();
+    let whole = format!("see:\n{dump}\nend");
+    let wanted = redactor.redact_for_display(&whole);
+    for cut in 0..whole.len() {
+        assert_eq!(in_pieces(&redactor, &whole, &[cut]), wanted, "cut at {cut}");
+    }
+}
+
 proptest! {
     #[test]
     fn pieces_show_the_same_as_the_whole(
