@@ -10,7 +10,7 @@ use super::{
     ToolCompleted, WaitRequested, WaitResolved, WireData, WireEvent,
 };
 use forge_types::{
-    Digest, Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply,
+    Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply,
     ModelRoute, Money, OutOfOrder, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits,
     RunState, RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
     WaitingFor,

@@ -5,7 +5,7 @@ use super::open::POLL_INTERVAL;
 use super::secret_masks::{self, SecretMasks};
 use super::{RunWorkspace, WorkspaceKind, workspace_error};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{BaseManifest, BaseSaver, Tracker, WorkBounds};
+use forge_snapshot::{BaseManifest, BaseSaver, ObjectStore, Tracker, WorkBounds};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +31,8 @@ pub(super) struct BaselineWriter {
     bases: Vec<Arc<BaseManifest>>,
     contents: Vec<BaseSaver>,
     secret_masks: Arc<SecretMasks>,
+    /// The object stores, open until everything is written: the workspace cannot be opened or created again before.
+    _objects: Vec<Arc<ObjectStore>>,
 }
 
 impl BaselineWriter {
@@ -40,10 +42,12 @@ impl BaselineWriter {
         bases: Vec<Arc<BaseManifest>>,
         trackers: &[Tracker],
         covers: &Arc<SecretMasks>,
+        objects: &[Arc<ObjectStore>],
     ) -> Self {
         let direct = meta.kind == WorkspaceKind::Direct;
         let contents = trackers.iter().filter(|_| direct).map(Tracker::base_saver).collect();
-        Self { layout: place.clone(), meta: meta.clone(), bases, contents, secret_masks: Arc::clone(covers) }
+        let (layout, meta, secret_masks) = (place.clone(), meta.clone(), Arc::clone(covers));
+        Self { layout, meta, bases, contents, secret_masks, _objects: objects.to_vec() }
     }
 
     /// Returns the same writer with other bounds.
@@ -63,7 +67,7 @@ impl BaselineWriter {
             let saved = base.save(&self.layout.base_path(index));
             saved.map_err(|error| self.layout.layout_error("writing", &error))?;
         }
-        for contents in self.contents {
+        for contents in std::mem::take(&mut self.contents) {
             contents.save().map_err(|error| workspace_error(&error))?;
         }
         self.layout.save_meta(&self.meta)

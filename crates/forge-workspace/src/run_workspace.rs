@@ -217,7 +217,7 @@ impl RunWorkspace {
         let beginning = match is_new {
             false => BaselineState::Safe,
             true => {
-                let saver = BaselineWriter::new(&place, &meta, bases, &trackers, &covers);
+                let saver = BaselineWriter::new(&place, &meta, bases, &trackers, &covers, &objects);
                 BaselineState::Pending(Box::new(saver.with_bounds(&own)))
             }
         };
