@@ -1,4 +1,4 @@
-//! `docs/tools.md` says what the registry says.
+//! `docs/tools.md` matches the registry.
 
 use forge_tools::builtin_tools;
 use serde_json::Value;
@@ -6,112 +6,118 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 const HEAD: &str = "# Tools\n\n\
-What a model can call. This file is rendered from the tools' own declarations (`FORGE_UPDATE_DOCS=1 cargo test -p \
-forge-tools documents`); `forge tool list` shows which are enabled. All act inside the sandbox on the run's own view \
-of the repository; only `create_pr` speaks to the outside, and it touches no file.\n\n\
-Access says what a tool touches: `read` runs beside other reads and is repeated after a crash; `write` and `exec` \
-run alone and are followed by a snapshot; `network` has its effect outside and is never repeated unasked; `nothing` touches neither files nor network. Paths are \
-relative to `/workspace`; what leads out of it is refused. So is writing to git's own data by tools that write, whatever \
-path leads there: `.git` in any spelling, through links, the data of nested repositories, submodules and worktrees, bare \
-repositories. A failure is an answer \
-that the model reads; a failed call changes nothing.\n";
+The tools that a model can call. This file is rendered from the tools' declarations\n\
+(`FORGE_UPDATE_DOCS=1 cargo test -p forge-tools documents`); `forge tool list` shows the enabled\n\
+ones. All tools act inside the sandbox on the run's own workspace, except `create_pr`, which uses\n\
+the network and accesses no files.\n\n\
+The column *access* lists what a tool accesses. `read` tools run concurrently with other reads and\n\
+are repeated after a crash. `write` and `exec` tools run alone and are followed by a snapshot.\n\
+`network` tools have effects outside the sandbox and are never repeated automatically. `nothing`\n\
+means neither files nor network. Paths are relative to `/workspace`; paths that lead out of it are\n\
+rejected. Tools that write files also reject git's own data, by any path: `.git` in any spelling,\n\
+links, the data of nested repositories, submodules and worktrees, bare repositories. The model\n\
+receives a failure as an answer; a failed call changes nothing.\n";
 
-/// Limits and particulars, and an example, of each tool.
+/// Limits, details and an example of each tool.
 const MORE: [(&str, &str, &str); 17] = [
     (
         "read_file",
-        "100 KB or 10,000 lines; what is left out is said. Files that are not text are named by their kind.",
+        "100 KB or 10,000 lines; the output states what is omitted. Files other than text are reported by\n\
+         kind.",
         r#"{"path": "src/main.rs", "offset": 1, "limit": 200}"#,
     ),
     (
         "write_file",
-        "100 KB per call. Written whole or not at all; an existing mode stays.",
+        "100 KB per call. The file is written completely or not at all; an existing mode is kept.",
         r#"{"path": "notes.md", "content": "one\n"}"#,
     ),
     (
         "edit_file",
-        "Files up to 4 MB. `old_text` must stand there once; white space is overlooked only where one place fits. A \
-         miss shows the nearest place.",
+        "Files up to 4 MB. `old_text` must occur exactly once; differences in white space are ignored if only\n\
+         one place matches. If none matches, the error shows the nearest place.",
         r#"{"path": "a.py", "old_text": "x = 1", "new_text": "x = 2"}"#,
     ),
     ("list_directory", "500 entries, 20 levels.", r#"{"path": "src", "recursive": true, "max_depth": 2}"#),
     (
         "search_code",
-        "20 matches, at most 200, in at most 50 files; `.git` and ignored files are left out.",
+        "20 matches by default, 200 at most, in at most 50 files; `.git` and ignored files are skipped.",
         r#"{"pattern": "fn main", "file_glob": "*.rs"}"#,
     ),
-    ("find_files", "100 files; `.git` and ignored files are left out.", r#"{"glob": "**/*.toml"}"#),
+    ("find_files", "100 files; `.git` and ignored files are skipped.", r#"{"glob": "**/*.toml"}"#),
     (
         "run_shell",
-        "120 s by default, 600 s and `sandbox.timeout_seconds` at most; 50 KB of output. With `keep_background` the \
-         processes that the command leaves behind live until the run ends (they stand still while a snapshot is \
-         taken); without it they end with the command.",
+        "120 s by default, 600 s and `sandbox.timeout_seconds` at most; 50 KB of output. With\n\
+         `keep_background`, background processes of the command live until the run ends (they are paused\n\
+         during snapshots); otherwise they end with the command.",
         r#"{"command": "npm run dev >dev.log 2>&1 &", "keep_background": true}"#,
     ),
     (
         "create_file",
-        "100 KB, known extensions, into `.forge/files`.",
+        "100 KB, known extensions, written to `.forge/files`.",
         r##"{"filename": "report.md", "content": "# Report\n"}"##,
     ),
     (
         "apply_patch",
-        "A patch of 1 MB, 200 files of 4 MB. Unified diffs as `diff -u` and git write them, or the `*** Begin Patch` \
-         form. All hunks of all files are applied or none. Wrong line numbers and counts do not matter where the old \
-         lines stand at one place only; line ends and white space are overlooked as in `edit_file`. New files get \
-         mode 0644 unless the patch asks for 0755; others keep theirs. Binary patches, symlinks and submodules are \
-         refused.",
+        "A patch of at most 1 MB, for at most 200 files of 4 MB each. Unified diffs in the format of\n\
+         `diff -u` and git, or the `*** Begin Patch` form. All hunks of all files are applied, or none. Wrong\n\
+         line numbers and counts are ignored if the old lines occur only once; line endings and white space\n\
+         are treated as in `edit_file`. New files get mode 0644 unless the patch requests 0755; other files\n\
+         keep theirs. Binary patches, symlinks and submodules are rejected.",
         r#"{"patch": "*** Begin Patch\n*** Update File: a.py\n@@ def f():\n-    return 1\n+    return 2\n*** End Patch\n"}"#,
     ),
     (
         "git_diff",
-        "50 KB, then an outline with `--stat` first. `staged` or `base_ref`, not both. Names untracked files. Starts no \
-         pager, external diff or text converter; a filter of the repository may run, so it counts as writing.",
+        "50 KB; longer output is cut and begins with a `--stat` summary. `staged` or `base_ref`, not both.\n\
+         Untracked files are named. No pager, external diff or text converter is started; a filter of the\n\
+         repository may run, so the access is `write`.",
         r#"{"base_ref": "HEAD~1", "path": "src"}"#,
     ),
     (
         "git_commit",
-        "Only what is staged, else `No staged changes to commit.` Hooks run, in the box; nothing is signed. Where no \
-         identity is configured the author is `Forge <forge@localhost>`. Absent with `git.read_only`.",
-        r#"{"message": "Mend the parser"}"#,
+        "Commits only what is staged, else fails with `No staged changes to commit.` Hooks run, in the\n\
+         sandbox; nothing is signed. If no identity is configured, the author is `Forge <forge@localhost>`.\n\
+         Not available with `git.read_only`.",
+        r#"{"message": "Fix the parser"}"#,
     ),
     (
         "git_create_branch",
-        "Names as `git check-ref-format` wants them; an existing branch is left alone. Absent with `git.read_only`.",
+        "Names must satisfy `git check-ref-format`; an existing branch is not changed. Not available with\n\
+         `git.read_only`.",
         r#"{"branch_name": "feature/parser", "base_ref": "main"}"#,
     ),
     (
         "create_pr",
-        "GitHub's REST API from outside the sandbox, with the token that Forge was given (`GITHUB_TOKEN`), to the \
-         configured API host only; 30 s a request. It goes to the repository that the remote `origin` named when the \
-         run began, whatever the run makes of it, or to one of `tools.create_pr.repositories`; `head` is a branch of \
-         such a repository, as `branch` or `owner:branch`. The branch must be on GitHub already. If there is an open one for \
-         the same branches, it is named and none is opened. Enabled by default only if there is a token. Absent with \
-         `git.read_only`.",
-        r#"{"title": "Mend the parser", "body": "It lost the last line.", "base": "main"}"#,
+        "Uses GitHub's REST API from outside the sandbox, with the token given to Forge (`GITHUB_TOKEN`), on\n\
+         the configured API host only; 30 s per request. The target is the repository of the remote `origin`\n\
+         at the start of the run, whatever the run changes, or one of `tools.create_pr.repositories`; `head`\n\
+         is a branch of such a repository, as `branch` or `owner:branch`. The branch must already be on\n\
+         GitHub. If a pull request for the same branches is open, it is named and none is opened. Enabled by\n\
+         default only with a token. Not available with `git.read_only`.",
+        r#"{"title": "Fix the parser", "body": "It lost the last line.", "base": "main"}"#,
     ),
     (
         "chat",
-        "For the executor `router`, where it is always enabled: its content is the answer. In other runs only if \
-         `tools.enabled` names it.",
+        "For the executor `router`, where it is always enabled: its content is the answer. In other runs only\n\
+         if `tools.enabled` names it.",
         r#"{"content": "Hello! How can I help you?"}"#,
     ),
     (
         "code",
-        "For the executor `router`, where it is enabled by default: gives a Python program as plain text, without a \
-         fence and common indentation, and runs nothing.",
+        "For the executor `router`, where it is enabled by default: returns a Python program as plain text,\n\
+         without a code fence or common indentation, and runs nothing.",
         r#"{"content": "print(6 * 7)"}"#,
     ),
     (
         "remember",
-        "Conversations (`forge chat`) offer it while `memory.enabled` is true. Keys have 100 characters, values 2,000. \
-         Facts stand in the system prompt of later runs; see [chat.md](chat.md).",
+        "Available in conversations (`forge chat`) if `memory.enabled` is true. Keys have at most 100\n\
+         characters, values 2,000. Facts are in the system prompt of later runs; see [chat.md](chat.md).",
         r#"{"key": "favourite color", "value": "green"}"#,
     ),
     (
         "recall",
-        "Offered from the first compaction of a conversation on (unless `tools.enabled` is set and does not name it): \
-         searches the messages that the summary stands for by their words. At most 5 passages of 900 bytes, each with \
-         the number of its message and its turn; see [models.md](models.md#context).",
+        "Available after the first compaction of a conversation (unless `tools.enabled` is set and does not\n\
+         name it): searches the messages replaced by the summary for words. At most 5 passages of 900 bytes,\n\
+         each with the number of its message and turn; see [models.md](models.md#context).",
         r#"{"query": "error in parser.rs"}"#,
     ),
 ];
@@ -149,7 +155,7 @@ fn the_document_is_rendered_from_the_tools() {
         std::fs::write(&path, rendered()).unwrap();
     }
     let text = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(text == rendered(), "docs/tools.md is not what the tools say; run with FORGE_UPDATE_DOCS=1");
+    assert!(text == rendered(), "docs/tools.md does not match the tools; run with FORGE_UPDATE_DOCS=1");
 }
 
 #[test]
