@@ -51,7 +51,7 @@ async fn a_git_configuration_that_is_no_file_refuses_the_repository() {
 
 async fn files_of_any_size_are_not_read_whole() {
     let config = opened(|repo| sparse(&repo.join(".git/config"))).await.unwrap();
-    let told = ".git/config was not looked at for passwords: larger than 4194304 bytes";
+    let told = ".git/config was not checked for passwords: larger than 4194304 bytes";
     assert!(config.iter().any(|warning| warning == told), "{config:?}");
     opened(|repo| {
         sparse(&repo.join(".env"));

@@ -336,7 +336,7 @@ fn what_changes_while_it_is_replaced_is_a_conflict_and_nothing_is_lost() {
     rig.write("n", "of the run\n");
     fs::remove_file(rig.run.view.join("z")).unwrap();
     let to = rig.run.delta(Was::Known);
-    for (name, what) in [("a", "changed"), ("z", "changed"), ("n", "a new file stands")] {
+    for (name, what) in [("a", "changed"), ("z", "changed"), ("n", "a new file exists")] {
         let before = read(&rig.run.repository);
         let at = rig.run.repository.join(name);
         let mut watch = |step: ApplyStep<'_>| match step {
