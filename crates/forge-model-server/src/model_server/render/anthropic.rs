@@ -79,7 +79,7 @@ pub(super) fn stream_events(
         last["usage"] = json!({"output_tokens": usage.output});
     }
     events.push(RenderedEvent::with_name("message_delta", &last));
-    events.push(RenderedEvent::with_name("message_stop", &json!({"type": "message_stop"})).as_last());
+    events.push(RenderedEvent::with_name("message_stop", &json!({"type": "message_stop"})).into_last());
     events
 }
 

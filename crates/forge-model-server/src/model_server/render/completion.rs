@@ -22,7 +22,7 @@ pub(super) fn stream_events(
             )
         })
         .collect();
-    events.push(RenderedEvent::data(&final_chunk(call, reply, "")).as_last());
+    events.push(RenderedEvent::data(&final_chunk(call, reply, "")).into_last());
     events
 }
 

@@ -34,7 +34,7 @@ pub(super) fn stream_events(
         events.push(RenderedEvent::data(&chunk(calls, None)));
     }
     let last = signature_part(reply).unwrap_or_else(|| json!({"text": ""}));
-    events.push(RenderedEvent::data(&chunk(vec![last], Some(finish_reason(reply)))).as_last());
+    events.push(RenderedEvent::data(&chunk(vec![last], Some(finish_reason(reply)))).into_last());
     events
 }
 

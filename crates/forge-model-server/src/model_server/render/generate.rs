@@ -26,7 +26,7 @@ pub(super) fn stream_events(
     }
     let pieces = framing.text_pieces(&text_tools::reply_with_calls(reply));
     events.extend(pieces.iter().map(|piece| line(json!({"response": piece}))));
-    events.push(RenderedEvent::data(&final_chunk(call, reply, "")).as_last());
+    events.push(RenderedEvent::data(&final_chunk(call, reply, "")).into_last());
     events
 }
 

@@ -38,7 +38,7 @@ impl RenderedEvent {
         Self { name: Some(name), data: value.to_string(), terminal: false }
     }
 
-    fn as_last(mut self) -> Self {
+    fn into_last(mut self) -> Self {
         self.terminal = true;
         self
     }

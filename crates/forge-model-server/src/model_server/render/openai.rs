@@ -57,7 +57,7 @@ pub(super) fn stream_events(
             ));
         }
     }
-    events.push(chunk(json!({}), json!(finish_reason(reply))).as_last());
+    events.push(chunk(json!({}), json!(finish_reason(reply))).into_last());
     if let (Some(_), true) = (reply.usage, call.usage_wanted) {
         events.push(RenderedEvent::data(&json!({
             "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": CREATED_UNIX_SECS,

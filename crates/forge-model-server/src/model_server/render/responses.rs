@@ -65,7 +65,7 @@ pub(super) fn stream_events(
     }
     let name = if reply.finish == MockFinish::Length { "response.incomplete" } else { "response.completed" };
     stream.push_event(name, json!({"response": json_body(call, reply)}));
-    let last = stream.events.pop().expect("one was put").as_last();
+    let last = stream.events.pop().expect("one was put").into_last();
     stream.events.push(last);
     stream.events
 }
