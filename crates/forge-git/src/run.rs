@@ -105,7 +105,8 @@ pub(super) fn run_git(
     let mut git = Command::new("git");
     git.env_clear().envs(GIT_ENVIRONMENT.iter().copied()).current_dir(dir).arg("--no-pager").args(arguments);
     git.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    git.process_group(0);
+    // This also makes it the leader of a process group.
+    forge_sys::detach_on_exec(&mut git);
     if let Some((uid, gid)) = user {
         git.uid(uid).gid(gid);
     }

@@ -140,7 +140,8 @@ impl KnownSecrets {
         let open = if more { self.open_dump_start(text) } else { text.len() };
         for layer in &layers {
             let in_layer = self.find_in_dumps(&layer.text, more).into_iter();
-            finds.extend(in_layer.map(|found| layer.original_range(found)).filter(|found| found.start < open));
+            finds
+                .extend(in_layer.map(|found| layer.original_range(found)).filter(|found| found.start < open));
         }
         merge_overlapping(finds)
     }

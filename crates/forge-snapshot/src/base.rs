@@ -140,6 +140,17 @@ impl BaseManifest {
             .count()
     }
 
+    /// Returns the first entry that belongs to a user other than `uid` and that only its owner or group may read.
+    pub fn find_private_foreign(&self, uid: u32) -> Option<RelPath> {
+        let is_private = |record: &BaseRecord| {
+            record.kind != NodeKind::Symlink
+                && self.owners.get(record.owner as usize) != Some(&uid)
+                && self.record_item(record).mode & 0o004 == 0
+        };
+        let at = self.records.iter().skip(1).position(is_private)?;
+        Some(self.path_of(at + 1))
+    }
+
     /// Returns the baseline state of a path.
     pub fn get(&self, path: &RelPath) -> Option<BaseItem> {
         Some(self.record_item(&self.records[self.find_index(path)?]))

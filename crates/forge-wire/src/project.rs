@@ -10,9 +10,9 @@ use super::{
     ToolCompleted, WaitRequested, WaitResolved, WireData, WireEvent,
 };
 use forge_types::{
-    Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply,
-    ModelRoute, Money, OutOfOrder, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits,
-    RunState, RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
+    Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply, ModelRoute,
+    Money, OutOfOrder, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits, RunState,
+    RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
     WaitingFor,
 };
 use serde::{Deserialize, Serialize};

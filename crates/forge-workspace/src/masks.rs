@@ -1,10 +1,14 @@
 //! Masked files of a workspace, as far as this crate must know them; `forge-covers` decides which files hold
 //! credentials.
 
+use crate::layout::RunRepo;
 pub(crate) use forge_covers::can_be_credential;
 use forge_ports::sandbox::Error;
+use forge_snapshot::BaseManifest;
 use forge_types::Digest;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Git's own configuration of a repository.
 const GIT_CONFIG: &str = ".git/config";
@@ -27,4 +31,29 @@ pub(crate) fn refuse_special_git_config(root: &Path) -> Result<(), Error> {
 pub(crate) fn masked_content_digest(root: &Path, path: &Path) -> Option<Digest> {
     let bytes = forge_files::read_within(root, path, MAX_MASKED_BYTES).ok()?;
     Some(Digest::of_bytes(&bytes))
+}
+
+/// Refuses, as root, a repository of another user with files that this user may not read: a run would show them to code
+/// of the repository, and its result would give them to the repository's owner.
+pub(crate) fn refuse_private_files(repos: &[RunRepo], bases: &[Arc<BaseManifest>]) -> Result<(), Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    for (repo, base) in repos.iter().zip(bases) {
+        let owner = std::fs::metadata(&repo.path).map_or(0, |meta| meta.uid());
+        if owner == 0 {
+            continue;
+        }
+        if let Some(path) = base.find_private_foreign(owner) {
+            let path = repo.path.join(path.as_path());
+            return Err(Error::View {
+                why: format!(
+                    "{} belongs to another user than the repository (user {owner}), who may not read it; a run as root \
+                     would reveal it. Run forge as user {owner}, or remove the file or change its owner",
+                    path.display()
+                ),
+            });
+        }
+    }
+    Ok(())
 }

@@ -148,6 +148,9 @@ impl RunWorkspace {
         for repo in &repos {
             bases.push(Arc::new(BaseManifest::scan_tree_within(&repo.path, bounds)?));
         }
+        if spec.mode != WorkspaceMode::Inplace {
+            masks::refuse_private_files(&repos, &bases)?;
+        }
         let MountStrategy { kind, reason, warnings } =
             strategy::choose_strategy(spec.mode, &repos, &bases, store.limit.as_ref());
         let mut meta = WorkspaceMeta::new(kind, reason, XattrNamespace::expected_namespace(), repos);

@@ -367,3 +367,23 @@ fn a_data_directory_that_somebody_else_filled_is_refused_by_every_command() {
         fs::remove_dir_all(&data).expect("root may");
     }
 }
+
+#[test]
+fn root_shows_no_private_file_to_a_repository_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        skip("a private file in a repository of another user", "only root can read it");
+        return;
+    }
+    let mut world = World::new();
+    let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("Done.")));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
+    world.file("secret", "of root\n");
+    fs::set_permissions(world.repo().join("secret"), fs::Permissions::from_mode(0o600)).expect("root may");
+    chown(world.repo(), Some(STRANGER), Some(STRANGER)).expect("root may");
+    let refused =
+        format!("secret belongs to another user than the repository (user {STRANGER}), who may not read it");
+    let done = world.run(&flags, "look").exits(1);
+    assert!(format!("{}{}", done.out, done.err).contains(&refused), "{done:#?}");
+    fs::set_permissions(world.repo().join("secret"), fs::Permissions::from_mode(0o644)).expect("root may");
+    world.run(&flags, "look").exits(0);
+}

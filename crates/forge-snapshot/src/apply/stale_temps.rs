@@ -180,8 +180,13 @@ impl StaleTemp<'_> {
     }
 }
 
-/// Removes a directory of Forge recursively.
+/// Removes a directory of Forge recursively: as root, only what belongs to the owner of the directory around it, as all
+/// temporaries do. Anyone who may rename entries there can give another directory this name.
 pub(super) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    // An empty one needs no look inside.
+    if rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).is_ok() {
+        return Ok(());
+    }
     let mut open = vec![EmptiedDir::new(parent, name)?];
     while let Some(last) = open.last_mut() {
         if let Some(below) = last.subdirs.pop() {
@@ -206,8 +211,15 @@ struct EmptiedDir {
 
 impl EmptiedDir {
     fn new(parent: &OwnedFd, name: &[u8]) -> io::Result<Self> {
-        host::set_mode_at(parent, name, 0o700)?;
-        let folder = host::open_below(parent.as_fd(), name, DIR_OPEN_FLAGS)?;
+        let (place, stamp) = host::open_path_fd(parent, name)?;
+        let foreign = stamp.uid != FileStamp::stat_open(parent)?.uid;
+        if stamp.kind != NodeKind::Dir || (foreign && rustix::process::geteuid().is_root()) {
+            return Err(rustix::io::Errno::PERM.into());
+        }
+        if stamp.mode & 0o700 != 0o700 {
+            host::set_mode(&place, 0o700)?;
+        }
+        let folder = host::open_below(place.as_fd(), b"", DIR_OPEN_FLAGS)?;
         let mut folders = Vec::new();
         for (name, stamp) in
             DirListing::read(&folder, &BoundedTally::of_tree(WorkBounds::unbounded(), Path::new("")))?.iter()

@@ -32,7 +32,8 @@ pub(super) fn stream_events(
         events.push(line(json!({"role": "assistant", "content": "", "tool_calls": [call]})));
     }
     events.push(
-        RenderedEvent::data(&final_chunk(call, reply, json!({"role": "assistant", "content": ""}))).into_last(),
+        RenderedEvent::data(&final_chunk(call, reply, json!({"role": "assistant", "content": ""})))
+            .into_last(),
     );
     events
 }
