@@ -275,7 +275,7 @@ fn before_words(text: &str) -> (bool, bool) {
         let line = line.trim_end();
         let last = line.rfind([' ', '\t']).map_or(0, |at| at + 1);
         words |= !line[..last].trim_start().is_empty();
-        signs |= line[last..].starts_with(SIGNS);
+        signs |= sign_prefix_len(&line[last..]) > 0;
         if words && signs {
             break;
         }
@@ -304,8 +304,24 @@ fn wrap_after_signs(rest: &str) -> DecodedUnit {
         DecodedUnit::Loose(length) => (length, DecodedUnit::Loose),
         other => return other,
     };
-    let word = &rest[length..];
-    make(length + word.len() - word.trim_start_matches(SIGNS).len())
+    make(length + sign_prefix_len(&rest[length..]))
+}
+
+/// Returns the length of what is written directly before the last word of a line: the file and line number of `grep -n`,
+/// and signs. No encoding has a colon among its characters.
+fn sign_prefix_len(word: &str) -> usize {
+    let end = word.find(char::is_whitespace).unwrap_or(word.len());
+    let word = &word[..end];
+    let named = word.rfind(':').map_or(0, |at| at + 1);
+    // Lines next to a match: `FILE-NUMBER-`.
+    let rest = &word[named..];
+    let numbered = rest.match_indices('-').find_map(|(at, _)| {
+        let digits = rest[at + 1..].bytes().take_while(u8::is_ascii_digit).count();
+        (digits > 0 && rest[at + 1 + digits..].starts_with('-')).then_some(at + digits + 2)
+    });
+    let start = named + numbered.unwrap_or(0);
+    let word = &word[start..];
+    start + word.len() - word.trim_start_matches(SIGNS).len()
 }
 
 /// Converts hex digits to lower case and removes the separators between them.

@@ -131,6 +131,28 @@ fn in_pieces(redactor: &Redactor, whole: &str, cuts: &[usize]) -> String {
 }
 
 #[test]
+fn base64_is_found_with_the_prefixes_of_a_search() {
+    let key = "qz7AdvKeyTest9aB3xYw0LmNoP5tUvRsE8fGhJkL";
+    let redactor = Redactor::new([key]);
+    let encoded = STANDARD.encode(format!("line one {key} and more"));
+    for prefix in ["", "@", "f:@:", "src/x.txt:@:", "f.txt-@-", "a b/f:@:", "- @:"] {
+        for width in [12, 20, 36] {
+            let lines = encoded.as_bytes().chunks(width).zip(1..);
+            let text: String = lines
+                .map(|(part, n)| {
+                    let prefix = prefix.replace('@', &n.to_string());
+                    let colon = if prefix.is_empty() || prefix.ends_with([':', '-']) { "" } else { ":" };
+                    format!("{prefix}{colon}{}\n", std::str::from_utf8(part).unwrap())
+                })
+                .collect();
+            let clean = cleaned(&redactor, &text);
+            assert!(clean.contains(REDACTED), "{prefix} {width}: {text}");
+            assert_eq!(in_pieces(&redactor, &text, &[text.len() / 2]), clean, "{prefix} {width}");
+        }
+    }
+}
+
+#[test]
 fn a_dump_that_ends_inside_an_escape_is_read_when_its_line_has_ended() {
     let key = "a!a\\:0AA!A!aA\\na00!";
     let redactor = Redactor::new([key]);
