@@ -60,6 +60,11 @@ pub fn check_data_directory(path: &Path) -> Result<(), NotOwnData> {
     if !remove::is_own(stat.st_uid) {
         return Err(NotOwnData::Foreign { path: path.to_owned(), owner: stat.st_uid });
     }
+    // Another user's link can lead into any directory of this user.
+    let named = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+    if !remove::is_own(named.st_uid) {
+        return Err(NotOwnData::Foreign { path: path.to_owned(), owner: named.st_uid });
+    }
     if stat.st_mode & 0o022 != 0 {
         rustix::fs::fchmod(&opened, Mode::from_raw_mode(stat.st_mode & 0o7755)).map_err(failed)?;
     }
@@ -119,13 +124,19 @@ mod tests {
             return;
         }
         let other = Some(4301);
-        for what in ["the directory", "a directory", "a link", "a link's target"] {
+        for what in ["the directory", "its link", "a directory", "a link", "a link's target"] {
             let dir = tempfile::tempdir().unwrap();
             let (data, disk) = (dir.path().join("forge"), dir.path().join("disk"));
             fs::create_dir(&data).unwrap();
             fs::create_dir(&disk).unwrap();
             match what {
                 "the directory" => lchown(&data, other, other).unwrap(),
+                "its link" => {
+                    fs::remove_dir(&data).unwrap();
+                    symlink("disk", &data).unwrap();
+                    check_data_directory(&data).unwrap();
+                    lchown(&data, other, other).unwrap();
+                }
                 "a directory" => {
                     fs::create_dir(data.join("runs")).unwrap();
                     lchown(data.join("runs"), other, other).unwrap();
