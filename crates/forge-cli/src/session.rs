@@ -134,6 +134,10 @@ impl Session {
     /// Loads the settings for inspecting and cancelling runs, which must work even if the configuration here is
     /// invalid.
     pub(crate) fn load_read_only(&self) -> Result<ResolvedConfig, CliError> {
+        if let Ok(dirs) = UserDirs::from_environment(&self.env) {
+            // Not a matter of the configuration.
+            forge_files::check_data_directory(&dirs.data)?;
+        }
         let here = Path::new(".");
         if let Ok(loaded) = self.load_silently(here, &ConfigOverrides::default()) {
             return Ok(loaded);

@@ -359,6 +359,7 @@ fn a_data_directory_that_somebody_else_filled_is_refused_by_every_command() {
             {
                 let done = world.forge(words).exits(1);
                 assert!(done.err.ends_with(&refused), "{words:?}: {}", done.err);
+                assert!(!done.err.contains("configuration"), "{words:?}: {}", done.err);
             }
             let done = world.run(&flags, "write").exits(1);
             assert!(done.err.ends_with(&refused), "{}", done.err);
