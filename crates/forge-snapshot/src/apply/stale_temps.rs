@@ -183,15 +183,19 @@ impl StaleTemp<'_> {
 /// Removes a directory of Forge recursively: as root, only what belongs to the owner of the directory around it, as all
 /// temporaries do. Anyone who may rename entries there can give another directory this name.
 pub(super) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    // An empty one needs no look inside.
-    if rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).is_ok() {
+    // An empty one may still be root's: an apply that was killed had not given it its owner yet.
+    let is_removed =
+        |parent: &OwnedFd, name: &[u8]| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).is_ok();
+    if is_removed(parent, name) {
         return Ok(());
     }
     let mut open = vec![EmptiedDir::new(parent, name)?];
     while let Some(last) = open.last_mut() {
         if let Some(below) = last.subdirs.pop() {
-            let next = EmptiedDir::new(&last.directory, &below)?;
-            open.push(next);
+            if !is_removed(&last.directory, &below) {
+                let next = EmptiedDir::new(&last.directory, &below)?;
+                open.push(next);
+            }
             continue;
         }
         let own = std::mem::take(&mut last.name);
@@ -213,8 +217,10 @@ impl EmptiedDir {
     fn new(parent: &OwnedFd, name: &[u8]) -> io::Result<Self> {
         let (place, stamp) = host::open_path_fd(parent, name)?;
         let foreign = stamp.uid != FileStamp::stat_open(parent)?.uid;
-        if stamp.kind != NodeKind::Dir || (foreign && rustix::process::geteuid().is_root()) {
-            return Err(rustix::io::Errno::PERM.into());
+        if foreign && rustix::process::geteuid().is_root() {
+            return Err(io::Error::other(
+                "it belongs to another user than the directory around it, so it is no temporary of forge; move it away",
+            ));
         }
         if stamp.mode & 0o700 != 0o700 {
             host::set_mode(&place, 0o700)?;
