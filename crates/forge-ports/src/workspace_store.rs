@@ -107,6 +107,6 @@ pub trait WorkspaceStore: SnapshotStorage {
     ) -> Result<Option<PublishedBranch>, Error>;
 
     /// Stops work in progress for a run in this process. Its callers get
-    /// [`Error::Stopped`](crate::sandbox::Error::Stopped), unless it can no longer be undone and is completed.
+    /// [`Error::Stopped`], unless it can no longer be undone and is completed.
     fn stop_run_work(&self, _run: RunId) {}
 }

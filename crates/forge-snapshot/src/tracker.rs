@@ -6,8 +6,7 @@
 //! `full_scan`). `restore_plan` determines the files on disk for a snapshot, `rebuild` creates them.
 //!
 //! A snapshot includes a file that differs only in its time or its hard links, so that a restore is exact; a
-//! [`TreeDelta`](crate::TreeDelta) for display omits it, because
-//! [`TreeNode::is_equivalent`](crate::TreeNode::is_equivalent) holds.
+//! [`TreeDelta`] for display omits it, because [`TreeNode::is_equivalent`](crate::TreeNode::is_equivalent) holds.
 
 mod digest_cache;
 mod full_scan;

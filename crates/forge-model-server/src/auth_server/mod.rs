@@ -2,14 +2,14 @@
 //! strict as real providers are, refresh tokens that rotate, and faults on demand.
 //!
 //! ```
-//! use forge_testkit::auth_server::AuthServer;
+//! use forge_model_server::auth_server::AuthServer;
 //!
 //! let server = AuthServer::start();
 //! assert!(server.authorize_url().starts_with("http://127.0.0.1:"));
-//! assert_eq!(server.renewals(), 0);
+//! assert_eq!(server.renewal_count(), 0);
 //! ```
 //!
-//! [`visit`] is the browser: it opens an address and follows redirects like a person's browser would.
+//! [`visit_url`] is the browser: it opens an address and follows redirects like a person's browser would.
 
 mod grants;
 mod wire;

@@ -1,12 +1,12 @@
 //! A scripted model server: real HTTP, seven wire formats of the vendors, streaming, faults on demand.
 //!
 //! ```
-//! use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+//! use forge_model_server::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 //!
-//! let server = ModelServer::start(Script::of([Reply::text("done")]));
-//! let url = server.base_url(Shape::OpenAi); // e.g. http://127.0.0.1:40123/v1
+//! let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("done")]));
+//! let url = server.base_url(VendorFormat::OpenAi); // e.g. http://127.0.0.1:40123/v1
 //! assert!(url.starts_with("http://127.0.0.1:"));
-//! assert!(server.requests().is_empty());
+//! assert!(server.recorded_requests().is_empty());
 //! ```
 //!
 //! The vendor is chosen by the path of the request, so one server serves all of them at once. It runs in threads of
@@ -125,7 +125,7 @@ pub struct ModelServerSettings {
     pub key: Option<String>,
     /// The models that exist; others get the vendor's 404. `None`: every name exists.
     pub models: Option<Vec<String>>,
-    /// Whether requests are kept for [`ModelServer::requests`] (long benches switch this off).
+    /// Whether requests are kept for [`ModelServer::recorded_requests`] (long benches switch this off).
     pub record: RecordMode,
     /// Whether requests that a real service would refuse are refused.
     pub rules: RuleMode,

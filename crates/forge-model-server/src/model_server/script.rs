@@ -27,7 +27,7 @@ pub struct MockReply {
     /// What goes wrong while this reply is given.
     pub fault: Option<ReplyFault>,
     /// How often this reply's fault strikes before the reply goes through; `None` is every time. Only of
-    /// interest where a reply can be given more than once ([`Select::ByTurn`], [`WhenDone::RepeatLast`]).
+    /// interest where a reply can be given more than once ([`ReplySelection::ByTurn`], [`WhenDone::RepeatLast`]).
     pub fault_times: Option<u32>,
     /// How this reply is cut into network pieces, if other than the server's way.
     pub framing: Option<ReplyFraming>,

@@ -42,7 +42,7 @@ pub enum SeenRole {
 }
 
 /// A message of the conversation as sent by the client. A vendor message that holds several tool results is
-/// shown as several messages of role [`Role::Tool`].
+/// shown as several messages of role [`SeenRole::Tool`].
 #[derive(Clone, Debug)]
 pub struct SeenMessage {
     /// Who wrote it.
