@@ -35,7 +35,7 @@ pub enum NotOwnData {
 }
 
 /// Checks that an existing data directory and its entries belong to this user, and removes other users' write
-/// permission from the directory. Symlinks owned by this user are followed because data may be on another disk.
+/// permission from the directory, its entries and the directories that they link to. Symlinks owned by this user are followed because data may be on another disk.
 ///
 /// # Errors
 /// [`NotOwnData`] if the directory, one of its entries, or the target of such an entry belongs to another user.
@@ -65,9 +65,7 @@ pub fn check_data_directory(path: &Path) -> Result<(), NotOwnData> {
     if !remove::is_own(named.st_uid) {
         return Err(NotOwnData::Foreign { path: path.to_owned(), owner: named.st_uid });
     }
-    if stat.st_mode & 0o022 != 0 {
-        rustix::fs::fchmod(&opened, Mode::from_raw_mode(stat.st_mode & 0o7755)).map_err(failed)?;
-    }
+    remove_others_write(&opened, stat.st_mode).map_err(failed)?;
     for entry in Dir::read_from(&opened).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
@@ -80,21 +78,61 @@ pub fn check_data_directory(path: &Path) -> Result<(), NotOwnData> {
 fn check_entry(directory: &OwnedFd, path: &Path, name: &OsStr) -> Result<(), NotOwnData> {
     let stat = |flags| rustix::fs::statat(directory.as_fd(), name, flags);
     let foreign = |owner| Err(NotOwnData::Foreign { path: path.join(name), owner });
+    let failed = |errno: Errno| NotOwnData::Io { path: path.join(name), source: errno.into() };
     let found = match stat(AtFlags::SYMLINK_NOFOLLOW) {
         // Another process of this user has removed it.
         Err(Errno::NOENT) => return Ok(()),
-        found => found.map_err(|errno| NotOwnData::Io { path: path.join(name), source: errno.into() })?,
+        found => found.map_err(failed)?,
     };
     if !remove::is_own(found.st_uid) {
         return foreign(found.st_uid);
     }
-    if FileType::from_raw_mode(found.st_mode) == FileType::Symlink
-        && let Ok(target) = stat(AtFlags::empty())
-        && !remove::is_own(target.st_uid)
-    {
+    if FileType::from_raw_mode(found.st_mode) != FileType::Symlink {
+        // By name, because opening and closing a database would release the locks that this process has on it. No
+        // other user can exchange the entry: the directory is not writable for them any more.
+        if found.st_mode & OTHERS_WRITE == 0 {
+            return Ok(());
+        }
+        return match rustix::fs::chmodat(
+            directory,
+            name,
+            mode_without_others_write(found.st_mode),
+            AtFlags::empty(),
+        ) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        };
+    }
+    let Ok(target) = stat(AtFlags::empty()) else {
+        return Ok(());
+    };
+    if !remove::is_own(target.st_uid) {
         return foreign(target.st_uid);
     }
-    Ok(())
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(target) = rustix::fs::openat(directory, name, flags, Mode::empty()) else {
+        return Ok(());
+    };
+    let stat = rustix::fs::fstat(&target).map_err(failed)?;
+    if remove::is_own(stat.st_uid) {
+        remove_others_write(&target, stat.st_mode).map_err(failed)
+    } else {
+        foreign(stat.st_uid)
+    }
+}
+
+/// Write permission of the group and of all others.
+const OTHERS_WRITE: u32 = 0o022;
+
+fn mode_without_others_write(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o7777 & !OTHERS_WRITE)
+}
+
+fn remove_others_write(opened: &OwnedFd, mode: u32) -> Result<(), Errno> {
+    if mode & OTHERS_WRITE == 0 {
+        return Ok(());
+    }
+    rustix::fs::fchmod(opened, mode_without_others_write(mode))
 }
 
 #[cfg(test)]
@@ -111,10 +149,24 @@ mod tests {
         fs::create_dir(&data).unwrap();
         fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
         fs::create_dir(dir.path().join("disk")).unwrap();
+        fs::create_dir(data.join("pricing")).unwrap();
+        fs::write(data.join("forge.db"), "").unwrap();
+        for (path, mode) in [("disk", 0o777), ("forge/pricing", 0o1777), ("forge/forge.db", 0o666)] {
+            fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
         symlink("../disk", data.join("runs")).unwrap();
         symlink("nowhere", data.join("images")).unwrap();
         check_data_directory(&data).unwrap();
-        assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o755);
+        let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o7777;
+        assert_eq!(
+            ["forge", "disk", "forge/pricing", "forge/forge.db"].map(mode),
+            [0o755, 0o755, 0o1755, 0o644],
+            "as octal: {:o} {:o} {:o} {:o}",
+            mode("forge"),
+            mode("disk"),
+            mode("forge/pricing"),
+            mode("forge/forge.db")
+        );
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(crate) fn explain_failure(layer: IsolationLayer, step: &str, errno: i32) -> 
     } else if errno == libc::ENOSPC || errno == libc::EUSERS {
         format!("the number of namespaces is exhausted: raise /proc/sys/user/max_*_namespaces ({layer})")
     } else if errno == libc::ENOSYS || errno == libc::EINVAL {
-        "the kernel is too old or was built without it; Linux 5.12 or newer is needed".to_owned()
+        "the kernel is too old or was built without it; Linux 5.14 or newer is needed".to_owned()
     } else if errno == libc::EPERM || errno == libc::EACCES {
         let container = "if this is a container, start it with the right to make namespaces (for Docker: \
                          --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or use the docker \

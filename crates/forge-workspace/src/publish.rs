@@ -22,6 +22,10 @@ use std::time::Duration;
 const READ_CHUNK_BYTES: usize = 4 << 20;
 /// Longest time of one step in the sandbox.
 const STEP_TIMEOUT: Duration = Duration::from_secs(900);
+/// Most paths in arguments of `git add`; a longer list is passed in a file.
+const MAX_PATHSPEC_ARGUMENTS: usize = 500;
+/// Bytes of a list in one command line; the kernel's limit is two MiB with the environment.
+const MAX_LIST_CHUNK_BYTES: usize = 256 << 10;
 /// Author of a commit if the repository does not name one.
 const DEFAULT_AUTHOR_NAME: &str = "Forge";
 const DEFAULT_AUTHOR_EMAIL: &str = "forge@localhost";
@@ -115,13 +119,18 @@ impl BranchPublisher<'_> {
         scratch: &str,
         env: &[(String, String)],
     ) -> Result<Option<String>, Error> {
-        let mut add = vec!["add".to_owned(), "--all".to_owned(), "--".to_owned(), ":/".to_owned()];
-        add.push(format!(":(exclude,top,literal){scratch}"));
-        for masked in &self.masked {
-            add.push(format!(":(exclude,top,literal){}", masked.display()));
+        let mut added = vec![":/".to_owned(), format!(":(exclude,top,literal){scratch}")];
+        added.extend(self.masked.iter().map(|masked| format!(":(exclude,top,literal){}", masked.display())));
+        let added: Vec<&str> = added.iter().map(String::as_str).collect();
+        // The file needs git 2.25, and images may have an older one.
+        if added.len() <= MAX_PATHSPEC_ARGUMENTS {
+            self.run_git(&[&["add", "--all", "--"], added.as_slice()].concat(), env).await?;
+        } else {
+            let list = format!("{scratch}/git/pathspecs");
+            self.write_list(&list, r"%s\0", &added).await?;
+            let from = format!("--pathspec-from-file={list}");
+            self.run_git(&["add", "--all", &from, "--pathspec-file-nul"], env).await?;
         }
-        let add: Vec<&str> = add.iter().map(String::as_str).collect();
-        self.run_git(&add, env).await?;
         let tree = self.run_git(&["write-tree", "--missing-ok"], env).await?;
         let before = match parent {
             Some(parent) => Some(self.run_git(&["rev-parse", &format!("{parent}^{{tree}}")], env).await?),
@@ -170,13 +179,12 @@ impl BranchPublisher<'_> {
         heads: &RepositoryHeads,
     ) -> Result<IncomingPack, Error> {
         // Whole objects: reading them requires nothing of the repository.
-        const PACK_SCRIPT: &str = "git --git-dir=\"$0\" rev-list --objects --ignore-missing \"$@\" >\"$0/list\" && \
+        const PACK_SCRIPT: &str = "git --git-dir=\"$0\" rev-list --objects --ignore-missing --stdin \"$1\" \
+                            <\"$0/known\" >\"$0/list\" && \
                             git --git-dir=\"$0\" pack-objects -q --stdout <\"$0/list\" >\"$0/result\"";
-        let mut argv = vec!["sh", "-c", PACK_SCRIPT, git_dir, commit];
-        if !heads.known.is_empty() {
-            argv.push("--not");
-            argv.extend(heads.known.iter().map(String::as_str));
-        }
+        let known: Vec<&str> = heads.known.iter().map(String::as_str).collect();
+        self.write_list(&format!("{git_dir}/known"), r"^%s\n", &known).await?;
+        let argv = ["sh", "-c", PACK_SCRIPT, git_dir, commit];
         let packed = self.exec_in_sandbox(&argv, &[]).await?;
         Self::check_success(&packed, "pack-objects")?;
         let repo = self.repo.to_owned();
@@ -194,6 +202,33 @@ impl BranchPublisher<'_> {
                 return Ok(pack);
             }
         }
+    }
+
+    /// Writes a list that could be too long for a command line to a file in the workspace. `format` is that of `printf`
+    /// for one entry.
+    async fn write_list(&self, path: &str, format: &str, entries: &[&str]) -> Result<(), Error> {
+        const APPEND_SCRIPT: &str =
+            "if [ $# -eq 0 ]; then : >\"$0\"; else f=\"$1\"; shift; printf \"$f\" \"$@\" >>\"$0\"; fi";
+        let mut written = self.exec_in_sandbox(&["sh", "-c", APPEND_SCRIPT, path], &[]).await?;
+        let mut left = entries;
+        while written.exit_code == 0 && !left.is_empty() {
+            let mut bytes = 0;
+            let fits = left.iter().take_while(|entry| {
+                bytes += entry.len() + 1;
+                bytes <= MAX_LIST_CHUNK_BYTES
+            });
+            let (now, later) = left.split_at(fits.count().max(1));
+            let command = [&["sh", "-c", APPEND_SCRIPT, path, format], now].concat();
+            written = self.exec_in_sandbox(&command, &[]).await?;
+            left = later;
+        }
+        if written.exit_code != 0 {
+            let said = lossy_text(&written.stderr.bytes);
+            return Err(publish_error(format!(
+                "cannot commit the result: cannot write {path} in the sandbox: {said}"
+            )));
+        }
+        Ok(())
     }
 
     fn prefix(&self) -> String {

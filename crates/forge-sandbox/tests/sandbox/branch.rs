@@ -68,6 +68,23 @@ as_both! {
         assert!(!left.iter().any(|name| name.to_string_lossy().contains(&format!("forge-bundle-{}", run.id))));
     }
 
+    async fn more_masked_files_than_fit_on_a_command_line_stay_out_of_a_branch() {
+        let (repo, data) = (repository(), folder());
+        // The kernel takes two MiB of arguments.
+        let keys = repo.path().join("keys");
+        fs::create_dir(&keys).unwrap();
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nHUNTER2HUNTER2\n-----END OPENSSH PRIVATE KEY-----\n";
+        for number in 0..9_000 {
+            fs::write(keys.join(format!("{}-{number}", "k".repeat(230))), key).unwrap();
+        }
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        run.sh("echo new > new.txt").await;
+        let state = run.snapshot().await;
+        let published = publish(&mut run, state).await.unwrap().expect("something to commit");
+        let git = |arguments: &[&str]| tree::git(repo.path(), arguments);
+        assert_eq!(git(&["diff", "--name-status", "HEAD", &published.branch]), "A\tnew.txt");
+    }
+
     async fn commits_of_the_run_and_its_own_identity_are_kept() {
         let (repo, data) = (repository(), folder());
         tree::git(repo.path(), &["config", "user.name", "Own Name"]);

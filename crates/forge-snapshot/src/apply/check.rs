@@ -123,7 +123,7 @@ pub(super) fn plan_apply(
     checker.retain_occupied_dirs(&mut plan, &mut conflicts)?;
     let merged = merge == MergeMode::Clean && conflicts.iter().all(|c| c.merge == Mergeable::Clean);
     if conflicts.is_empty() || merged {
-        check_owners(place, &plan)?;
+        check_owners(place, root, &plan)?;
         return Ok(plan);
     }
     Err(Error::Conflicts(conflicts))
@@ -146,18 +146,49 @@ fn new_action(
     }
 }
 
-/// Checks that replaced files keep their owner: unless root, the current user becomes the owner.
-fn check_owners(place: &ContentSources<'_>, plan: &ApplyPlan) -> Result<(), Error> {
+/// Checks that replaced files keep their owner: unless root, the current user becomes the owner. In a repository of
+/// another user, root changes only what that user owns: the user may control the run, and must not get root's permissions
+/// for the files of other users.
+fn check_owners(place: &ContentSources<'_>, root: &OwnedFd, plan: &ApplyPlan) -> Result<(), Error> {
     let uid = rustix::process::geteuid();
-    if uid.is_root() {
+    let repository = place.repository;
+    if !uid.is_root() {
+        for act in &plan.acts {
+            if let Some(found) = &act.found
+                && act.how == ActionKind::Replace
+                && found.uid != uid.as_raw()
+            {
+                return Err(Error::Owner { path: repository.join(act.path.as_path()), uid: found.uid });
+            }
+        }
         return Ok(());
     }
+    let owner = FileStamp::stat_open(root).apply_context("inspect", repository)?.uid;
+    if owner == uid.as_raw() {
+        return Ok(());
+    }
+    let mut parents: HashMap<RelPath, Option<u32>> = HashMap::new();
     for act in &plan.acts {
+        let at = repository.join(act.path.as_path());
+        // The owner of a directory can remove all files in it.
         if let Some(found) = &act.found
-            && act.how == ActionKind::Replace
-            && found.uid != uid.as_raw()
+            && act.how != ActionKind::Remove
+            && found.uid != owner
         {
-            return Err(Error::Owner { path: place.repository.join(act.path.as_path()), uid: found.uid });
+            return Err(Error::ThirdOwner { path: at, uid: found.uid, owner });
+        }
+        let Some(parent) = act.path.parent() else { continue };
+        let around = match parents.get(&parent) {
+            Some(around) => *around,
+            None => {
+                let stamp = FileStamp::stat_below(root, &parent).apply_context("inspect", &at)?;
+                *parents.entry(parent.clone()).or_insert(stamp.map(|stamp| stamp.uid))
+            }
+        };
+        if let Some(uid) = around
+            && uid != owner
+        {
+            return Err(Error::ThirdOwner { path: repository.join(parent.as_path()), uid, owner });
         }
     }
     Ok(())

@@ -52,6 +52,17 @@ pub enum Error {
         /// The owner.
         uid: u32,
     },
+    /// A file of a third user in a repository of another user, which only root could change.
+    #[error("cannot apply: {} belongs to uid {uid}, and the repository to uid {owner}; root changes there only what the \
+             repository's owner owns; nothing was changed, change the owner with chown and try again", path.display())]
+    ThirdOwner {
+        /// The path.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// The owner of the repository.
+        owner: u32,
+    },
     /// Another process applies to this repository.
     #[error("another apply to {} is in progress; try again when it has ended", path.display())]
     Busy {
@@ -92,7 +103,9 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Conflicts(_) => ErrorClass::Invalid,
-            Self::Denied { .. } | Self::Protected { .. } | Self::Owner { .. } => ErrorClass::Denied,
+            Self::Denied { .. } | Self::Protected { .. } | Self::Owner { .. } | Self::ThirdOwner { .. } => {
+                ErrorClass::Denied
+            }
             Self::ReadOnly { .. } | Self::Full { .. } => ErrorClass::Unavailable,
             Self::Busy { .. } => ErrorClass::Retry { after: None },
             Self::Store(error) => error.class(),
