@@ -132,7 +132,12 @@ soak)
     engines
     # A case that does not fit its test is drawn again; of so many, more may be.
     export FORGE_SOAK=1 PROPTEST_CASES=10000 PROPTEST_MAX_GLOBAL_REJECTS=40000 NEXTEST_PROFILE=soak
-    run_tests soak --workspace || failed=1
+    # The same profile of cargo, by each runner's name for it.
+    if cargo nextest --version >/dev/null 2>&1; then
+        run_tests soak --workspace --cargo-profile soak || failed=1
+    else
+        run_tests soak --workspace --profile soak || failed=1
+    fi
     exit "$failed"
     ;;
 *)

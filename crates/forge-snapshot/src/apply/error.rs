@@ -58,7 +58,7 @@ pub enum Error {
     ThirdOwner {
         /// The path.
         path: PathBuf,
-        /// Its owner.
+        /// The owner of the file.
         uid: u32,
         /// The owner of the repository.
         owner: u32,
