@@ -1,6 +1,7 @@
 //! Errors as shown to the user: what happened, and what to do next.
 
 use crate::exit::CliExit;
+use forge_terminal::Ui;
 use std::fmt;
 
 /// Kinds of errors, which decide the exit code.
@@ -39,6 +40,11 @@ impl CliError {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// Prints the error with its hints.
+    pub(crate) fn print_on(&self, ui: &Ui) {
+        ui.print_error(&self.message, &self.hints);
     }
 
     /// Returns the exit code for this error.

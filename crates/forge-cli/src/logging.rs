@@ -1,8 +1,8 @@
 //! The log. Only this module prints log lines (OBS-2).
 
-use crate::ui::{json, text};
 use forge_config::{LogFormat, ResolvedConfig};
 use forge_runtime::Redactor;
+use forge_terminal::{json, text};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::sync::Arc;

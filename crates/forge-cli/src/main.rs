@@ -7,7 +7,6 @@ mod exit;
 mod logging;
 mod request;
 mod session;
-mod ui;
 
 use clap::Parser as _;
 use std::process::ExitCode;

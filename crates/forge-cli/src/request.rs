@@ -6,8 +6,8 @@ use crate::args::{
 use crate::error::CliError;
 use crate::logging::LogTarget;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
 use forge_config::FlagSetting;
+use forge_terminal::StdoutFormat;
 use forge_types::{Money, RunLimits};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

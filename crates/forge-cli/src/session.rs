@@ -2,11 +2,11 @@
 
 use crate::args::GlobalFlags;
 use crate::error::CliError;
-use crate::ui::{ColorPreference, StdoutFormat, Ui, Verbosity};
 use forge_config::{
     ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs,
 };
 use forge_runtime::secret_stores;
+use forge_terminal::{ColorPreference, StdoutFormat, Ui, Verbosity};
 use std::path::{Path, PathBuf};
 
 /// State that every command starts from.
@@ -71,7 +71,7 @@ impl Session {
     ) -> Result<ResolvedConfig, CliError> {
         let loaded = self.load_silently(repo, overlay)?;
         for notice in &loaded.notices {
-            self.ui.print_warning(&crate::ui::text::sanitize_text(&notice.message));
+            self.ui.print_warning(&forge_terminal::text::sanitize_text(&notice.message));
         }
         Ok(loaded)
     }
@@ -107,7 +107,7 @@ impl Session {
         let mut loaded = self.load_silently(repo, overlay)?;
         let opened = open(&mut loaded, &mut |path, tried| self.ask_passphrase(path, tried));
         for notice in &loaded.notices {
-            self.ui.print_warning(&crate::ui::text::sanitize_text(&notice.message));
+            self.ui.print_warning(&forge_terminal::text::sanitize_text(&notice.message));
         }
         opened?;
         Ok(loaded)

@@ -6,9 +6,9 @@ use crate::args::ApplyArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
-use crate::ui::text::{one_line, pluralize};
 use forge_runtime::{Forge, MergePolicy};
+use forge_terminal::StdoutFormat;
+use forge_terminal::text::{one_line, pluralize};
 use forge_types::{ApplyConflict, ApplyOutcome, RunId};
 use serde_json::json;
 

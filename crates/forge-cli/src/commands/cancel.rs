@@ -4,8 +4,8 @@ use crate::args::RunIdArg;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
 use forge_runtime::{Delivery, Forge};
+use forge_terminal::StdoutFormat;
 use forge_types::RunCommand;
 use std::time::Duration;
 

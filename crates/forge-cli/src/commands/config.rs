@@ -5,12 +5,12 @@ use crate::args::{ConfigAction, ConfigArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::{one_line, sanitize_text};
-use crate::ui::{StdoutFormat, Ui};
 use forge_config::edit::{self, EditError, EditTarget};
 use forge_config::{ResolvedConfig, ResolvedSetting, ValueOrigin};
 use forge_runtime::secret_stores;
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::{one_line, sanitize_text};
+use forge_terminal::{StdoutFormat, Ui};
 use forge_types::ErrorClass;
 use std::path::Path;
 

@@ -3,9 +3,9 @@
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::text::{sanitize_text, wrap_words};
-use crate::ui::{StdoutFormat, Ui};
 use forge_runtime::{CheckState, DoctorCheck};
+use forge_terminal::text::{sanitize_text, wrap_words};
+use forge_terminal::{StdoutFormat, Ui};
 use std::path::Path;
 
 /// Runs all checks and prints the results. Exits with 1 if a run can't start here.

@@ -7,9 +7,9 @@ use crate::exit::CliExit;
 use crate::logging::LogTarget;
 use crate::request::RunOutput;
 use crate::session::Session;
-use crate::ui::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
-use crate::ui::{Ui, Verbosity, report, terminal_width, text};
 use forge_runtime::{Error, Forge, LiveSink, MergePolicy, RunDetails};
+use forge_terminal::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
+use forge_terminal::{Ui, Verbosity, report, terminal_width, text};
 use forge_types::{ApplyPolicy, RunCommand, RunId, RunLimits, RunStatus};
 use forge_wire::record::RunSummary;
 use forge_wire::{LiveFrame, WireEvent};
@@ -193,7 +193,7 @@ fn print_text_result(ui: &Ui, shown: &RunDetails) {
 
 /// Writes the report atomically, so that no reader sees a partial file.
 fn write_report(path: &PathBuf, report: &RunReport<'_>) -> Result<(), CliError> {
-    let text = crate::ui::json::to_pretty_json(report)
+    let text = forge_terminal::json::to_pretty_json(report)
         .map_err(|error| CliError::failed(format!("cannot create the report: {error}")))?;
     let bytes = format!("{}\n", forge_runtime::redact_keys(&text)).into_bytes();
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -4,10 +4,10 @@ use crate::args::GcArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::text::pluralize;
 use forge_config::FlagSetting;
 use forge_runtime::{Forge, GcLimits};
+use forge_terminal::StdoutFormat;
+use forge_terminal::text::pluralize;
 use serde_json::json;
 use std::path::Path;
 

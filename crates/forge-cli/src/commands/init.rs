@@ -4,9 +4,9 @@ use crate::args::{FileFormat, InitArgs, LanguageArg};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
 use forge_config::init::{self, InitError, InitOptions, InitOutcome};
 use forge_config::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
+use forge_terminal::StdoutFormat;
 use forge_types::ErrorClass;
 use std::path::Path;
 

@@ -4,10 +4,10 @@ use crate::args::ListArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::{format_count, format_dollars, format_duration, one_line};
 use forge_runtime::{Forge, RunQuery, RunRow};
+use forge_terminal::StdoutFormat;
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::{format_count, format_dollars, format_duration, one_line};
 use forge_types::{LimitKind, RunStatus, Timestamp, WaitingFor};
 use serde::Serialize;
 

@@ -4,9 +4,9 @@ use crate::args::LogsArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
-use crate::ui::events::EventFormatter;
 use forge_runtime::{FollowEnd, Forge};
+use forge_terminal::StdoutFormat;
+use forge_terminal::events::EventFormatter;
 use forge_types::RunId;
 use forge_wire::WireEvent;
 
@@ -64,7 +64,7 @@ impl EventPrinter<'_> {
         if ui.format == StdoutFormat::Json {
             return ui.print_json_line(event);
         }
-        let event = &*crate::ui::redact::redact_event(event);
+        let event = &*forge_terminal::redact::redact_event(event);
         let time: String = event.ts.to_string().chars().skip(11).take(8).collect();
         self.story.format(event).iter().all(|line| {
             let text = if ui.out_is_terminal { line.to_styled(ui.out) } else { line.to_unstyled() };

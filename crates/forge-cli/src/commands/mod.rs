@@ -34,7 +34,7 @@ use crate::args::{Cli, CliCommand};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
+use forge_terminal::StdoutFormat;
 use std::future::Future;
 
 /// Runs a command and prints its error, if any.
@@ -42,19 +42,19 @@ pub(crate) fn run_cli(cli: Cli) -> CliExit {
     let session = match Session::new(&cli.global) {
         Ok(session) => session,
         Err(error) => {
-            let ui = crate::ui::Ui::new(
+            let ui = forge_terminal::Ui::new(
                 StdoutFormat::Text,
-                crate::ui::Verbosity::Normal,
-                crate::ui::ColorPreference::default(),
+                forge_terminal::Verbosity::Normal,
+                forge_terminal::ColorPreference::default(),
             );
-            ui.print_error(&error);
+            error.print_on(&ui);
             return error.cli_exit();
         }
     };
     match run_command(&session, cli.command) {
         Ok(exit) => exit,
         Err(error) => {
-            session.ui.print_error(&error);
+            error.print_on(&session.ui);
             error.cli_exit()
         }
     }

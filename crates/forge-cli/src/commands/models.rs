@@ -4,10 +4,10 @@ use crate::args::{ModelsAction, ModelsArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::{format_count, format_duration, one_line, sanitize_text};
 use forge_runtime::{Forge, Freshness, PerMillion, ProviderRow};
+use forge_terminal::StdoutFormat;
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::{format_count, format_duration, one_line, sanitize_text};
 use std::path::Path;
 
 /// Lists the providers, or tests one.

@@ -5,10 +5,10 @@ use crate::args::{PricesAction, PricesArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::{format_count, pluralize, sanitize_text};
-use crate::ui::{StdoutFormat, Ui};
 use forge_runtime::{PriceRow, PriceTable, PriceUpdate};
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::{format_count, pluralize, sanitize_text};
+use forge_terminal::{StdoutFormat, Ui};
 use std::path::Path;
 
 /// Maximum number of changes listed.

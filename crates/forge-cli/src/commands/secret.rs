@@ -4,13 +4,13 @@ use crate::args::{SecretAction, SecretArgs as Args};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::{one_line, pluralize};
 use forge_config::{SecretOrigin, SecretValue, stores};
 use forge_runtime::secret_stores::{
     SecretStoreError, SecretStores, StoreScope, check_name, check_value, redacted_preview,
 };
+use forge_terminal::StdoutFormat;
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::{one_line, pluralize};
 use forge_types::ErrorClass;
 use serde_json::json;
 use std::io::{IsTerminal as _, Read as _};

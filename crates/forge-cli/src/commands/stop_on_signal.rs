@@ -1,8 +1,8 @@
 //! Work on a run that the first Ctrl-C stops cleanly and the second one at once.
 
 use crate::exit::CliExit;
-use crate::ui::Ui;
 use forge_runtime::Forge;
+use forge_terminal::Ui;
 use forge_types::RunId;
 use std::future::Future;
 use std::pin::pin;

@@ -4,9 +4,9 @@ use crate::args::{ToolAction, ToolArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::wrap_words;
+use forge_terminal::StdoutFormat;
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::wrap_words;
 use forge_types::ToolSpec;
 use serde_json::{Value, json};
 

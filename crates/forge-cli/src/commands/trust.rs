@@ -4,9 +4,9 @@ use crate::args::TrustArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::text::pluralize;
-use crate::ui::{StdoutFormat, Ui};
 use forge_config::trust::{self, TrustError, TrustReview, TrustState};
+use forge_terminal::text::pluralize;
+use forge_terminal::{StdoutFormat, Ui};
 use forge_types::ErrorClass;
 
 /// Shows the settings in a repository's files, and trusts them if the user confirms.
@@ -98,7 +98,7 @@ fn print_review(ui: &Ui, review: &TrustReview) {
         )));
         file.text
             .lines()
-            .for_each(|line| ui.print_line(&format!("  {}", crate::ui::text::sanitize_text(line))));
+            .for_each(|line| ui.print_line(&format!("  {}", forge_terminal::text::sanitize_text(line))));
     }
     let claims: Vec<_> = review.settings.iter().filter(|claim| claim.needs_trust).collect();
     if !claims.is_empty() {
@@ -106,7 +106,7 @@ fn print_review(ui: &Ui, review: &TrustReview) {
         ui.print_line("Settings that take effect only when trusted, unless they tighten:");
         for claim in claims {
             let line = format!("  {} = {}  ({})", claim.key, claim.value, claim.place);
-            ui.print_line(&ui.out.yellow(&crate::ui::text::sanitize_text(&line)));
+            ui.print_line(&ui.out.yellow(&forge_terminal::text::sanitize_text(&line)));
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::args::{RunIdArg, UndoArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
 use forge_runtime::{Forge, UndoOutcome};
+use forge_terminal::StdoutFormat;
 use serde_json::json;
 
 /// Restores the workspace to a step.

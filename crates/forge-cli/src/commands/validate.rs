@@ -4,8 +4,8 @@ use crate::args::ValidateArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::text::pluralize;
+use forge_terminal::StdoutFormat;
+use forge_terminal::text::pluralize;
 use std::path::Path;
 
 /// Checks the configuration of the project at the given path.

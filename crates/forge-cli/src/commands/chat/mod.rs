@@ -9,12 +9,12 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::request::chat_flags;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::text::{format_count, format_dollars, one_line, pluralize, sanitize_text};
-use crate::ui::turn_display::TurnDisplay;
 use chat_commands::{ChatLine, HELP_LINES};
 use forge_config::FlagSetting;
 use forge_runtime::{ChatAnswer, ChatConversation, Forge, LiveSink, check_repo};
+use forge_terminal::StdoutFormat;
+use forge_terminal::text::{format_count, format_dollars, one_line, pluralize, sanitize_text};
+use forge_terminal::turn_display::TurnDisplay;
 use forge_types::{ApplyPolicy, RunCommand, RunId, RunStatus};
 use forge_wire::{LiveFrame, WireEvent};
 use lines::{InputEvent, LineReader};
@@ -261,7 +261,7 @@ impl ChatSession<'_> {
         if answer.details.plan.as_ref().is_some_and(|plan| plan.sandbox.apply == ApplyPolicy::Ask)
             && let Err(error) = ask_to_apply(self.session, &self.forge, &answer.details).await
         {
-            ui.print_error(&error);
+            error.print_on(ui);
         }
         if let Some(warning) = &answer.warning {
             ui.print_warning(&sanitize_text(warning));
@@ -272,7 +272,7 @@ impl ChatSession<'_> {
         self.failed = true;
         let ui = &self.session.ui;
         match ui.format {
-            StdoutFormat::Text => ui.print_error(error),
+            StdoutFormat::Text => error.print_on(ui),
             StdoutFormat::Json => {
                 ui.print_json_line(&json!({"ok": false, "output": "", "error": error.message}));
             }

@@ -8,10 +8,10 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::request::RunOutput;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::text::sanitize_text;
-use crate::ui::{StdoutFormat, Ui};
 use forge_config::{Environment, FlagSetting};
 use forge_runtime::{Forge, NewRun};
+use forge_terminal::text::sanitize_text;
+use forge_terminal::{StdoutFormat, Ui};
 use forge_types::RunSource;
 use std::path::Path;
 

@@ -6,9 +6,9 @@ use crate::args::{LoginArgs, LogoutArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::text::one_line;
 use forge_runtime::{LoginError, LoginState, LoginStatus};
+use forge_terminal::StdoutFormat;
+use forge_terminal::text::one_line;
 use forge_types::ErrorClass;
 use std::path::Path;
 
@@ -100,7 +100,7 @@ fn print_logins(session: &Session, logins: &[LoginStatus]) -> CliExit {
             }
             LoginState::Broken => login.problem.clone().unwrap_or_default(),
         };
-        session.ui.print_line(&crate::ui::text::sanitize_text(&line));
+        session.ui.print_line(&forge_terminal::text::sanitize_text(&line));
     }
     CliExit::Done
 }

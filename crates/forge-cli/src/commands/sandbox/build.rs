@@ -4,9 +4,9 @@ use crate::args::{ImageKind, SandboxBuildArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::text::one_line;
 use forge_runtime::{BuildImage, ImageFlavor};
+use forge_terminal::StdoutFormat;
+use forge_terminal::text::one_line;
 use serde_json::json;
 use std::path::Path;
 

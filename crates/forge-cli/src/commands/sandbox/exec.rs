@@ -6,13 +6,13 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::request::{push_network_flags, resolve_repos};
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::text::{self, one_line};
-use crate::ui::{StdoutFormat, Ui};
 use forge_config::{FlagSetting, ResolvedConfig};
 use forge_runtime::{
     ByteStreamRedactor, Forge, GeneratedProgram, OutputSink, Redactor, SandboxCommand, SandboxCommandResult,
     StdStream, StreamRedactor, check_repo,
 };
+use forge_terminal::text::{self, one_line};
+use forge_terminal::{StdoutFormat, Ui};
 use forge_types::SandboxLayerState;
 use serde_json::{Value, json};
 use std::io::Write as _;

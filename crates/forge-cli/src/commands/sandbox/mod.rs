@@ -8,7 +8,7 @@ use crate::args::{SandboxAction, SandboxArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::StdoutFormat;
+use forge_terminal::StdoutFormat;
 use serde_json::json;
 use std::path::Path;
 

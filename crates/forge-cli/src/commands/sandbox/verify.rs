@@ -4,11 +4,11 @@ use crate::args::SandboxVerifyArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use crate::ui::StdoutFormat;
-use crate::ui::table::{self, fixed_column, flexible_column};
-use crate::ui::text::{one_line, pluralize};
 use forge_config::FlagSetting;
 use forge_runtime::{Forge, ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
+use forge_terminal::StdoutFormat;
+use forge_terminal::table::{self, fixed_column, flexible_column};
+use forge_terminal::text::{one_line, pluralize};
 use std::path::Path;
 
 /// Runs the probes and prints the verdict; exits with 1 if the isolation failed a probe.

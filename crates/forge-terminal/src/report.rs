@@ -1,7 +1,7 @@
 //! Summary of a run: the frame at its end, and the same facts in `forge status`.
 
-use super::style::Style;
-use super::text::{
+use crate::style::Style;
+use crate::text::{
     format_count, format_dollars, format_duration, limit_text, one_line, pad_right, pluralize, sanitize_text,
     text_columns, truncate_text, wrap_words,
 };
@@ -19,11 +19,7 @@ const MAX_FRAME_COLUMNS: usize = 100;
 const MAX_LISTED_FILES: usize = 8;
 
 /// Returns the facts of a run as names and values, in display order.
-pub(crate) fn run_facts(
-    summary: &RunSummary,
-    limits: Option<&RunLimits>,
-    journal: &str,
-) -> Vec<(String, String)> {
+pub fn run_facts(summary: &RunSummary, limits: Option<&RunLimits>, journal: &str) -> Vec<(String, String)> {
     let mut facts = vec![
         ("run", summary.run_id.to_string()),
         ("status", status_text(summary)),
@@ -192,7 +188,7 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
 }
 
 /// Formats facts as aligned lines of at most `width` columns.
-pub(crate) fn align_facts(facts: &[(String, String)], width: usize, style: Style) -> Vec<String> {
+pub fn align_facts(facts: &[(String, String)], width: usize, style: Style) -> Vec<String> {
     let names = facts.iter().map(|(name, _)| text_columns(name)).max().unwrap_or(0) + 2;
     let room = width.saturating_sub(names).max(20);
     let mut lines = Vec::new();
@@ -207,7 +203,7 @@ pub(crate) fn align_facts(facts: &[(String, String)], width: usize, style: Style
 }
 
 /// Formats the frame at the end of a run.
-pub(crate) fn summary_frame(
+pub fn summary_frame(
     summary: &RunSummary,
     limits: Option<&RunLimits>,
     journal: &str,
@@ -226,7 +222,7 @@ pub(crate) fn summary_frame(
     let mut lines = vec![format!("╭─ {painted} {rule}╮")];
     let facts = run_facts(summary, limits, journal);
     // Align without colours: padding would count the escape codes.
-    let plain = align_facts(&facts, inner, Style::new(super::style::ColorMode::Off));
+    let plain = align_facts(&facts, inner, Style::new(crate::style::ColorMode::Off));
     lines.extend(plain.iter().map(|line| format!("│ {} │", pad_right(line, inner))));
     lines.push(format!("╰{}╯", "─".repeat(width - 2)));
     lines
@@ -235,7 +231,7 @@ pub(crate) fn summary_frame(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::style::ColorMode;
+    use crate::style::ColorMode;
     use forge_types::{RunId, RunState, SandboxLayer, Timestamp};
     use forge_wire::record::{ToolTotals, run_summary};
 

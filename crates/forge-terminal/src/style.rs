@@ -2,7 +2,7 @@
 
 /// Whether colours are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ColorMode {
+pub enum ColorMode {
     /// Colours.
     On,
     /// No colours.
@@ -11,13 +11,13 @@ pub(crate) enum ColorMode {
 
 /// Applies colours with SGR codes (ECMA-48), or leaves text unchanged.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Style {
+pub struct Style {
     colors: ColorMode,
 }
 
 impl Style {
     /// Creates a style with or without colours.
-    pub(crate) const fn new(colors: ColorMode) -> Self {
+    pub const fn new(colors: ColorMode) -> Self {
         Self { colors }
     }
 
@@ -29,32 +29,32 @@ impl Style {
     }
 
     /// Marks important text.
-    pub(crate) fn bold(self, text: &str) -> String {
+    pub fn bold(self, text: &str) -> String {
         self.apply_sgr("1", text)
     }
 
     /// Marks secondary text.
-    pub(crate) fn dim(self, text: &str) -> String {
+    pub fn dim(self, text: &str) -> String {
         self.apply_sgr("2", text)
     }
 
     /// Marks a failure.
-    pub(crate) fn red(self, text: &str) -> String {
+    pub fn red(self, text: &str) -> String {
         self.apply_sgr("31", text)
     }
 
     /// Marks a success.
-    pub(crate) fn green(self, text: &str) -> String {
+    pub fn green(self, text: &str) -> String {
         self.apply_sgr("32", text)
     }
 
     /// Marks a possible problem.
-    pub(crate) fn yellow(self, text: &str) -> String {
+    pub fn yellow(self, text: &str) -> String {
         self.apply_sgr("33", text)
     }
 
     /// Marks a name.
-    pub(crate) fn cyan(self, text: &str) -> String {
+    pub fn cyan(self, text: &str) -> String {
         self.apply_sgr("36", text)
     }
 }

@@ -2,17 +2,18 @@
 
 use forge_types::LimitKind;
 use std::time::Duration;
+use unicode_width::UnicodeWidthChar as _;
 
 /// Makes text from a model, a tool or a repository safe for a terminal.
 ///
 /// Control characters other than newline and tab, and characters that reorder text, become visible symbols: text must
 /// not move the cursor, set the title, or disguise its content.
-pub(crate) fn sanitize_text(text: &str) -> String {
+pub fn sanitize_text(text: &str) -> String {
     text.chars().filter(|c| *c != '\r').map(sanitize_char).collect()
 }
 
 /// Sanitizes text as [`sanitize_text`] does, and joins it to one line with single spaces.
-pub(crate) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let spaced = text.trim().chars().map(|c| if c.is_whitespace() { ' ' } else { sanitize_char(c) });
     let mut line = String::with_capacity(text.len());
     for c in spaced {
@@ -29,42 +30,24 @@ fn sanitize_char(c: char) -> char {
         // The block Control Pictures follows the order of ASCII.
         '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        c if super::json::is_terminal_active(c) => '\u{fffd}',
+        c if crate::json::is_terminal_active(c) => '\u{fffd}',
         c => c,
     }
 }
 
-/// Returns the width of a character in columns, for the scripts that matter in practice: 0 for combining marks, 2 for
-/// East Asian wide characters and emoji (Unicode Standard Annex 11).
-pub(crate) const fn char_columns(c: char) -> usize {
-    match c {
-        '\u{0300}'..='\u{036f}'
-        | '\u{200b}'..='\u{200d}'
-        | '\u{20d0}'..='\u{20ff}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{fe20}'..='\u{fe2f}' => 0,
-        '\u{1100}'..='\u{115f}'
-        | '\u{2e80}'..='\u{303e}'
-        | '\u{3041}'..='\u{a4cf}'
-        | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}'
-        | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f300}'..='\u{1f64f}'
-        | '\u{1f900}'..='\u{1faff}'
-        | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+/// Returns the width of a character in columns: 0 for combining marks, 2 for East Asian wide characters and emoji.
+pub fn char_columns(c: char) -> usize {
+    // A control character is shown as a symbol.
+    c.width().unwrap_or(1)
 }
 
 /// Returns the width of a text in columns.
-pub(crate) fn text_columns(text: &str) -> usize {
+pub fn text_columns(text: &str) -> usize {
     text.chars().map(char_columns).sum()
 }
 
 /// Truncates text to `width` columns; `…` marks the cut.
-pub(crate) fn truncate_text(text: &str, width: usize) -> String {
+pub fn truncate_text(text: &str, width: usize) -> String {
     if text_columns(text) <= width {
         return text.to_owned();
     }
@@ -81,7 +64,7 @@ pub(crate) fn truncate_text(text: &str, width: usize) -> String {
 }
 
 /// Returns the end of the text that fits into `width` columns.
-pub(crate) fn truncate_text_start(text: &str, width: usize) -> String {
+pub fn truncate_text_start(text: &str, width: usize) -> String {
     let mut used = 0;
     let mut kept: Vec<char> = Vec::new();
     for c in text.chars().rev() {
@@ -95,13 +78,13 @@ pub(crate) fn truncate_text_start(text: &str, width: usize) -> String {
 }
 
 /// Pads text with spaces to `width` columns.
-pub(crate) fn pad_right(text: &str, width: usize) -> String {
+pub fn pad_right(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text_columns(text));
     format!("{text}{}", " ".repeat(missing))
 }
 
 /// Wraps text to lines of at most `width` columns, between words where possible.
-pub(crate) fn wrap_words(text: &str, width: usize) -> Vec<String> {
+pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -126,7 +109,7 @@ pub(crate) fn wrap_words(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Formats a duration: `12 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`.
-pub(crate) fn format_duration(ms: u64) -> String {
+pub fn format_duration(ms: u64) -> String {
     let time = Duration::from_millis(ms);
     match time.as_secs() {
         0 => format!("{ms} ms"),
@@ -138,7 +121,7 @@ pub(crate) fn format_duration(ms: u64) -> String {
 }
 
 /// Formats a count with separators: `12,345`.
-pub(crate) fn format_count(n: u64) -> String {
+pub fn format_count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -151,17 +134,17 @@ pub(crate) fn format_count(n: u64) -> String {
 }
 
 /// Formats dollars with four decimals, since a turn often costs less than a cent.
-pub(crate) fn format_dollars(usd: f64) -> String {
+pub fn format_dollars(usd: f64) -> String {
     format!("${usd:.4}")
 }
 
 /// Formats a count with its noun: `1 file`, `2 files`.
-pub(crate) fn pluralize(n: usize, one: &str, many: &str) -> String {
+pub fn pluralize(n: usize, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 /// Names the limit that stopped a run.
-pub(crate) const fn limit_text(limit: LimitKind) -> &'static str {
+pub const fn limit_text(limit: LimitKind) -> &'static str {
     match limit {
         LimitKind::Iterations => "turn limit",
         LimitKind::Tokens => "token limit",

@@ -1,8 +1,8 @@
 //! Display of a chat turn: streamed text, tool calls, and one answer at the end.
 
-use super::events::{EventFormatter, EventLine, LineKind};
-use super::text::{one_line, sanitize_text};
-use super::{StdoutFormat, Ui, Verbosity};
+use crate::events::{EventFormatter, EventLine, LineKind};
+use crate::text::{one_line, sanitize_text};
+use crate::{StdoutFormat, Ui, Verbosity};
 use forge_wire::{LiveFrame, WireData, WireEvent};
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,14 +20,14 @@ struct TurnState {
 }
 
 /// Display of one turn.
-pub(crate) struct TurnDisplay {
+pub struct TurnDisplay {
     ui: Ui,
     state: Mutex<TurnState>,
 }
 
 impl TurnDisplay {
     /// Creates the display. Text is streamed only to a terminal.
-    pub(crate) fn new(ui: &Ui) -> Self {
+    pub fn new(ui: &Ui) -> Self {
         Self { ui: ui.clone(), state: Mutex::default() }
     }
 
@@ -40,7 +40,7 @@ impl TurnDisplay {
     }
 
     /// Shows a live frame.
-    pub(crate) fn show_frame(&self, frame: &LiveFrame) {
+    pub fn show_frame(&self, frame: &LiveFrame) {
         match frame {
             LiveFrame::ModelDelta { text } if self.is_streaming() => {
                 let mut said = self.lock_state();
@@ -63,7 +63,7 @@ impl TurnDisplay {
     }
 
     /// Shows an event.
-    pub(crate) fn show_event(&self, event: &WireEvent) {
+    pub fn show_event(&self, event: &WireEvent) {
         let mut said = self.lock_state();
         let lines = said.story.format(event);
         let shown = match &event.data {
@@ -111,7 +111,7 @@ impl TurnDisplay {
     }
 
     /// Prints the answer, unless it was just streamed; `why` explains on stderr why there is none.
-    pub(crate) fn finish(&self, output: &str, why: Option<&str>) {
+    pub fn finish(&self, output: &str, why: Option<&str>) {
         let streamed = self.lock_state().reply.trim() == output.trim();
         let open = self.lock_state().open;
         self.break_line();

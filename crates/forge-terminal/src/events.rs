@@ -1,7 +1,7 @@
 //! Wire events as readable lines, the same for a live run, `forge logs` and a pipe.
 
-use super::style::Style;
-use super::text::{
+use crate::style::Style;
+use crate::text::{
     format_count, format_dollars, format_duration, limit_text, one_line, pluralize, sanitize_text,
     truncate_text,
 };
@@ -17,7 +17,7 @@ const MAX_ARGUMENT_COLUMNS: usize = 80;
 
 /// Kinds of lines, which decide colour and sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LineKind {
+pub enum LineKind {
     /// Start of a turn.
     Turn,
     /// Text of the model.
@@ -38,9 +38,11 @@ pub(crate) enum LineKind {
 
 /// A line that is safe to print on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EventLine {
-    pub(crate) tone: LineKind,
-    pub(crate) text: String,
+pub struct EventLine {
+    /// Kind of the line.
+    pub tone: LineKind,
+    /// Text without sign and colour.
+    pub text: String,
 }
 
 impl EventLine {
@@ -49,7 +51,7 @@ impl EventLine {
     }
 
     /// Formats the line with sign and colour.
-    pub(crate) fn to_styled(&self, style: Style) -> String {
+    pub fn to_styled(&self, style: Style) -> String {
         match self.tone {
             LineKind::Turn => style.dim(&format!("· {}", self.text)),
             LineKind::ModelText => self.text.clone(),
@@ -63,7 +65,7 @@ impl EventLine {
     }
 
     /// Formats the line without colours, for a pipe.
-    pub(crate) fn to_unstyled(&self) -> String {
+    pub fn to_unstyled(&self) -> String {
         match self.tone {
             LineKind::Turn | LineKind::Completed | LineKind::Ended => format!("-- {}", self.text),
             LineKind::Good => format!("  ok      {}", self.text),
@@ -76,7 +78,7 @@ impl EventLine {
 
 /// Formats the events of a run in order, and remembers the labels of tool calls.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct EventFormatter {
+pub struct EventFormatter {
     calls: HashMap<String, String>,
     /// Message of the last failed model call, which the run's error often repeats.
     last_failure: String,
@@ -84,7 +86,7 @@ pub(crate) struct EventFormatter {
 
 impl EventFormatter {
     /// Formats one event, mostly as one line or none.
-    pub(crate) fn format(&mut self, event: &WireEvent) -> Vec<EventLine> {
+    pub fn format(&mut self, event: &WireEvent) -> Vec<EventLine> {
         match &event.data {
             WireData::RunCreated(created) => {
                 let task = truncate_text(&one_line(&created.task), 200);
@@ -153,7 +155,7 @@ impl EventFormatter {
     }
 
     /// Returns the label of a running call.
-    pub(crate) fn label_of(&self, call_id: &str) -> Option<&str> {
+    pub fn label_of(&self, call_id: &str) -> Option<&str> {
         self.calls.get(call_id).map(String::as_str)
     }
 
@@ -239,7 +241,7 @@ fn format_wait(run: RunId, wait: &WaitRequested) -> String {
 }
 
 /// Returns the tool's name and its most telling argument.
-pub(crate) fn tool_label(tool: &str, arguments: &Value) -> String {
+pub fn tool_label(tool: &str, arguments: &Value) -> String {
     const LABEL_ARGUMENTS: [&str; 8] =
         ["command", "path", "pattern", "glob", "filename", "url", "name", "query"];
     let telling = LABEL_ARGUMENTS.iter().find_map(|key| arguments.get(key).and_then(Value::as_str));

@@ -4,12 +4,12 @@ use serde::Serialize;
 use std::fmt::Write as _;
 
 /// Formats a value on one line.
-pub(crate) fn to_json_line<T: Serialize>(value: &T) -> serde_json::Result<String> {
+pub fn to_json_line<T: Serialize>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string(value).map(|text| escape_json(&text))
 }
 
 /// Formats a value on several, indented lines.
-pub(crate) fn to_pretty_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
+pub fn to_pretty_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string_pretty(value).map(|text| escape_json(&text))
 }
 
@@ -17,7 +17,7 @@ pub(crate) fn to_pretty_json<T: Serialize>(value: &T) -> serde_json::Result<Stri
 /// stays the same.
 ///
 /// Applies to all output, not only on terminals: the content of a file may be shown on a terminal later.
-pub(crate) fn escape_json(json: &str) -> String {
+pub fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if is_terminal_active(c) {
@@ -32,7 +32,7 @@ pub(crate) fn escape_json(json: &str) -> String {
 
 /// Returns whether a terminal may act on a character: control characters that JSON does not escape itself, direction
 /// marks, and line separators other than newline.
-pub(crate) const fn is_terminal_active(c: char) -> bool {
+pub const fn is_terminal_active(c: char) -> bool {
     matches!(
         c,
         '\u{7f}'..='\u{9f}'

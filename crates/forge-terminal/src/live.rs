@@ -1,8 +1,8 @@
 //! Live display of a run. A separate thread prints, so that a slow terminal never delays the run.
 
-use super::events::EventFormatter;
-use super::progress::ProgressDisplay;
-use super::{Ui, Verbosity, terminal_width};
+use crate::events::EventFormatter;
+use crate::progress::ProgressDisplay;
+use crate::{Ui, Verbosity, terminal_width};
 use forge_wire::{LiveFrame, WireEvent};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ const MAX_BATCH_MESSAGES: usize = 200;
 
 /// Ways to show a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DisplayMode {
+pub enum DisplayMode {
     /// Animated display on stderr.
     Picture,
     /// Lines on stderr.
@@ -35,7 +35,7 @@ pub(crate) enum DisplayMode {
 
 /// Whether events go to stdout as JSON lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StdoutEvents {
+pub enum StdoutEvents {
     /// Events are printed.
     Events,
     /// Stdout is not used.
@@ -70,7 +70,7 @@ impl FinishedFlag {
 }
 
 /// Live display of one run.
-pub(crate) struct LiveDisplay {
+pub struct LiveDisplay {
     sender: Mutex<Option<Sender<RendererMessage>>>,
     frames: Arc<AtomicUsize>,
     over: Arc<FinishedFlag>,
@@ -79,7 +79,7 @@ pub(crate) struct LiveDisplay {
 
 impl LiveDisplay {
     /// Starts the display, in the given mode and with the given use of stdout.
-    pub(crate) fn start(ui: &Ui, shown: DisplayMode, stdout: StdoutEvents) -> Self {
+    pub fn start(ui: &Ui, shown: DisplayMode, stdout: StdoutEvents) -> Self {
         let (sender, receiver) = channel();
         let frames = Arc::new(AtomicUsize::new(0));
         let over = Arc::<FinishedFlag>::default();
@@ -93,12 +93,12 @@ impl LiveDisplay {
     }
 
     /// Shows an event.
-    pub(crate) fn send_event(&self, event: &WireEvent) {
+    pub fn send_event(&self, event: &WireEvent) {
         self.send(RendererMessage::Event(Box::new(event.clone())));
     }
 
     /// Shows a live frame, or drops it if too many are pending.
-    pub(crate) fn send_frame(&self, frame: LiveFrame) {
+    pub fn send_frame(&self, frame: LiveFrame) {
         if self.frames.fetch_add(1, Ordering::Relaxed) < MAX_PENDING_FRAMES {
             self.send(RendererMessage::Frame(frame));
         } else {
@@ -107,12 +107,12 @@ impl LiveDisplay {
     }
 
     /// Shows a note between events.
-    pub(crate) fn send_note(&self, text: impl Into<String>) {
+    pub fn send_note(&self, text: impl Into<String>) {
         self.send(RendererMessage::Note(text.into()));
     }
 
     /// Prints pending messages and removes the animated part.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.over.set_finished();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -145,7 +145,7 @@ impl Renderer {
                 RendererMessage::Frame(frame)
             }
             RendererMessage::Event(event) => {
-                let event = Box::new(super::redact::redact_event(&event).into_owned());
+                let event = Box::new(crate::redact::redact_event(&event).into_owned());
                 if self.stdout == StdoutEvents::Events {
                     self.ui.print_json_line(&event);
                 }
@@ -230,10 +230,10 @@ impl Renderer {
                 RendererMessage::Frame(LiveFrame::ExecOutput { line, .. })
                     if self.ui.volume == Verbosity::Verbose =>
                 {
-                    self.ui.print_note(&format!("      {}", super::text::sanitize_text(&line)));
+                    self.ui.print_note(&format!("      {}", crate::text::sanitize_text(&line)));
                 }
                 RendererMessage::Frame(LiveFrame::Debug { name, data }) => {
-                    self.ui.print_note(&super::text::sanitize_text(&format!("{name} {data}")));
+                    self.ui.print_note(&crate::text::sanitize_text(&format!("{name} {data}")));
                 }
                 RendererMessage::Frame(_) => {}
                 RendererMessage::Note(text) => self.ui.print_note(&text),

@@ -1,8 +1,8 @@
 //! Animated display of a run on a terminal: finished lines stay, and the current state is redrawn below them.
 
-use super::events::{EventFormatter, EventLine, LineKind};
-use super::style::Style;
-use super::text::{
+use crate::events::{EventFormatter, EventLine, LineKind};
+use crate::style::Style;
+use crate::text::{
     format_count, format_dollars, format_duration, one_line, sanitize_text, text_columns, truncate_text,
     truncate_text_start,
 };
@@ -247,8 +247,8 @@ impl ProgressDisplay {
 
 #[cfg(test)]
 mod tests {
-    use super::super::style::ColorMode;
     use super::*;
+    use crate::style::ColorMode;
 
     fn progress() -> ProgressDisplay {
         ProgressDisplay::new(Style::new(ColorMode::Off), false)

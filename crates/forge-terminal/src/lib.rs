@@ -1,26 +1,27 @@
-//! The only module that prints. Results go to stdout, everything else to stderr.
+//! Output on a terminal or into a pipe. Results go to stdout, everything else to stderr; all that is printed is redacted.
+//!
+//! Wire events, summaries, tables and amounts become text here; commands, settings and runs are unknown.
 
-pub(crate) mod events;
+pub mod events;
 mod hidden_input;
-pub(crate) mod json;
-pub(crate) mod live;
+pub mod json;
+pub mod live;
 mod progress;
-pub(crate) mod redact;
-pub(crate) mod report;
-pub(crate) mod style;
-pub(crate) mod table;
-pub(crate) mod text;
-pub(crate) mod turn_display;
+pub mod redact;
+pub mod report;
+pub mod style;
+pub mod table;
+pub mod text;
+pub mod turn_display;
 
-use crate::error::CliError;
-use forge_runtime::redact_keys;
+use forge_redact::redact_keys;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 use style::{ColorMode, Style};
 
 /// Amount of output on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Verbosity {
+pub enum Verbosity {
     /// Errors and warnings only.
     Quiet,
     /// Progress as well.
@@ -31,7 +32,7 @@ pub(crate) enum Verbosity {
 
 /// Formats of stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StdoutFormat {
+pub enum StdoutFormat {
     /// Human-readable text.
     Text,
     /// One JSON document.
@@ -43,30 +44,37 @@ const DEFAULT_TERMINAL_COLUMNS: usize = 100;
 
 /// Output streams of this process.
 #[derive(Clone, Debug)]
-pub(crate) struct Ui {
-    pub(crate) format: StdoutFormat,
-    pub(crate) volume: Verbosity,
-    pub(crate) out: Style,
-    pub(crate) err: Style,
-    pub(crate) out_is_terminal: bool,
-    pub(crate) err_is_terminal: bool,
-    pub(crate) in_is_terminal: bool,
+pub struct Ui {
+    /// Format of stdout.
+    pub format: StdoutFormat,
+    /// Amount of output on stderr.
+    pub volume: Verbosity,
+    /// Colours of stdout.
+    pub out: Style,
+    /// Colours of stderr.
+    pub err: Style,
+    /// Whether stdout is a terminal.
+    pub out_is_terminal: bool,
+    /// Whether stderr is a terminal that can be animated.
+    pub err_is_terminal: bool,
+    /// Whether stdin is a terminal.
+    pub in_is_terminal: bool,
 }
 
 /// Flag and environment variables that decide about colours.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ColorPreference {
+pub struct ColorPreference {
     /// Presence of `--no-color`.
-    pub(crate) flag: bool,
+    pub flag: bool,
     /// Presence of `NO_COLOR` (with any value).
-    pub(crate) variable: bool,
+    pub variable: bool,
     /// Presence of `TERM=dumb`.
-    pub(crate) dumb: bool,
+    pub dumb: bool,
 }
 
 impl Ui {
     /// Inspects the three standard streams.
-    pub(crate) fn new(format: StdoutFormat, volume: Verbosity, wish: ColorPreference) -> Self {
+    pub fn new(format: StdoutFormat, volume: Verbosity, wish: ColorPreference) -> Self {
         let colors = |terminal: bool| {
             let wanted = terminal && !wish.flag && !wish.variable && !wish.dumb;
             if wanted { ColorMode::On } else { ColorMode::Off }
@@ -85,81 +93,81 @@ impl Ui {
     }
 
     /// Returns whether the user can be asked.
-    pub(crate) const fn is_interactive(&self) -> bool {
+    pub const fn is_interactive(&self) -> bool {
         self.in_is_terminal && self.err_is_terminal && matches!(self.format, StdoutFormat::Text)
     }
 
     /// Returns the width of stdout in columns; unlimited if it is not a terminal.
-    pub(crate) fn out_width(&self) -> usize {
+    pub fn out_width(&self) -> usize {
         if self.out_is_terminal { terminal_width(&std::io::stdout()) } else { usize::MAX / 2 }
     }
 
     /// Prints a result as text. A closed stdout is not an error.
-    pub(crate) fn print_line(&self, line: &str) {
+    pub fn print_line(&self, line: &str) {
         self.try_print_line(line);
     }
 
     /// Prints the lines of a result.
-    pub(crate) fn print_lines(&self, lines: &[String]) {
+    pub fn print_lines(&self, lines: &[String]) {
         lines.iter().for_each(|line| self.print_line(line));
     }
 
     /// Prints a line of an endless result; returns whether stdout is still open.
-    pub(crate) fn try_print_line(&self, line: &str) -> bool {
+    pub fn try_print_line(&self, line: &str) -> bool {
         writeln!(std::io::stdout().lock(), "{}", redact_keys(line)).is_ok()
     }
 
     /// Prints a result as indented JSON.
-    pub(crate) fn print_json<T: Serialize>(&self, value: &T) {
+    pub fn print_json<T: Serialize>(&self, value: &T) {
         if let Ok(text) = json::to_pretty_json(value) {
             self.try_print_line(&text);
         }
     }
 
     /// Prints a result as one line of JSON; returns whether stdout is still open.
-    pub(crate) fn print_json_line<T: Serialize>(&self, value: &T) -> bool {
+    pub fn print_json_line<T: Serialize>(&self, value: &T) -> bool {
         let line = json::to_json_line(value).unwrap_or_default();
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", redact_keys(&line)).and_then(|()| out.flush()).is_ok()
     }
 
     /// Prints a note on stderr, unless quiet.
-    pub(crate) fn print_note(&self, line: &str) {
+    pub fn print_note(&self, line: &str) {
         if self.volume > Verbosity::Quiet {
             self.print_notice(line);
         }
     }
 
     /// Prints a notice on stderr, even when quiet.
-    pub(crate) fn print_notice(&self, line: &str) {
+    pub fn print_notice(&self, line: &str) {
         // A single write: stderr is unbuffered, and other processes may write to it.
         let _ = std::io::stderr().lock().write_all(format!("{}\n", redact_keys(line)).as_bytes());
     }
 
     /// Prints a requested secret, without redaction.
-    pub(crate) fn print_raw_line(&self, line: &str) {
+    pub fn print_raw_line(&self, line: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 
     /// Prints a warning on stderr, even when quiet.
-    pub(crate) fn print_warning(&self, line: &str) {
+    pub fn print_warning(&self, line: &str) {
         let head = self.err.yellow("warning:");
         self.print_notice(&format!("{head} {line}"));
     }
 
-    /// Prints an error with its hints on stderr; with `--json` also on stdout, as JSON.
-    pub(crate) fn print_error(&self, error: &CliError) {
-        self.print_notice(&format!("{} {}", self.err.red("error:"), text::sanitize_text(&error.message)));
-        for hint in &error.hints {
+    /// Prints an error with its hints on stderr; with a JSON format also on stdout, as JSON.
+    pub fn print_error(&self, message: &str, hints: &[String]) {
+        self.print_notice(&format!("{} {}", self.err.red("error:"), text::sanitize_text(message)));
+        for hint in hints {
             self.print_notice(&format!("  {} {}", self.err.cyan("hint:"), text::sanitize_text(hint)));
         }
         if self.format == StdoutFormat::Json {
-            self.print_json(&serde_json::json!({"error": {"message": error.message, "hints": error.hints}}));
+            self.print_json(&serde_json::json!({"error": {"message": message, "hints": hints}}));
         }
     }
 
     /// Asks a yes/no question; returns `false` without a terminal.
-    pub(crate) fn confirm(&self, question: &str) -> bool {
+    pub fn confirm(&self, question: &str) -> bool {
         if !self.is_interactive() {
             return false;
         }
@@ -169,12 +177,12 @@ impl Ui {
 
     /// Asks for input that is not echoed, on the terminal itself even if stdin is redirected. Returns `None` without a
     /// terminal or an answer.
-    pub(crate) fn ask_hidden(&self, question: &str) -> Option<String> {
+    pub fn ask_hidden(&self, question: &str) -> Option<String> {
         if std::io::stderr().is_terminal() { hidden_input::read_hidden_line(question) } else { None }
     }
 
     /// Asks for a line; returns an empty one without a terminal.
-    pub(crate) fn ask_line(&self, question: &str) -> String {
+    pub fn ask_line(&self, question: &str) -> String {
         if !self.is_interactive() {
             return String::new();
         }
@@ -188,7 +196,7 @@ impl Ui {
 }
 
 /// Returns the width of the terminal behind `stream`, in columns.
-pub(crate) fn terminal_width(stream: &impl std::os::fd::AsFd) -> usize {
+pub fn terminal_width(stream: &impl std::os::fd::AsFd) -> usize {
     let size = rustix::termios::tcgetwinsize(stream).map(|size| usize::from(size.ws_col));
     size.ok().filter(|columns| *columns > 0).unwrap_or(DEFAULT_TERMINAL_COLUMNS)
 }

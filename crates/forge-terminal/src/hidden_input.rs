@@ -39,7 +39,7 @@ impl Drop for NoEchoGuard<'_> {
 
 /// Asks for a line on the controlling terminal, even if stdin and stdout are redirected. Returns `None` without a
 /// terminal, or if the user cancels.
-pub(super) fn read_hidden_line(question: &str) -> Option<String> {
+pub(crate) fn read_hidden_line(question: &str) -> Option<String> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
     let reading = terminal.try_clone().ok()?;
     let quiet = NoEchoGuard::new(&reading)?;

@@ -1,20 +1,22 @@
 //! Tables that fit the terminal.
 
-use super::text::{pad_right, text_columns, truncate_text};
+use crate::text::{pad_right, text_columns, truncate_text};
 
-/// A column: its heading, and whether it shrinks on a narrow terminal.
-pub(crate) struct TableColumn {
-    pub(crate) name: &'static str,
-    pub(crate) shrinks: bool,
+/// A column of a table.
+pub struct TableColumn {
+    /// Heading.
+    pub name: &'static str,
+    /// Whether the column shrinks on a narrow terminal.
+    pub shrinks: bool,
 }
 
 /// Creates a column that keeps its width.
-pub(crate) const fn fixed_column(name: &'static str) -> TableColumn {
+pub const fn fixed_column(name: &'static str) -> TableColumn {
     TableColumn { name, shrinks: false }
 }
 
 /// Creates a column that shrinks.
-pub(crate) const fn flexible_column(name: &'static str) -> TableColumn {
+pub const fn flexible_column(name: &'static str) -> TableColumn {
     TableColumn { name, shrinks: true }
 }
 
@@ -22,7 +24,7 @@ pub(crate) const fn flexible_column(name: &'static str) -> TableColumn {
 const MIN_COLUMN_WIDTH: usize = 8;
 
 /// Formats the table, heading first, in lines of at most `width` columns where possible.
-pub(crate) fn render_table(head: &[TableColumn], rows: &[Vec<String>], width: usize) -> Vec<String> {
+pub fn render_table(head: &[TableColumn], rows: &[Vec<String>], width: usize) -> Vec<String> {
     let mut widths: Vec<usize> = head
         .iter()
         .enumerate()
