@@ -7,9 +7,12 @@ use std::{fs, io};
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, TableLike};
 
+/// Git's directory, or the file that names it in a linked working tree.
+const GIT_ENTRY: &str = ".git";
+
 /// Directories without our own sources, at any depth.
 const SKIPPED_FOLDERS: &[&str] = &[
-    ".git",
+    GIT_ENTRY,
     ".forge",
     ".venv",
     ".pytest_cache",
@@ -218,7 +221,7 @@ fn read_folder(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>)
             if !SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) {
                 read_folder(root, &path, files)?;
             }
-        } else if kind.is_file() {
+        } else if kind.is_file() && name != GIT_ENTRY {
             read_text(root, &path, files).map_err(|error| failed(&path, error))?;
         }
     }
