@@ -51,7 +51,7 @@ pub use forge_ports::sandbox::{OutputSink, StdStream};
 pub use forge_ports::workspace_store::MergePolicy;
 pub use forge_redact::{ByteStreamRedactor, REDACTED, Redactor, StreamRedactor, redact_keys};
 pub use forge_sandbox::images::ImageFlavor;
-pub use forge_sandbox::verify::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
+pub use forge_sandbox::probes::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
 pub use images::{BuildImage, build_image};
 pub use live::LiveSink;
 pub use logins::{

@@ -2,7 +2,7 @@
 
 use crate::{Error, Forge, toolchains};
 use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
-use forge_sandbox::verify::{ProbeScope, ProbeVerdict, run_probes};
+use forge_sandbox::probes::{ProbeScope, ProbeVerdict, run_probes};
 use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec, WorkspaceLimits};
 use std::path::{Path, PathBuf};

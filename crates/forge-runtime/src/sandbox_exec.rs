@@ -5,7 +5,7 @@ use forge_config::ResolvedConfig;
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, OutputSink};
 use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
 use forge_sandbox::Backends;
-use forge_sandbox::verify::{ProbeScope, ProbeVerdict};
+use forge_sandbox::probes::{ProbeScope, ProbeVerdict};
 use forge_types::{EgressRecord, RunId, SandboxReport, SandboxSpec, WorkspaceChange, WorkspaceMode};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -22,8 +22,8 @@ pub use forge_egress as egress;
 pub use forge_file_search::SEARCH_HELPER;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
+pub use forge_probes as probes;
 use forge_types::{RunId, SandboxLayer, SandboxSpec, SnapshotId};
-pub use forge_verify as verify;
 use forge_workspace::{ForcedCopy, LocalWorkspaces, WorkspaceStorage};
 use native::NativeBackend;
 pub use one_shot::{OneShotResult, OneShotSpec, ProgramLanguage};
@@ -277,8 +277,8 @@ pub fn helper_main(arguments: &[String]) -> Option<i32> {
     }
     // In every sandbox this path belongs to the helper, so no other program can be meant.
     if let ([prober, task @ ..], true) = (rest, name == forge_jail::HELPER_PATH) {
-        return (prober == verify::PROBER_ARG)
-            .then(|| verify::run_prober_task(task.first().map(String::as_str)));
+        return (prober == probes::PROBER_ARG)
+            .then(|| probes::run_prober_task(task.first().map(String::as_str)));
     }
     (name == SEARCH_HELPER).then(|| forge_file_search::run_search_helper(rest.first().map(String::as_str)))
 }

@@ -52,7 +52,7 @@ pub(crate) fn remove_stale_temps(temporary: &Path) -> Vec<PathBuf> {
         fs::symlink_metadata(path).is_err()
     });
     removed.extend(shared);
-    removed.extend(forge_verify::prune_stale());
+    removed.extend(forge_probes::prune_stale());
     removed
 }
 

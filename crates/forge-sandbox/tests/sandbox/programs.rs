@@ -6,7 +6,7 @@ use crate::rig::{Rig, backends, command, err, folder, options, out, spec};
 use forge_jail::DisabledProtection;
 use forge_ports::Sandbox as _;
 use forge_ports::sandbox::Error;
-use forge_sandbox::verify::{self, ProbeGroup, ProbeScope, ProbeVerdict};
+use forge_sandbox::probes::{self, ProbeGroup, ProbeScope, ProbeVerdict};
 use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{RunId, SandboxLayerState, SandboxSpec};
 
@@ -25,7 +25,7 @@ as_both! {
         let (data, dir) = (folder(), folder());
         let template = spec(dir.path(), "native");
         let scope = ProbeScope::Of(ProbeGroup::Programs);
-        let verdict = verify::run_probes(&backends(data.path()), "native", scope, &template).await.unwrap();
+        let verdict = probes::run_probes(&backends(data.path()), "native", scope, &template).await.unwrap();
         assert!(verdict.passed, "{}\n{:#?}", verdict.summary(), counts(&verdict));
     }
 
@@ -33,7 +33,7 @@ as_both! {
         let (data, dir) = (folder(), folder());
         let weak = Backends::new(BackendOptions { without: vec![DisabledProtection::ProgramList], ..options(data.path()) });
         let scope = ProbeScope::Of(ProbeGroup::Programs);
-        let verdict = verify::run_probes(&weak, "native", scope, &spec(dir.path(), "native")).await.unwrap();
+        let verdict = probes::run_probes(&weak, "native", scope, &spec(dir.path(), "native")).await.unwrap();
         for probe in verdict.probes.iter().filter(|probe| probe.name != "listed-programs-work") {
             println!("{}: {}", probe.name, probe.detail);
             let (ran, of) = match probe.detail.split_once(" lines ran it") {
@@ -81,7 +81,7 @@ fn a_list_holds_in_containers() {
         let template = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir.path(), &kind) };
         let scope = ProbeScope::Of(ProbeGroup::Programs);
         let verdict =
-            runtime.block_on(verify::run_probes(&engine.backends(), &kind, scope, &template)).unwrap();
+            runtime.block_on(probes::run_probes(&engine.backends(), &kind, scope, &template)).unwrap();
         assert!(verdict.passed, "{}\n{:#?}", verdict.summary(), counts(&verdict));
         runtime.block_on(async {
             let python = InContainer::with(&engine, |spec, _| spec.programs = list(&["python3"])).await;

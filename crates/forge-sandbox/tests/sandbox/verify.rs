@@ -7,7 +7,7 @@ use crate::rig::{Rig, command, folder, options, out, spec};
 use forge_jail::{DisabledProtection, HELPER_PATH};
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
-use forge_sandbox::verify::{self, PROBER_ARG, PROBES, ProbeGroup, ProbeScope, ProbeState, ProbeVerdict};
+use forge_sandbox::probes::{self, PROBER_ARG, PROBES, ProbeGroup, ProbeScope, ProbeState, ProbeVerdict};
 use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{RunId, SandboxLayer, SandboxSpec, SnapshotId};
 use futures::StreamExt as _;
@@ -43,7 +43,7 @@ const FEWEST: usize = 180;
 
 async fn verdict(sandbox: &dyn Sandbox, backend: &str, scope: ProbeScope) -> ProbeVerdict {
     let dir = folder();
-    verify::run_probes(sandbox, backend, scope, &spec(dir.path(), backend))
+    probes::run_probes(sandbox, backend, scope, &spec(dir.path(), backend))
         .await
         .expect("the probes can be made")
 }
@@ -307,7 +307,7 @@ fn containers_pass_every_probe_that_can_be_made_there() {
         let (backends, kind, dir) = (engine.backends(), engine.kind.to_string(), folder());
         let template = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir.path(), &kind) };
         let verdict =
-            runtime.block_on(verify::run_probes(&backends, &kind, ProbeScope::All, &template)).unwrap();
+            runtime.block_on(probes::run_probes(&backends, &kind, ProbeScope::All, &template)).unwrap();
         assert!(verdict.passed && verdict.probes.len() == PROBES.len(), "{}", verdict.summary());
         let may_be: Vec<_> = MAY_BE_ABSENT.iter().chain(ABSENT_IN_CONTAINERS).copied().collect();
         told_absent(&kind, &verdict, &may_be);
