@@ -12,6 +12,7 @@ mod parsers;
 mod precedence;
 mod provider;
 mod routing;
+mod schema_table;
 mod stores;
 mod support;
 mod trust;
