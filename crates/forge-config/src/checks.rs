@@ -8,7 +8,7 @@ use crate::memories;
 use crate::schema;
 use crate::secrets;
 use crate::settings::{ForgeSettings, SandboxBackend, SecretsSettings};
-use crate::trust::TrustState;
+use crate::trust_state::TrustState;
 use std::path::Path;
 
 /// Reports combinations of settings that are invalid.

@@ -4,11 +4,12 @@
 use crate::environment::UserDirs;
 use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use crate::file::{self, CONFIG_FILE_NAMES, ConfigFormat, ConfigLeaf, yaml};
-use crate::load::{ConfigSources, ResolvedConfig, ResolvedSetting};
+use crate::resolved::{ResolvedConfig, ResolvedSetting};
 use crate::schema::{
     self, KEYS, KeyKind, ListElement, ReadContext, SchemaKey, SettingValue, nearest_name, quote_safely,
 };
-use crate::{load, trust, write};
+use crate::sources::ConfigSources;
+use crate::{trust, write};
 use forge_types::ErrorClass;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -129,10 +130,10 @@ pub fn config_locations(sources: &ConfigSources) -> Result<Vec<ConfigLocation>, 
             let path = sources.cwd.join(path);
             ConfigLocation { layer: "project", exists: path.is_file(), path }
         }
-        None => at("project", &sources.repo, load::project_file_origin)?,
+        None => at("project", &sources.repo, ValueOrigin::project_file)?,
     };
     let state = ConfigLocation { layer: "state", exists: dirs.data.is_dir(), path: dirs.data.clone() };
-    Ok(vec![project, at("user", &dirs.config, load::user_file_origin)?, state])
+    Ok(vec![project, at("user", &dirs.config, ValueOrigin::user_file)?, state])
 }
 
 /// Sets one key in a file, keeping comments and order. A trusted repository stays trusted, because the user made the
@@ -152,8 +153,8 @@ pub fn set_key(
         EditTarget::Project(repo) => repo,
     };
     let place = match target {
-        EditTarget::User => load::user_file_origin,
-        EditTarget::Project(_) => load::project_file_origin,
+        EditTarget::User => ValueOrigin::user_file,
+        EditTarget::Project(_) => ValueOrigin::project_file,
     };
     let context = ReadContext { base: folder, home: dirs.home_dir() };
     let parsed = key.kind.read_text(value, context).map_err(|wrong| {

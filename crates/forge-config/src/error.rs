@@ -47,6 +47,32 @@ pub enum ValueOrigin {
     },
 }
 
+impl ValueOrigin {
+    /// Creates the origin of values in the user's file.
+    pub(crate) const fn user_file(path: PathBuf) -> Self {
+        Self::UserFile { path, line: 0 }
+    }
+
+    /// Creates the origin of values in the project's file.
+    pub(crate) const fn project_file(path: PathBuf) -> Self {
+        Self::ProjectFile { path, line: 0 }
+    }
+
+    /// Creates the origin of variables in a `--env` file.
+    pub(crate) const fn env_file(path: PathBuf) -> Self {
+        Self::EnvFile { path, line: 0, variable: String::new() }
+    }
+
+    /// Adds a line to the origin of a configuration file's value.
+    pub(crate) fn at_line(self, line: usize) -> Self {
+        match self {
+            Self::UserFile { path, .. } => Self::UserFile { path, line },
+            Self::ProjectFile { path, .. } => Self::ProjectFile { path, line },
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |f: &mut fmt::Formatter<'_>, path: &Path, line: usize| match line {

@@ -4,9 +4,10 @@
 use crate::environment::UserDirs;
 use crate::error::ConfigErrors;
 use crate::file::{CONFIG_FILE_NAMES, ConfigFormat};
-use crate::load::{ConfigSources, load};
+use crate::load::load;
 use crate::schema::{self, ReadContext};
 use crate::settings::ProjectLanguage;
+use crate::sources::ConfigSources;
 use crate::{Environment, trust, write};
 use forge_types::ErrorClass;
 use serde::Serialize;

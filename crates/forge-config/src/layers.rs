@@ -4,12 +4,12 @@ use crate::dotenv::EnvAssignment;
 use crate::environment::UserDirs;
 use crate::error::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
 use crate::file::ConfigLeaf;
-use crate::load::{ConfigSources, with_line};
 use crate::schema::{
     self, AliasReading, KEYS, RawSetting, ReadContext, SchemaKey, SettingValue, ValueMismatch, nearest_name,
     quote_safely,
 };
-use crate::trust::TrustState;
+use crate::sources::ConfigSources;
+use crate::trust_state::TrustState;
 use std::path::{Path, PathBuf};
 
 /// A value and its origin.
@@ -79,7 +79,7 @@ impl<'a> LayeredValues<'a> {
             |leaf: &&ConfigLeaf| schema::find_key(&leaf.path).is_some_and(|key| key.path == leaf.path);
         let (own, other): (Vec<_>, Vec<_>) = leaves.iter().partition(canonical);
         for leaf in other.into_iter().chain(own) {
-            let origin = with_line(place(path.to_owned()), leaf.line);
+            let origin = place(path.to_owned()).at_line(leaf.line);
             let index = match (schema::key_index(&leaf.path), &leaf.raw) {
                 // `key:` or `section:` without a value sets nothing.
                 (Some(_), RawSetting::Null) => continue,

@@ -8,6 +8,7 @@
 #[cfg(not(unix))]
 compile_error!("private files need unix permissions");
 
+mod adoption;
 mod checkout;
 mod checks;
 mod conversation;
@@ -23,21 +24,27 @@ mod load;
 pub mod memories;
 mod provider;
 pub mod quantity;
+mod repository_memory;
+mod resolved;
 mod routing;
 mod routing_checks;
 pub mod schema;
 mod secrets;
 mod settings;
+mod sources;
 pub mod stores;
 pub mod trust;
+mod trust_state;
+mod variables;
 mod write;
 
 pub use conversation::{ExecutorName, MemorySettings, ProjectFramework, RouterSettings};
 pub use environment::{Environment, UserDirs};
 pub use error::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
 pub use file::ConfigFormat;
-pub use load::{ConfigSources, FlagSetting, ResolvedConfig, ResolvedSetting, load};
+pub use load::load;
 pub use provider::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
+pub use resolved::{ResolvedConfig, ResolvedSetting};
 pub use routing::{AgentModel, ClassifierKind, FlywheelSettings, RoutingSettings, TierMode};
 pub use schema::FallbackEntry;
 pub use secrets::{FoundSecrets, SecretOrigin, SecretValue};
@@ -47,3 +54,4 @@ pub use settings::{
     RuntimeSettings, SandboxBackend, SandboxSettings, SecretSource, SecretsSettings, StaticCheckMode,
     StoreSettings, ToolSettings, WorkspaceSettings,
 };
+pub use sources::{ConfigSources, FlagSetting};

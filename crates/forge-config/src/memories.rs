@@ -8,15 +8,13 @@ use crate::checkout::Checkouts;
 use crate::conversation::MemorySettings;
 use crate::environment::UserDirs;
 use crate::error::{ConfigNotice, NoticeKind};
-use crate::load::ResolvedConfig;
+pub use crate::repository_memory::REPOSITORY_MEMORY_PATH;
+use crate::repository_memory::{MAX_MEMORY_BYTES, read_repository_memory};
+use crate::resolved::ResolvedConfig;
 use crate::trust;
 use forge_types::Digest;
 use std::path::{Path, PathBuf};
 
-/// Path of the memory in a repository, where earlier versions stored it.
-pub const REPOSITORY_MEMORY_PATH: &str = ".forge/memory/memory.json";
-/// Size in bytes of the largest memory that is read.
-pub(crate) const MAX_MEMORY_BYTES: u64 = 8 << 20;
 /// Name of the directory for memories in the data directory.
 const MEMORIES_DIR: &str = "memory";
 
@@ -68,11 +66,6 @@ pub fn memory_location(loaded: &ResolvedConfig, repo: &Path) -> MemoryLocation {
 
 fn path_digest(path: &Path) -> String {
     Digest::of_bytes(path.as_os_str().as_encoded_bytes()).to_string()
-}
-
-/// Reads the memory that came with a repository without following links on the way to it.
-pub(crate) fn read_repository_memory(repo: &Path) -> Result<Vec<u8>, forge_files::Error> {
-    forge_files::read_within(repo, Path::new(REPOSITORY_MEMORY_PATH), MAX_MEMORY_BYTES)
 }
 
 /// Returns the notice about a memory that came with a repository and is ignored.

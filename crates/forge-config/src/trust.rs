@@ -10,7 +10,8 @@ use crate::environment::UserDirs;
 use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use crate::file::{self, CONFIG_FILE_NAMES, ConfigFile, ConfigFormat, MAX_FILE_BYTES};
 use crate::schema::{self, ReadContext, TrustRule};
-use crate::{dotenv, memories, stores, write};
+pub use crate::trust_state::TrustState;
+use crate::{adoption, dotenv, repository_memory, write};
 use forge_types::{Digest, ErrorClass};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,27 +27,6 @@ const MAX_FILES: usize = 1000;
 const MAX_DEPTH: usize = 8;
 /// Largest size in bytes of a trust record, which has a line per file.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
-
-/// Trust state of a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrustState {
-    /// The repository has nothing that requires trust.
-    Nothing,
-    /// The user accepted exactly these files.
-    Trusted,
-    /// The user was never asked, or revoked the trust.
-    Untrusted,
-    /// The user accepted the repository once, and files have changed since.
-    Changed,
-}
-
-impl TrustState {
-    /// Returns whether the repository's own settings take effect.
-    pub const fn is_trusted(self) -> bool {
-        matches!(self, Self::Trusted)
-    }
-}
 
 /// A file that was shown for review.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -213,9 +193,9 @@ pub fn review_repository(dirs: &UserDirs, repo: &Path, extra: &[PathBuf]) -> Res
     for path in more.filter(counts) {
         found.insert(path_in_repository(&canonical, path), read_trusted_file(path)?);
     }
-    if let Ok(bytes) = memories::read_repository_memory(&canonical) {
+    if let Ok(bytes) = repository_memory::read_repository_memory(&canonical) {
         found.insert(
-            memories::REPOSITORY_MEMORY_PATH.to_owned(),
+            repository_memory::REPOSITORY_MEMORY_PATH.to_owned(),
             (Digest::of_bytes(&bytes), String::from_utf8(bytes).ok()),
         );
     }
@@ -283,7 +263,7 @@ pub(crate) fn accept_change(
 pub fn revoke_trust(dirs: &UserDirs, repo: &Path) -> Result<bool, TrustError> {
     let canonical =
         repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
-    let store = stores::revoke_adoption(dirs, &canonical);
+    let store = adoption::revoke_adoption(dirs, &canonical);
     let path = record_path(dirs, &canonical);
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
@@ -389,7 +369,7 @@ fn inventory_dir(
 
 fn read_trusted_file(path: &Path) -> Result<(Digest, Option<String>), TrustError> {
     let is_data = path.extension().is_some_and(|end| end == "json");
-    let most = if is_data { memories::MAX_MEMORY_BYTES } else { MAX_FILE_BYTES };
+    let most = if is_data { repository_memory::MAX_MEMORY_BYTES } else { MAX_FILE_BYTES };
     let bytes = forge_files::read(path, most)
         .map_err(|error| TrustError::File { path: path.to_owned(), reason: error.reason() })?;
     Ok((Digest::of_bytes(&bytes), String::from_utf8(bytes).ok()))

@@ -1,7 +1,8 @@
 //! Entries of `model.fallbacks`: `provider`, `provider:model`, or a table that may name an organization too.
 
-use super::kind::{ValueMismatch, quote_safely};
-use super::{KEYS, RawSetting, nearest_name};
+use super::KEYS;
+use super::nearest_name::nearest_name;
+use super::value::{RawSetting, ValueMismatch, quote_safely};
 
 /// An entry of `model.fallbacks`.
 #[derive(Clone, Debug, PartialEq, Eq)]

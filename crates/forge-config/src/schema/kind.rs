@@ -1,8 +1,11 @@
 //! Types of values: their description, how they are read from text and files, and how they are displayed.
 
-use super::FallbackEntry;
+use super::fallback::{FallbackEntry, parse_model};
+use super::nearest_name::nearest_name;
+use super::value::{
+    RawSetting, SettingValue, ValueMismatch, format_number, is_key_like, quote_safely, shorten_escaped,
+};
 use crate::quantity::{format_size, parse_size, parse_time};
-use serde::Serialize;
 use std::path::{Component, Path, PathBuf};
 
 /// An inclusive range of values.
@@ -85,37 +88,6 @@ pub enum KeyKind {
     List(ListElement),
 }
 
-/// A value that is valid for its key.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum SettingValue {
-    /// True or false.
-    Bool(bool),
-    /// A whole number, a number of bytes, or a time in the key's unit.
-    Int(u64),
-    /// A number.
-    Number(f64),
-    /// A text.
-    Text(String),
-    /// A list.
-    List(Vec<String>),
-}
-
-/// A value from a file, before validation.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum RawSetting {
-    Null,
-    Bool(bool),
-    Int(i128),
-    Float(f64),
-    Text(String),
-    List(Vec<RawSetting>),
-    /// A table that is an entry of a list.
-    Table(Vec<(String, RawSetting)>),
-    /// Any type that no key accepts, in words.
-    Other(&'static str),
-}
-
 /// The context in which a value is read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadContext<'a> {
@@ -123,26 +95,6 @@ pub struct ReadContext<'a> {
     pub base: &'a Path,
     /// The user's home directory, for `~/`.
     pub home: Option<&'a Path>,
-}
-
-/// The reason why a value is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueMismatch {
-    /// Description of the value, safe to print.
-    pub found: String,
-    /// Suggested fix, if one is known.
-    pub hint: Option<String>,
-}
-
-impl ValueMismatch {
-    pub(super) fn new(found: impl Into<String>) -> Self {
-        Self { found: found.into(), hint: None }
-    }
-
-    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
 }
 
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -298,7 +250,7 @@ impl KeyKind {
                 text.to_owned()
             }
             Self::Path => expand_path(text, context).ok_or_else(wrong)?,
-            Self::Model => super::fallback::parse_model(text)?,
+            Self::Model => parse_model(text)?,
             Self::LogFilter => parse_log_filter(text).ok_or_else(wrong)?,
             _ => text.to_owned(),
         };
@@ -318,13 +270,8 @@ impl KeyKind {
     }
 }
 
-/// Formats a number with a decimal point, so that TOML and YAML read it back as one.
-pub(crate) fn format_number(value: f64) -> String {
-    format!("{value:?}")
-}
-
 fn with_choice_hint(choices: &[ChoiceSpelling], text: &str, wrong: ValueMismatch) -> ValueMismatch {
-    match super::nearest_name(text, choices.iter().map(|(name, _)| *name)) {
+    match nearest_name(text, choices.iter().map(|(name, _)| *name)) {
         Some(name) => wrong.with_hint(format!("did you mean `{name}`?")),
         None => wrong,
     }
@@ -418,7 +365,7 @@ fn read_list(
                 !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',')
             }
             ListElement::Variable => is_variable(text),
-            ListElement::Model => super::fallback::parse_model(text).is_ok(),
+            ListElement::Model => parse_model(text).is_ok(),
             ListElement::Path | ListElement::Fallback => true,
             ListElement::Inside => is_inner_path(text),
             ListElement::Repository => is_repository(text),
@@ -444,11 +391,6 @@ pub(crate) fn is_variable(text: &str) -> bool {
         && text.len() <= 128
         // In practice a name that starts in upper case has no lower case, but a key does: `AIzaSy…` is not a name.
         && !is_key_like(text)
-}
-
-/// Returns whether a text starts with a prefix that vendors use for API keys (SEC-6).
-fn is_key_like(text: &str) -> bool {
-    ["AIza", "sk-", "sk_", "key-", "ghp_", "ghs_", "glpat-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// Returns whether a text has the form `owner/name`.
@@ -517,63 +459,4 @@ fn parse_log_filter(text: &str) -> Option<String> {
         })
         .collect();
     items.map(|items| items.join(","))
-}
-
-impl RawSetting {
-    /// Describes the value, safe to print in an error.
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::Null => "nothing".to_owned(),
-            Self::Bool(value) => format!("`{value}`"),
-            Self::Int(value) => format!("`{value}`"),
-            Self::Float(value) => format!("`{}`", format_number(*value)),
-            Self::Text(text) => format!("the text {}", quote_safely(text)),
-            Self::List(_) => "a list".to_owned(),
-            Self::Table(_) => "a table".to_owned(),
-            Self::Other(words) => (*words).to_owned(),
-        }
-    }
-}
-
-/// Returns a text in backquotes, shortened, without control characters. A text that looks like an API key is not shown.
-pub(crate) fn quote_safely(text: &str) -> String {
-    if text.split(|c: char| c.is_whitespace() || matches!(c, '=' | ',' | ':')).any(is_key_like) {
-        return "`***REDACTED***`".to_owned();
-    }
-    format!("`{}`", shorten_escaped(text))
-}
-
-fn shorten_escaped(text: &str) -> String {
-    const MAX_SHOWN_CHARS: usize = 120;
-    let mut out: String = text.chars().take(MAX_SHOWN_CHARS).flat_map(escape_char).collect();
-    if text.chars().nth(MAX_SHOWN_CHARS).is_some() {
-        out.push('…');
-    }
-    out
-}
-
-/// Escapes every character that a terminal would interpret, except tabs.
-pub(crate) fn escape_controls(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c == '\t' {
-                Box::new(std::iter::once(c)) as Box<dyn Iterator<Item = char>>
-            } else {
-                escape_char(c)
-            }
-        })
-        .collect()
-}
-
-/// Returns the character, or its escape if a terminal would interpret it.
-fn escape_char(c: char) -> Box<dyn Iterator<Item = char>> {
-    // In addition to control characters: the marks that reverse text direction, which can make a file appear to have
-    // other content.
-    if c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    {
-        Box::new(c.escape_unicode())
-    } else {
-        Box::new(std::iter::once(c))
-    }
 }

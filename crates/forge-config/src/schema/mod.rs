@@ -11,14 +11,13 @@ mod nearest_name;
 mod routing;
 mod rows;
 mod table;
+mod value;
 
 pub use fallback::FallbackEntry;
-pub use kind::{
-    ChoiceSpelling, KeyKind, ListElement, ReadContext, SettingValue, TextLines, TimeUnit, ValueMismatch,
-    ValueRange,
-};
-pub(crate) use kind::{RawSetting, escape_controls, format_number, quote_safely};
+pub use kind::{ChoiceSpelling, KeyKind, ListElement, ReadContext, TextLines, TimeUnit, ValueRange};
 pub(crate) use nearest_name::nearest_name;
+pub(crate) use value::{RawSetting, escape_controls, format_number, quote_safely};
+pub use value::{SettingValue, ValueMismatch};
 
 /// All keys.
 pub const KEYS: &[SchemaKey] = &ALL_KEYS;
