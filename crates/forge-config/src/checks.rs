@@ -1,13 +1,12 @@
 //! Checks of settings that depend on each other, and of the environment.
 
-use crate::conversation::MemorySettings;
 use crate::environment::UserDirs;
 use crate::error::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
 use crate::layers::ResolvedValue;
 use crate::memories;
 use crate::schema;
 use crate::secrets;
-use crate::settings::{ForgeSettings, SandboxBackend, SecretsSettings};
+use crate::settings::{ForgeSettings, MemorySettings, SandboxBackend, SecretsSettings};
 use crate::trust_state::TrustState;
 use std::path::Path;
 

@@ -11,7 +11,6 @@ compile_error!("private files need unix permissions");
 mod adoption;
 mod checkout;
 mod checks;
-mod conversation;
 pub mod docs;
 pub mod dotenv;
 pub mod edit;
@@ -26,7 +25,6 @@ mod provider;
 pub mod quantity;
 mod repository_memory;
 mod resolved;
-mod routing;
 mod routing_checks;
 pub mod schema;
 mod secrets;
@@ -38,20 +36,19 @@ mod trust_state;
 mod variables;
 mod write;
 
-pub use conversation::{ExecutorName, MemorySettings, ProjectFramework, RouterSettings};
 pub use environment::{Environment, UserDirs};
 pub use error::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
 pub use file::ConfigFormat;
 pub use load::load;
 pub use provider::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
 pub use resolved::{ResolvedConfig, ResolvedSetting};
-pub use routing::{AgentModel, ClassifierKind, FlywheelSettings, RoutingSettings, TierMode};
 pub use schema::FallbackEntry;
 pub use secrets::{FoundSecrets, SecretOrigin, SecretValue};
 pub use settings::{
-    AgentSettings, CostSettings, CreatePrSettings, EgressMode, EgressSettings, ForgeSettings, GitSettings,
-    LogFormat, LoggingSettings, LoginSettings, ModelConfig, ProjectLanguage, ProviderSettings,
-    RuntimeSettings, SandboxBackend, SandboxSettings, SecretSource, SecretsSettings, StaticCheckMode,
-    StoreSettings, ToolSettings, WorkspaceSettings,
+    AgentModel, AgentSettings, ClassifierKind, CostSettings, CreatePrSettings, EgressMode, EgressSettings,
+    ExecutorName, FlywheelSettings, ForgeSettings, GitSettings, LogFormat, LoggingSettings, LoginSettings,
+    MemorySettings, ModelConfig, ProjectFramework, ProjectLanguage, ProviderSettings, RouterSettings,
+    RoutingSettings, RuntimeSettings, SandboxBackend, SandboxSettings, SecretSource, SecretsSettings,
+    StaticCheckMode, StoreSettings, TierMode, ToolSettings, WorkspaceSettings,
 };
 pub use sources::{ConfigSources, FlagSetting};

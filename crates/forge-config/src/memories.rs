@@ -5,12 +5,12 @@
 //! memory that came with the repository is imported once, after `forge trust` has shown it.
 
 use crate::checkout::Checkouts;
-use crate::conversation::MemorySettings;
 use crate::environment::UserDirs;
 use crate::error::{ConfigNotice, NoticeKind};
 pub use crate::repository_memory::REPOSITORY_MEMORY_PATH;
 use crate::repository_memory::{MAX_MEMORY_BYTES, read_repository_memory};
 use crate::resolved::ResolvedConfig;
+use crate::settings::MemorySettings;
 use crate::trust;
 use forge_types::Digest;
 use std::path::{Path, PathBuf};
