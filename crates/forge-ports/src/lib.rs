@@ -12,6 +12,7 @@ pub mod queue;
 pub mod routing;
 pub mod sandbox;
 pub mod tool;
+pub mod tool_registry;
 pub mod transcript;
 pub mod workspace_store;
 
@@ -25,5 +26,6 @@ pub use model::{DeltaSink, Embedder, Model};
 pub use queue::{Queue, QueueTable};
 pub use sandbox::{Sandbox, Workspace, WorkspaceFiles};
 pub use tool::Tool;
+pub use tool_registry::ToolRegistry;
 pub use transcript::TranscriptSearch;
 pub use workspace_store::{SnapshotStorage, WorkspaceStore};

@@ -118,7 +118,7 @@ impl Forge {
         };
         let mut tools = executors::select_tools(&executor, loaded, &self.parts().tools)?;
         let recall = executors::recall_tool(&executor, loaded, &mut tools, &self.parts().tools);
-        let forge_tools::ToolSelection { enabled: tools, disabled } = tools;
+        let forge_ports::tool_registry::ToolSelection { enabled: tools, disabled } = tools;
         let settings = &loaded.settings;
         let (memory, memory_guard) = executors::memory_file(loaded, repo, &self.parts().clock);
         let pull_requests = origin::pull_request_rules(loaded, repo);
@@ -180,7 +180,7 @@ impl Forge {
 }
 
 /// Creates the tool registry with the options from the settings.
-fn tool_registry(loaded: &ResolvedConfig) -> forge_tools::Registry {
+fn tool_registry(loaded: &ResolvedConfig) -> forge_ports::ToolRegistry {
     let git = &loaded.settings.git;
     let usual = forge_tools::GitHubOptions::default();
     forge_tools::builtin_tools_with(&forge_tools::ToolOptions {

@@ -4,8 +4,8 @@ use crate::Error;
 use forge_config::{ExecutorName, ProjectFramework, ResolvedConfig, memories};
 use forge_memory::{FileMemory, RepoMemoryGuard};
 use forge_policy::{context, router};
+use forge_ports::tool_registry::{ToolRegistry, ToolSelection, UnknownTools};
 use forge_ports::{Clock, Memory};
-use forge_tools::{Registry, ToolSelection};
 use forge_types::{
     Executor, MemoryFact, MemoryGuard, ModelFacts, ModelRoute, ParamSpec, ParamType, Plan, Price,
     SandboxSpec, ToolAccess, ToolCategory, ToolSpec,
@@ -106,11 +106,10 @@ fn split_shell_words(text: &str) -> Option<Vec<String>> {
 pub(crate) fn select_tools(
     executor: &Executor,
     loaded: &ResolvedConfig,
-    registry: &Registry,
+    registry: &ToolRegistry,
 ) -> Result<ToolSelection, Error> {
     let enabled = &loaded.settings.tools.enabled;
-    let invalid =
-        |error: forge_tools::UnknownTools| Error::Invalid { what: format!("tools.enabled: {error}") };
+    let invalid = |error: UnknownTools| Error::Invalid { what: format!("tools.enabled: {error}") };
     if let Executor::Subprocess { .. } = executor {
         let program = ToolSpec {
             name: PROGRAM_TOOL.to_owned(),
@@ -152,7 +151,7 @@ pub(crate) fn recall_tool(
     executor: &Executor,
     loaded: &ResolvedConfig,
     tools: &mut ToolSelection,
-    registry: &Registry,
+    registry: &ToolRegistry,
 ) -> Option<ToolSpec> {
     let spec = registry.find_spec(RECALL_TOOL).filter(|_| matches!(executor, Executor::React))?.clone();
     let enabled = &loaded.settings.tools.enabled;

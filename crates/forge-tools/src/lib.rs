@@ -27,7 +27,6 @@ mod patch;
 mod path;
 mod read_file;
 mod recall;
-mod registry;
 mod remember;
 mod run_shell;
 mod search_code;
@@ -37,17 +36,17 @@ mod write_file;
 
 pub use options::{GitAccess, GitHubOptions, GitHubToken, ToolOptions};
 pub use origin::{origin_repository, work_tree};
-pub use registry::{RegisterError, Registry, ToolSelection, UnknownTools};
 
+use forge_ports::ToolRegistry;
 use std::sync::Arc;
 
 /// Returns all built-in tools with default options.
-pub fn builtin_tools() -> Registry {
+pub fn builtin_tools() -> ToolRegistry {
     builtin_tools_with(&ToolOptions::default())
 }
 
 /// Returns all built-in tools that `options` permit. `create_pr` is enabled by default only with a token.
-pub fn builtin_tools_with(options: &ToolOptions) -> Registry {
+pub fn builtin_tools_with(options: &ToolOptions) -> ToolRegistry {
     let mut tools: Vec<Arc<dyn forge_ports::Tool>> = vec![
         Arc::new(read_file::ReadFile),
         Arc::new(write_file::WriteFile),
@@ -65,7 +64,7 @@ pub fn builtin_tools_with(options: &ToolOptions) -> Registry {
         tools.push(Arc::new(git_create_branch::GitCreateBranch));
     }
     const FIXED_NAMES_REASON: &str = "names of the tools of Forge are fixed, valid and differ";
-    let mut registry = Registry::default();
+    let mut registry = ToolRegistry::default();
     for tool in tools {
         registry.register(tool).expect(FIXED_NAMES_REASON);
     }

@@ -5,6 +5,7 @@
 
 mod command;
 mod compact;
+mod decision;
 mod effect;
 mod egress;
 mod error;
@@ -30,6 +31,7 @@ pub use compact::{
     CompactCause, Compaction, ContextRule, ConversationSummary, MessageSpan, SummaryBy, SummaryCall,
     SummaryCost,
 };
+pub use decision::{Decision, EffectStart, RunFinish};
 pub use effect::{Effect, ModelCall, Outcome, ToolRun};
 pub use egress::{BadEntry, EgressRecord, EgressRules, EgressVerdict, KeySwap};
 pub use error::{ErrorClass, ErrorInfo, ErrorKind};

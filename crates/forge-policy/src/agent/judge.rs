@@ -3,12 +3,11 @@
 //! Reads run in parallel; calls that write or run a command run alone, in call order. No call sees a workspace that
 //! another call is changing, so results mean what the model assumes.
 
-use super::{Decision, EffectStart};
 use crate::budget;
 use crate::guard;
 use forge_types::{
-    CallState, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, PendingCall, Plan, RunState, ToolAccess,
-    ToolCall, ToolCallVerdict, ToolRun, ToolSpec,
+    CallState, Decision, Effect, EffectId, EffectStart, ErrorInfo, ErrorKind, EventKind, PendingCall, Plan,
+    RunState, ToolAccess, ToolCall, ToolCallVerdict, ToolRun, ToolSpec,
 };
 
 /// Maximum number of reads in flight.

@@ -11,68 +11,10 @@ pub(crate) use turn::next_turn;
 
 use crate::{budget, router};
 use forge_types::{
-    ApplyPolicy, Cooldown, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Payload, Plan,
-    RunState, RunStatus, Timestamp, WaitingFor, WorkspaceMode,
+    ApplyPolicy, Cooldown, Decision, ErrorInfo, EventKind, LimitKind, OnLimit, Plan, RunState, RunStatus,
+    Timestamp, WaitingFor, WorkspaceMode,
 };
 use std::time::Duration;
-
-/// An effect to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EffectStart {
-    /// The id of the effect.
-    pub effect: EffectId,
-    /// The effect.
-    pub what: Effect,
-    /// Money to reserve for the effect.
-    pub reserved: Option<Money>,
-}
-
-/// The end of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunFinish {
-    /// The final status.
-    pub status: RunStatus,
-    /// The limit that ended the run.
-    pub limit: Option<LimitKind>,
-    /// The error that ended the run.
-    pub error: Option<ErrorInfo>,
-    /// The answer, if it differs from the text of the last reply.
-    pub answer: Option<Payload>,
-}
-
-/// The next step of a run. All of it is journalled before any of it is carried out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// Refused calls and changes of status.
-    pub record: Vec<EventKind>,
-    /// Effects to start.
-    pub start: Vec<EffectStart>,
-    /// Effects to cancel; each still gets its outcome.
-    pub cancel: Vec<EffectId>,
-    /// The end of the run.
-    pub finish: Option<RunFinish>,
-    /// Time of the next decision if nothing else happens.
-    pub wake: Option<Timestamp>,
-}
-
-impl Decision {
-    /// Returns whether nothing of the decision has to be journalled.
-    pub fn is_quiet(&self) -> bool {
-        self.record.is_empty() && self.start.is_empty() && self.finish.is_none()
-    }
-
-    fn with_event(event: EventKind) -> Self {
-        Self { record: vec![event], ..Self::default() }
-    }
-
-    fn with_finish(status: RunStatus, limit: Option<LimitKind>, error: Option<ErrorInfo>) -> Self {
-        Self { finish: Some(RunFinish { status, limit, error, answer: None }), ..Self::default() }
-    }
-
-    pub(crate) fn with_failure(error: ErrorInfo) -> Self {
-        Self::with_finish(RunStatus::Failed, None, Some(error))
-    }
-}
 
 /// Decides the next step of a run at the time `now`, with no provider in cooldown.
 pub fn decide(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {

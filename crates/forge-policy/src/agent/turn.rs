@@ -1,12 +1,12 @@
 //! The next model call, or the end of the run.
 
-use super::{Decision, EffectStart, park_event, reach_limit};
+use super::{park_event, reach_limit};
 use crate::budget::{self, Allowance, BudgetRefusal};
 use crate::compact;
 use crate::fallback::{FallbackChain, FallbackStep};
 use forge_types::{
-    CompactCause, Cooldown, Effect, ErrorInfo, ErrorKind, FinishReason, LastReply, LimitKind, ModelCall,
-    Plan, RunState, RunStatus, Timestamp, WaitingFor,
+    CompactCause, Cooldown, Decision, Effect, EffectStart, ErrorInfo, ErrorKind, FinishReason, LastReply,
+    LimitKind, ModelCall, Plan, RunState, RunStatus, Timestamp, WaitingFor,
 };
 
 /// Continues once all calls of the last reply have results: asks the model, retries, or ends the run.
@@ -22,7 +22,7 @@ pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now
         let shorter = compact::answers_overflow(state)
             .then(|| compact::start_compaction(state, plan, state.target, CompactCause::Overflow))
             .flatten();
-        return shorter.unwrap_or_else(|| asking.decide_call(state.iterations).with_overflow_note(state));
+        return shorter.unwrap_or_else(|| with_overflow_note(asking.decide_call(state.iterations), state));
     }
     if state.iterations > 0 && state.last_reply.is_none() {
         // The call of this turn was interrupted before it had an outcome.
@@ -52,18 +52,16 @@ fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decisi
     (answered && state.steering.is_empty()).then(|| Decision::with_finish(RunStatus::Completed, None, None))
 }
 
-impl Decision {
-    /// Adds a note to the final error if the conversation was compacted in vain.
-    fn with_overflow_note(mut self, state: &RunState) -> Self {
-        let error = self.finish.as_mut().and_then(|finish| finish.error.as_mut());
-        if let Some(error) = error.filter(|error| error.kind == ErrorKind::ContextOverflow) {
-            error.message += match state.compact.overflowed == Some(state.iterations) {
-                true => ". The oldest part of the conversation was summarised once, and it is still too long",
-                false => ". Nothing of the conversation can be summarised",
-            };
-        }
-        self
+/// Adds a note to the final error if the conversation was compacted in vain.
+fn with_overflow_note(mut decision: Decision, state: &RunState) -> Decision {
+    let error = decision.finish.as_mut().and_then(|finish| finish.error.as_mut());
+    if let Some(error) = error.filter(|error| error.kind == ErrorKind::ContextOverflow) {
+        error.message += match state.compact.overflowed == Some(state.iterations) {
+            true => ". The oldest part of the conversation was summarised once, and it is still too long",
+            false => ". Nothing of the conversation can be summarised",
+        };
     }
+    decision
 }
 
 /// The inputs of the next call.

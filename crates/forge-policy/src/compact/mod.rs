@@ -8,12 +8,11 @@ pub mod lookup;
 mod select;
 pub mod text;
 
-use crate::agent::{Decision, EffectStart};
 use crate::budget;
 use crate::retry;
 use forge_types::{
-    CompactCause, Compaction, CostRule, Effect, ErrorKind, EventKind, ModelSettings, Money, Plan, RunState,
-    SummaryCall, Timestamp,
+    CompactCause, Compaction, CostRule, Decision, Effect, EffectStart, ErrorKind, EventKind, ModelSettings,
+    Money, Plan, RunState, SummaryCall, Timestamp,
 };
 
 /// Maximum size of a summary in tokens (MEM-4).

@@ -2,10 +2,10 @@
 
 use super::reply::wants_more;
 use super::{BACKEND_DOWN, NO_REPLY, REPEATED_STEP};
-use crate::agent::{self, Decision, RunFinish};
+use crate::agent;
 use forge_types::{
-    CallState, Cooldown, ErrorInfo, ErrorKind, Executor, LimitKind, Message, MessagePart, PartKind, Payload,
-    Plan, Role, RunState, RunStatus, Timestamp, ToolResultPart,
+    CallState, Cooldown, Decision, ErrorInfo, ErrorKind, Executor, LimitKind, Message, MessagePart, PartKind,
+    Payload, Plan, Role, RunFinish, RunState, RunStatus, Timestamp, ToolResultPart,
 };
 
 /// The result of a router run.

@@ -4,7 +4,7 @@
 //! each decision is written down. `model:` lines settle the open model call, `tool:` lines the first open tool call.
 
 use expect_test::{Expect, expect};
-use forge_policy::agent::{Decision, decide_with_cooldowns};
+use forge_policy::agent::decide_with_cooldowns;
 use forge_types::*;
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -3,9 +3,8 @@
 
 use super::RunDriver;
 use super::perform::resolve_request;
-use forge_policy::agent::Decision;
 use forge_policy::{agent, budget, context};
-use forge_types::{EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
+use forge_types::{Decision, EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
 use std::sync::Arc;
 
 /// A function that counts the tokens of a request if the model's vocabulary is public. May take some tenths of

@@ -7,14 +7,14 @@ use crate::Error;
 use forge_policy::agent::{self, ResultDisposition};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::workspace_store::MergePolicy;
-use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId, WorkspaceMode};
+use forge_types::{ApplyOutcome, EventKind, RunFinish, RunState, SandboxState, SnapshotId, WorkspaceMode};
 
 impl RunDriver {
     /// Ends the run: saves unsaved changes, closes the sandbox, and applies the result if the plan requires it.
     pub(super) async fn finish_run(
         &mut self,
         draft: &mut JournalTransaction<'_>,
-        finish: agent::RunFinish,
+        finish: RunFinish,
     ) -> Result<(), Error> {
         self.abort_baseline();
         let snapshot = self.snapshot_last_step(&draft.state).await;

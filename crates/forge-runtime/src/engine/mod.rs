@@ -20,15 +20,15 @@ use crate::Error;
 use crate::cooldowns::CooldownCache;
 use crate::live::{CutText, LiveSink};
 use crate::payload_cache::PayloadCache;
-use forge_policy::agent::{self, Decision};
+use forge_policy::agent;
+use forge_ports::ToolRegistry;
 use forge_ports::journal::{Checkpoint, WatchScope};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Workspace, WorkspaceStore};
 use forge_redact::Redactor;
-use forge_tools::Registry;
 use forge_types::{
-    Cooldown, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode,
+    Cooldown, Decision, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode,
 };
 use forge_wire::{PlanFacts, Projector};
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ pub struct EngineParts {
     /// The models.
     pub model: Arc<dyn Model>,
     /// The tools.
-    pub tools: Arc<Registry>,
+    pub tools: Arc<ToolRegistry>,
     /// The sandbox backends.
     pub sandbox: Arc<dyn Sandbox>,
     /// The workspaces of runs.

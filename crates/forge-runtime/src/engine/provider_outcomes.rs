@@ -2,8 +2,7 @@
 
 use super::RunDriver;
 use super::perform::EffectResult;
-use forge_policy::agent::EffectStart;
-use forge_types::{Effect, EffectId, ErrorInfo, Outcome, RunState, RunStatus};
+use forge_types::{Effect, EffectId, EffectStart, ErrorInfo, Outcome, RunState, RunStatus};
 
 /// The outcome of a call to a provider, by its target's index in the plan.
 pub(super) enum ProviderOutcome {

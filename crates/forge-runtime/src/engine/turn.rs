@@ -6,13 +6,14 @@ use super::transaction::JournalTransaction;
 use super::{RunDriver, sandbox_session};
 use crate::Error;
 use crate::run_row::run_row;
-use forge_policy::agent::{self, Decision, EffectStart};
+use forge_policy::agent;
 use forge_policy::{budget, compact};
 use forge_ports::journal::{self, Batch};
 use forge_ports::sandbox;
 use forge_types::{
-    CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunCommand, RunState,
-    RunStatus, SandboxReport, SandboxState, SnapshotId, Timestamp, WorkspaceMode,
+    CommandId, Decision, Effect, EffectId, EffectStart, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome,
+    RunCommand, RunFinish, RunState, RunStatus, SandboxReport, SandboxState, SnapshotId, Timestamp,
+    WorkspaceMode,
 };
 
 /// The input since the last turn.
@@ -456,7 +457,7 @@ impl RunDriver {
         let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
         let status = if limit.is_some() { RunStatus::TimedOut } else { RunStatus::Failed };
         let error = Some(ErrorInfo::fatal(kind, error.to_string()));
-        let finish = agent::RunFinish { status, limit, error, answer: None };
+        let finish = RunFinish { status, limit, error, answer: None };
         self.finish_run(&mut draft, finish).await?;
         self.append(draft).await.map_err(Error::from)
     }
@@ -467,7 +468,6 @@ fn writes_workspace(what: &Effect) -> bool {
 }
 
 fn failed_decision(error: ErrorInfo) -> Decision {
-    let finish =
-        agent::RunFinish { status: RunStatus::Failed, limit: None, error: Some(error), answer: None };
+    let finish = RunFinish { status: RunStatus::Failed, limit: None, error: Some(error), answer: None };
     Decision { finish: Some(finish), ..Decision::default() }
 }

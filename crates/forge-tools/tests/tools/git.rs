@@ -160,7 +160,7 @@ fn who_may_only_look_has_no_tool_that_writes() {
     let all = forge_tools::builtin_tools();
     let some =
         forge_tools::builtin_tools_with(&ToolOptions { git: GitAccess::ReadOnly, ..ToolOptions::default() });
-    let names = |registry: &forge_tools::Registry| -> Vec<String> {
+    let names = |registry: &forge_ports::ToolRegistry| -> Vec<String> {
         registry
             .list_specs()
             .map(|spec| spec.name.clone())

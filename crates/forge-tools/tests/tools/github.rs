@@ -1,7 +1,8 @@
 //! `create_pr` against a GitHub that is scripted, over real HTTP.
 
 use crate::{Bench, said};
-use forge_tools::{GitHubOptions, GitHubToken, Registry, ToolOptions};
+use forge_ports::ToolRegistry;
+use forge_tools::{GitHubOptions, GitHubToken, ToolOptions};
 use forge_types::{ErrorKind, PullRequestRules, RemoteRepository, ToolOutput};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -67,12 +68,12 @@ impl Server {
         self.seen().into_iter().map(|seen| seen.line).collect()
     }
 
-    fn tools(&self) -> Registry {
+    fn tools(&self) -> ToolRegistry {
         tools(&self.address, Some(SECRET), &["127.0.0.1"])
     }
 }
 
-fn tools(api: &str, token: Option<&str>, allow: &[&str]) -> Registry {
+fn tools(api: &str, token: Option<&str>, allow: &[&str]) -> ToolRegistry {
     let github = GitHubOptions {
         api: api.to_owned(),
         token: token.map(GitHubToken::new),
@@ -82,7 +83,7 @@ fn tools(api: &str, token: Option<&str>, allow: &[&str]) -> Registry {
     forge_tools::builtin_tools_with(&ToolOptions { github, ..ToolOptions::default() })
 }
 
-fn open(tools: &Registry, bench: &Bench, more: Value) -> ToolOutput {
+fn open(tools: &ToolRegistry, bench: &Bench, more: Value) -> ToolOutput {
     let mut arguments = json!({"title": "Mend it", "body": "It was broken."});
     arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let output = bench.call_of(tools, "create_pr", arguments).unwrap();

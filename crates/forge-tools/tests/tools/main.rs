@@ -79,7 +79,7 @@ impl Bench {
     /// Calls a tool of a registry.
     fn call_of(
         &self,
-        registry: &forge_tools::Registry,
+        registry: &forge_ports::ToolRegistry,
         tool: &str,
         arguments: Value,
     ) -> Result<ToolOutput, forge_ports::tool::SandboxGone> {

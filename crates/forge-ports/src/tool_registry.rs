@@ -1,6 +1,6 @@
 //! The registry of tools (TOOL-23).
 
-use forge_ports::Tool;
+use crate::Tool;
 use forge_types::{ToolCategory, ToolSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ pub struct ToolSelection {
 
 /// Tools by name and alias.
 #[derive(Clone, Default)]
-pub struct Registry {
+pub struct ToolRegistry {
     tools: Vec<(ToolSpec, Arc<dyn Tool>)>,
     /// Every name and alias, with the position of its tool.
     names: BTreeMap<String, usize>,
@@ -60,7 +60,7 @@ pub struct Registry {
     on_request: BTreeSet<String>,
 }
 
-impl Registry {
+impl ToolRegistry {
     /// Registers a tool; failures are also logged with the tool's name.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Registry {
     /// Registers a tool that is enabled only if an allowlist names it, because its requirements are not met by default.
     ///
     /// # Errors
-    /// [`RegisterError`] as for [`Registry::register`].
+    /// [`RegisterError`] as for [`ToolRegistry::register`].
     pub fn register_on_request(&mut self, tool: Arc<dyn Tool>) -> Result<(), RegisterError> {
         let name = tool.spec().name;
         self.register(tool)?;
@@ -121,24 +121,6 @@ impl Registry {
     /// Returns all tools in the order of their registration.
     pub fn list_specs(&self) -> impl Iterator<Item = &ToolSpec> {
         self.tools.iter().map(|(spec, _)| spec)
-    }
-
-    /// Returns the tools of one category.
-    pub fn specs_in_category(&self, category: ToolCategory) -> impl Iterator<Item = &ToolSpec> {
-        self.list_specs().filter(move |spec| spec.category == category)
-    }
-
-    /// Returns the registry without the tools of one category, such as development tools in production.
-    #[must_use]
-    pub fn without_category(&self, category: ToolCategory) -> Self {
-        let mut rest = Self { on_request: self.on_request.clone(), ..Self::default() };
-        for (spec, tool) in self.tools.iter().filter(|(spec, _)| spec.category != category) {
-            let at = rest.tools.len();
-            rest.names
-                .extend(std::iter::once(&spec.name).chain(&spec.aliases).map(|name| (name.clone(), at)));
-            rest.tools.push((spec.clone(), Arc::clone(tool)));
-        }
-        rest
     }
 
     /// Splits the tools by an allowlist of names or aliases; `None` enables every tool that was not registered on
@@ -193,7 +175,7 @@ impl Registry {
     }
 }
 
-impl std::fmt::Debug for Registry {
+impl std::fmt::Debug for ToolRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.list_specs().map(|spec| &spec.name)).finish()
     }
