@@ -2,11 +2,11 @@
 //! saved to memory (MEM-1, LOOP-N4).
 
 use crate::executors::{self, REMEMBER_TOOL};
-use crate::live::LiveSink;
 use crate::recall::relevant_turns;
 use crate::routing::RoutingJob;
 use crate::{Error, Forge, NewRun, RunDetails};
 use forge_config::ResolvedConfig;
+use forge_engine::LiveSink;
 use forge_policy::router::{self, AgentResult};
 use forge_ports::Memory;
 use forge_types::{

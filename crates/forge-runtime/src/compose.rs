@@ -61,7 +61,9 @@ impl Forge {
         let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
         let cooling = Arc::new(CooldownCache::shared(store.clone(), keys));
         let catalog = prices::current_catalog(loaded);
+        let memory_clock: Arc<dyn forge_ports::Clock> = clock.clone();
         let parts = EngineParts {
+            open_memory: Arc::new(move |plan: &Plan| executors::open_memory(plan, &memory_clock)),
             cooldowns: cooling,
             ledger: store.clone(),
             count_tokens: Arc::new(move |request: &forge_types::ModelRequest| {

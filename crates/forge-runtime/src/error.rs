@@ -93,3 +93,15 @@ impl Error {
         }
     }
 }
+
+impl From<forge_engine::Error> for Error {
+    fn from(error: forge_engine::Error) -> Self {
+        match error {
+            forge_engine::Error::Journal(error) => Self::Journal(error),
+            forge_engine::Error::Claim(error) => Self::Claim(error),
+            forge_engine::Error::NoSuchRun { run } => Self::NoSuchRun { id: run.to_string() },
+            forge_engine::Error::Damaged { run, damage } => Self::Damaged { run, damage },
+            forge_engine::Error::Internal { what } => Self::Internal { what },
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use forge_config::{ExecutorName, ProjectFramework, ResolvedConfig, memories};
+use forge_engine::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use forge_memory::{FileMemory, RepoMemoryGuard};
 use forge_policy::{context, router};
 use forge_ports::tool_registry::{ToolRegistry, ToolSelection, UnknownTools};
@@ -13,10 +14,6 @@ use forge_types::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The tool that represents the program of the executor `subprocess`.
-pub(crate) const PROGRAM_TOOL: &str = "agent";
-/// The parameter that holds the program's request.
-pub(crate) const REQUEST_PARAMETER: &str = "request";
 /// The default reply of the executor `stub`.
 const STUB_REPLY: &str = "This is a canned reply: the executor is `stub`.";
 /// The tool that saves facts.

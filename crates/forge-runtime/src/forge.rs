@@ -1,34 +1,16 @@
 //! The façade: all operations of Forge that the surfaces use.
 
-use crate::engine::{EngineParts, RunEngine};
 use crate::ephemeral_data_dir::EphemeralDataDir;
-use crate::follow::RunFollower;
-use crate::live::LiveSink;
 use crate::{Error, run_directory};
-use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
-use forge_types::{
-    CommandId, Event, EventKind, Message, Payload, Plan, RunCommand, RunCreation, RunId, RunLimits,
-    RunSource, RunState, RunStatus, Seq,
-};
+use forge_engine::{EngineParts, LiveSink, NewRun, RunEngine, RunFollower};
+use forge_ports::journal::{RunQuery, RunRow};
+use forge_types::{CommandId, Plan, RunCommand, RunId, RunLimits, RunState, RunStatus};
 use forge_wire::record::{self, RunRecord, RunSummary};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The longest task in characters, wherever a run is created.
 pub const MAX_TASK_CHARS: usize = 10_000;
-
-/// A run to be created.
-#[derive(Clone, Debug)]
-pub struct NewRun {
-    /// The task in the user's words.
-    pub task: String,
-    /// The repository.
-    pub repo: PathBuf,
-    /// The source of the run.
-    pub source: RunSource,
-    /// The earlier messages of the conversation that the run continues.
-    pub history: Vec<Message>,
-}
 
 /// The details of a run, with its texts loaded.
 #[derive(Clone, Debug)]
@@ -94,6 +76,11 @@ impl Forge {
         self.scratch.is_none()
     }
 
+    /// Returns the engine.
+    pub(crate) const fn engine(&self) -> &RunEngine {
+        &self.engine
+    }
+
     /// Returns the adapters.
     pub const fn parts(&self) -> &EngineParts {
         &self.parts
@@ -119,52 +106,7 @@ impl Forge {
             );
             return Err(Error::Invalid { what });
         }
-        let run = RunId::generate();
-        let unwritten =
-            |error: serde_json::Error| Error::Internal { what: format!("a plan can't be written: {error}") };
-        let mut text = serde_json::to_string(plan).map_err(unwritten)?;
-        // A prompt or an address in the configuration may contain a key.
-        let clean = self.parts.redactor.redacted_text(&text);
-        let cleaned: Option<Plan> =
-            clean.as_deref().map(serde_json::from_str).transpose().map_err(unwritten)?;
-        let plan = cleaned.as_ref().unwrap_or(plan);
-        if let Some(clean) = clean {
-            text = clean;
-        }
-        let blob = Blob::new(text.into_bytes());
-        let created = RunCreation {
-            task: Payload::Inline(new.task),
-            repo: new.repo,
-            pipeline: "solo".to_owned(),
-            source: new.source,
-            history: new.history,
-            root: run,
-            plan: blob.digest,
-            correlation_id: correlation_id(run),
-        };
-        let now = forge_ports::Clock::now(self.parts.clock.as_ref());
-        let mut kind = EventKind::Created(Box::new(created));
-        self.parts.redactor.redact_event(&mut kind);
-        let mut blobs = vec![blob];
-        blobs.extend(kind.payloads_mut().into_iter().filter_map(crate::engine::externalize_payload));
-        let event = Event { run, seq: Seq(1), at: now, kind };
-        let mut state = RunState::new(run);
-        state.apply(&event).map_err(|error| Error::Internal { what: error.to_string() })?;
-        let row = crate::run_row::run_row(&state, plan, now);
-        let batch = Batch {
-            run,
-            expected: Seq(0),
-            events: vec![event.clone()],
-            blobs,
-            taken: Vec::new(),
-            postings: Vec::new(),
-            row,
-            checkpoint: None,
-            after: Vec::new(),
-        };
-        self.parts.journal.append(batch).await?;
-        self.engine.cache_new_run(plan, &event);
-        Ok(run)
+        Ok(self.engine.create(new, plan).await?)
     }
 
     /// Works on a run until it ends or is parked.
@@ -210,7 +152,7 @@ impl Forge {
     /// # Errors
     /// [`Error::WrongState`] if the run has ended.
     pub async fn send_command(&self, run: RunId, command: RunCommand) -> Result<Delivery, Error> {
-        let (_, projector) = crate::engine::load_run_state(self.parts.journal.as_ref(), run).await?;
+        let (_, projector) = forge_engine::load_run_state(self.parts.journal.as_ref(), run).await?;
         let state = projector.state();
         self.reject_ended(state, "it takes no more commands")?;
         self.parts.journal.send_command(run, CommandId::generate(), command.clone()).await?;
@@ -340,10 +282,4 @@ pub fn check_repo(repo: &Path) -> Result<PathBuf, Error> {
         ));
     }
     Ok(path)
-}
-
-/// Returns sixteen hex digits from the random part of the run's id.
-fn correlation_id(run: RunId) -> String {
-    let hex: String = run.to_string().chars().filter(|c| *c != '-').collect();
-    hex.chars().skip(16).collect()
 }

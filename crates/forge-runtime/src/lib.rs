@@ -9,27 +9,20 @@ mod classify;
 mod cleanup;
 mod clock;
 mod compose;
-mod cooldowns;
 mod doctor;
-mod engine;
 mod ephemeral_data_dir;
 mod error;
 mod executors;
-mod follow;
 mod forge;
 mod images;
-mod live;
 mod logins;
-mod no_workspace;
 mod one_shot;
 mod origin;
-mod payload_cache;
 mod prices;
 mod provider_overview;
 mod recall;
 mod routing;
 mod run_directory;
-mod run_row;
 mod sandbox;
 mod sandbox_exec;
 pub mod secret_stores;
@@ -40,12 +33,13 @@ mod workspace_history;
 pub use budget::{BudgetReport, DayBudget, RunBudget};
 pub use chat::{ChatAnswer, ChatConversation};
 pub use clock::SystemClock;
-pub use cooldowns::CooldownCache;
 pub use doctor::{CheckState, DoctorCheck, run_doctor};
-pub use engine::{CountTokens, EngineParts, RunEngine, SandboxSession};
 pub use error::Error;
-pub use follow::{FollowEnd, RunFollower};
-pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, RunDetails, check_repo};
+pub use forge::{Delivery, Forge, MAX_TASK_CHARS, RunDetails, check_repo};
+pub use forge_engine::{
+    CooldownCache, CountTokens, EngineParts, FollowEnd, LiveSink, NewRun, OpenMemory, RunEngine, RunFollower,
+    SandboxSession,
+};
 pub use forge_ports::journal::{RunQuery, RunRow};
 pub use forge_ports::sandbox::{OutputSink, StdStream};
 pub use forge_ports::workspace_store::MergePolicy;
@@ -53,7 +47,6 @@ pub use forge_redact::{ByteStreamRedactor, REDACTED, Redactor, StreamRedactor, r
 pub use forge_sandbox::images::ImageFlavor;
 pub use forge_sandbox::probes::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
 pub use images::{BuildImage, build_image};
-pub use live::LiveSink;
 pub use logins::{
     LoginError, LoginState, LoginStatus, PendingLogin, login_providers, logins, logout, start_provider_login,
 };

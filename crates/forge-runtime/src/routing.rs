@@ -341,7 +341,7 @@ pub(crate) fn configuration_hash(loaded: &ResolvedConfig, provider: &str) -> Str
     let wanted = model_preference(loaded).provider.as_deref() == Some(provider);
     let base = loaded.settings.model.base_url.as_deref().filter(|_| wanted).or(own).unwrap_or_default();
     let key = crate::logins::credential_id(loaded, provider).unwrap_or_default();
-    crate::cooldowns::credential_fingerprint(&format!("{provider} at {base}"), &key)
+    forge_engine::credential_fingerprint(&format!("{provider} at {base}"), &key)
 }
 
 fn tier_models(loaded: &ResolvedConfig, providers: &[ProviderInfo]) -> Result<Option<TierModels>, Error> {

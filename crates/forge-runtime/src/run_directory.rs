@@ -1,7 +1,7 @@
 //! The run directory `runs/<id>/`: a projection for people and scripts, never read by forge (JRN-1).
 
 use crate::Error;
-use crate::payload_cache::PayloadCache;
+use forge_engine::PayloadCache;
 use forge_ports::{Journal, journal};
 use forge_types::{Digest, Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp};
 use forge_wire::record;

@@ -1,15 +1,13 @@
 //! Operations on the workspace of a run after its end: showing, undoing and redoing steps, applying and
 //! removing them.
 
-use crate::engine::{apply_outcome, commit_message, load_run_state};
-use crate::run_row::run_row;
 use crate::{Error, Forge};
-use forge_ports::journal::Batch;
+use forge_engine::{apply_outcome, commit_message, load_run_state};
 use forge_ports::queue::{ClaimError, ItemStatus, Lease};
 use forge_ports::workspace_store::MergePolicy;
 use forge_types::{
-    ApplyOutcome, Event, EventKind, HistoryDirection, Plan, RunId, RunState, RunStatus, SnapshotId,
-    Timestamp, WorkspaceChange, WorkspaceHistory, WorkspaceMode,
+    ApplyOutcome, EventKind, HistoryDirection, Plan, RunId, RunState, RunStatus, SnapshotId, Timestamp,
+    WorkspaceChange, WorkspaceHistory, WorkspaceMode,
 };
 
 /// The difference between two states of a run's workspace.
@@ -233,10 +231,10 @@ impl Forge {
     async fn is_collectable(&self, run: RunId) -> Result<bool, Error> {
         match load_run_state(self.parts().journal.as_ref(), run).await {
             Ok((_, projector)) => Ok(projector.state().status.is_terminal()),
-            Err(Error::NoSuchRun { .. }) => Ok(true),
+            Err(forge_engine::Error::NoSuchRun { .. }) => Ok(true),
             // The snapshots of a damaged run are kept.
-            Err(Error::Damaged { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(forge_engine::Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -259,7 +257,7 @@ impl Forge {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.parts().queue.finish(lease, ItemStatus::Queued).await?;
-                return Err(error);
+                return Err(error.into());
             }
         };
         let held = ClaimedRun { lease, plan, state: projector.state().clone() };
@@ -281,25 +279,8 @@ impl Forge {
     }
 
     /// Appends one event and returns the resulting state.
-    async fn append_event(&self, held: &ClaimedRun, mut kind: EventKind) -> Result<RunState, Error> {
-        self.parts().redactor.redact_event(&mut kind);
-        let mut state = held.state.clone();
-        let now = forge_ports::Clock::now(self.parts().clock.as_ref()).max(state.at);
-        let event = Event { run: state.run, seq: state.seq.next(), at: now, kind };
-        state.apply(&event).map_err(|error| Error::Internal { what: error.to_string() })?;
-        let batch = Batch {
-            run: state.run,
-            expected: held.state.seq,
-            events: vec![event],
-            blobs: Vec::new(),
-            taken: Vec::new(),
-            postings: Vec::new(),
-            row: run_row(&state, &held.plan, now),
-            checkpoint: None,
-            after: Vec::new(),
-        };
-        self.parts().journal.append(batch).await?;
-        Ok(state)
+    async fn append_event(&self, held: &ClaimedRun, kind: EventKind) -> Result<RunState, Error> {
+        Ok(self.engine().append_event(&held.state, &held.plan, kind).await?)
     }
 }
 

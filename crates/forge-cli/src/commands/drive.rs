@@ -54,7 +54,7 @@ pub(crate) async fn drive_run(
     if matches!((take, output.format), (StartMode::New, OutputFormat::Jsonl)) {
         // The stream of a new run begins with its creation.
         let mut past = forge.follow(run, 0);
-        while let Some(event) = past.next_ready().await? {
+        while let Some(event) = past.next_ready().await.map_err(forge_runtime::Error::from)? {
             live.send_event(&event);
         }
     }

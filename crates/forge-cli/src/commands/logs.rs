@@ -26,7 +26,7 @@ pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, C
         } else {
             follow.next_ready().await
         };
-        match next? {
+        match next.map_err(forge_runtime::Error::from)? {
             Some(event) if printer.print_event(&event) => {}
             // Stdout is closed.
             Some(_) => return Ok(CliExit::Done),

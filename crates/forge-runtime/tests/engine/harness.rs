@@ -51,6 +51,7 @@ impl World {
         let boxes =
             Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
         let parts = EngineParts {
+            open_memory: Arc::new(|_: &forge_types::Plan| None),
             journal: store.clone(),
             ledger: store.clone(),
             count_tokens: Arc::new(|_: &forge_types::ModelRequest| None),

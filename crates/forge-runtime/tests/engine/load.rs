@@ -86,6 +86,7 @@ fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc
     let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
     let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
     let parts = EngineParts {
+        open_memory: Arc::new(|_: &forge_types::Plan| None),
         journal: store.clone(),
         ledger: store.clone(),
         count_tokens: Arc::new(|_: &ModelRequest| None),

@@ -1,72 +1,38 @@
 //! The loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
 
 mod budget;
-mod compact;
-mod executor_replies;
+mod create;
 mod finish;
-mod perform;
 mod provider_outcomes;
-mod sandbox_session;
 mod stoppable;
-mod transaction;
 mod turn;
 
-pub use budget::CountTokens;
-pub(crate) use finish::{apply_outcome, commit_message};
-pub use sandbox_session::SandboxSession;
-pub(crate) use transaction::externalize_payload;
+pub use create::NewRun;
+pub use finish::{apply_outcome, commit_message};
 
 use crate::Error;
-use crate::cooldowns::CooldownCache;
+use crate::effects::EffectResult;
 use crate::live::{CutText, LiveSink};
+use crate::load::{checkpoint_of, load_run_state};
+use crate::parts::EngineParts;
 use crate::payload_cache::PayloadCache;
+use crate::sandbox_session::SandboxSession;
 use forge_policy::agent;
-use forge_ports::ToolRegistry;
+use forge_ports::Workspace;
 use forge_ports::journal::{Checkpoint, WatchScope};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
-use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Workspace, WorkspaceStore};
-use forge_redact::Redactor;
 use forge_types::{
-    Cooldown, Decision, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode,
+    Cooldown, Decision, EffectId, Event, Plan, RunId, RunState, RunStatus, SnapshotId, WorkspaceMode,
 };
-use forge_wire::{PlanFacts, Projector};
+use forge_wire::Projector;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 
-/// The version of [`Projector`] in checkpoints; raised whenever its shape or its fold changes.
-const STATE_VERSION: u32 = 4;
 /// The number of events between two checkpoints.
 const CHECKPOINT_INTERVAL_EVENTS: u64 = 200;
-
-/// The adapters that the loop drives. Tests substitute their own.
-#[derive(Clone)]
-pub struct EngineParts {
-    /// The journal.
-    pub journal: Arc<dyn Journal>,
-    /// The queue of runs.
-    pub queue: Arc<dyn Queue>,
-    /// The models.
-    pub model: Arc<dyn Model>,
-    /// The tools.
-    pub tools: Arc<ToolRegistry>,
-    /// The sandbox backends.
-    pub sandbox: Arc<dyn Sandbox>,
-    /// The workspaces of runs.
-    pub workspaces: Arc<dyn WorkspaceStore>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// The redactor for everything that is journalled or shown.
-    pub redactor: Arc<Redactor>,
-    /// The cooldowns of providers.
-    pub cooldowns: Arc<CooldownCache>,
-    /// The ledger of all runs.
-    pub ledger: Arc<dyn Ledger>,
-    /// The token counter.
-    pub count_tokens: CountTokens,
-}
 
 /// An engine that drives runs with these adapters.
 #[derive(Clone)]
@@ -87,15 +53,6 @@ impl RunEngine {
     /// Creates an engine; `worker` names this process in journals (`host:pid`).
     pub fn new(parts: EngineParts, worker: String) -> Self {
         Self { parts, worker, new_run: Arc::default() }
-    }
-
-    /// Caches a run that was just created, with its only event.
-    pub(crate) fn cache_new_run(&self, plan: &Plan, created: &Event) {
-        let mut projector = Projector::new(created.run, Some(PlanFacts::from(plan)));
-        if projector.project(created).is_ok() {
-            *self.new_run.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(CachedNewRun { plan: plan.clone(), projector });
-        }
     }
 
     /// Takes a run from the cache. Valid only for the first claim: until then no other process appends to the
@@ -230,55 +187,6 @@ enum OpenTiming {
     Later,
 }
 
-/// Reads a run's plan and projects its journal to the end, starting at the newest checkpoint, so that a long
-/// journal need not be read from its beginning.
-///
-/// # Errors
-/// If there is no such run, or its journal can't be read to its end: a run is never driven from a damaged
-/// journal.
-pub(crate) async fn load_run_state(journal: &dyn Journal, run: RunId) -> Result<(Plan, Projector), Error> {
-    let damaged = |damage: String| Error::Damaged { run, damage };
-    let checkpoint =
-        journal.latest_checkpoint(run).await?.and_then(|checkpoint| restore_checkpoint(&checkpoint));
-    let (after, known) = match checkpoint {
-        Some(projector) => (projector.state().seq, Some(projector)),
-        None => (Seq(0), None),
-    };
-    let pages = journal.read_events(run, after, 0).await?;
-    if let Some(damage) = pages.damage {
-        return Err(damaged(damage));
-    }
-    let digest = match &known {
-        Some(projector) => projector.state().created.as_ref().map(|created| created.plan),
-        None => pages.events.first().and_then(plan_digest),
-    };
-    let digest = digest.ok_or_else(|| Error::NoSuchRun { id: run.to_string() })?;
-    let plan: Plan = serde_json::from_slice(&journal.read_blob(digest).await?)
-        .map_err(|error| damaged(format!("its plan can't be read: {error}")))?;
-    let mut projector = known.unwrap_or_else(|| Projector::new(run, Some(PlanFacts::from(&plan))));
-    for event in &pages.events {
-        projector.project(event).map_err(|error| damaged(error.to_string()))?;
-    }
-    Ok((plan, projector))
-}
-
-/// Restores a checkpoint. One of another version, or an unreadable one, is ignored: the journal holds
-/// everything.
-fn restore_checkpoint(checkpoint: &Checkpoint) -> Option<Projector> {
-    if checkpoint.version != STATE_VERSION {
-        return None;
-    }
-    let projector: Projector = serde_json::from_slice(&checkpoint.state).ok()?;
-    (projector.state().seq == checkpoint.seq).then_some(projector)
-}
-
-fn plan_digest(event: &Event) -> Option<forge_types::Digest> {
-    match &event.kind {
-        forge_types::EventKind::Created(created) => Some(created.plan),
-        _ => None,
-    }
-}
-
 /// A run that this process works on.
 struct RunDriver {
     parts: EngineParts,
@@ -289,7 +197,7 @@ struct RunDriver {
     live: Arc<dyn LiveSink>,
     blobs: Arc<PayloadCache>,
     session: Arc<SandboxSession>,
-    tasks: JoinSet<(EffectId, perform::EffectResult)>,
+    tasks: JoinSet<(EffectId, EffectResult)>,
     names: HashMap<task::Id, EffectId>,
     handles: HashMap<EffectId, task::AbortHandle>,
     since_checkpoint: u64,
@@ -328,8 +236,7 @@ impl RunDriver {
         self.since_checkpoint = 0;
         let mut projector = self.projector.clone();
         projector.project_all(events);
-        let state = serde_json::to_vec(&projector).ok()?;
-        Some(Checkpoint { seq: projector.state().seq, version: STATE_VERSION, state })
+        checkpoint_of(&projector)
     }
 
     fn is_ended(&self) -> bool {

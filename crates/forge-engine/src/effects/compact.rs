@@ -1,6 +1,6 @@
 //! Summaries of parts of the conversation, and search in the messages that they replaced.
 
-use super::perform::{EffectExecutor, resolve_message};
+use super::{EffectExecutor, resolve_message};
 use crate::payload_cache::PayloadCache;
 use forge_policy::compact::{lookup, text};
 use forge_ports::transcript::{Error, TranscriptMatches};

@@ -1,14 +1,14 @@
 //! One turn of the loop: fold in the input, decide, append everything at once, then act.
 
-use super::perform::{self, EffectInput, EffectResult};
+use super::RunDriver;
 use super::stoppable::WorkDeadline;
-use super::transaction::JournalTransaction;
-use super::{RunDriver, sandbox_session};
 use crate::Error;
-use crate::run_row::run_row;
+use crate::effects::{EffectExecutor, EffectInput, EffectResult};
+use crate::sandbox_session;
+use crate::transaction::JournalTransaction;
 use forge_policy::agent;
 use forge_policy::{budget, compact};
-use forge_ports::journal::{self, Batch};
+use forge_ports::journal;
 use forge_ports::sandbox;
 use forge_types::{
     CommandId, Decision, Effect, EffectId, EffectStart, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome,
@@ -185,19 +185,19 @@ impl RunDriver {
         self.record_sandbox_open(&mut draft)?;
         for (id, command) in arrived.commands {
             draft.push(EventKind::Commanded { id, command })?;
-            draft.taken.push(id);
+            draft.take_command(id);
         }
         self.record_egress(&mut draft)?;
         self.refresh_cooldowns().await;
-        let heard = self.provider_outcomes(&draft.state, &arrived.outcomes);
+        let heard = self.provider_outcomes(draft.state(), &arrived.outcomes);
         let mut too_large = None;
         for (effect, mut done) in arrived.outcomes {
             if let Outcome::SandboxLost { .. } = &done.outcome {
                 self.handle_sandbox_loss(&mut draft).await?;
                 done.snapshot =
-                    self.save_partial_work(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
+                    self.save_partial_work(draft.state().open.get(&effect).and_then(|o| o.snapshot)).await?;
             }
-            draft.after.push(done.durable);
+            draft.wait_for(done.durable);
             too_large = too_large.or(done.too_large);
             draft.settle_effect(effect, done.outcome, done.snapshot)?;
         }
@@ -229,15 +229,15 @@ impl RunDriver {
     ) -> Result<(Decision, Vec<EffectStart>), Error> {
         let mut starts = Vec::new();
         for _ in 0..MAX_DECISIONS {
-            let mut decision = self.decide(&draft.state);
-            if let Some(closer) = self.recount_exactly(&draft.state, &decision).await {
+            let mut decision = self.decide(draft.state());
+            if let Some(closer) = self.recount_exactly(draft.state(), &decision).await {
                 decision = closer;
             }
             if refused.is_some() {
                 decision.start = decision.start.into_iter().map(compact::without_money).collect();
             }
             if let Some(message) = refused.filter(|_| decision.start.iter().any(|s| s.reserved.is_some())) {
-                decision = agent::reach_limit(&draft.state, &self.plan, LimitKind::Cost, message.to_owned());
+                decision = agent::reach_limit(draft.state(), &self.plan, LimitKind::Cost, message.to_owned());
             }
             if decision.is_quiet() || decision.finish.is_some() {
                 return Ok((decision, starts));
@@ -253,7 +253,7 @@ impl RunDriver {
                     draft.reserve(start.effect, amount);
                 }
                 let snapshot =
-                    writes_workspace(&start.what).then(|| draft.state.history.current.or(self.baseline));
+                    writes_workspace(&start.what).then(|| draft.state().history.current.or(self.baseline));
                 draft.push(EventKind::Intended {
                     effect: start.effect,
                     what: start.what.clone(),
@@ -275,11 +275,11 @@ impl RunDriver {
     ) -> Result<Option<Decision>, Error> {
         if !self.entered && self.plan.needs_sandbox() {
             let opened = self.session.open(self.parts.clock.as_ref());
-            match self.run_until_stopped(&draft.state, WorkDeadline::Deadline, opened).await {
+            match self.run_until_stopped(draft.state(), WorkDeadline::Deadline, opened).await {
                 Ok(workspace) => {
                     self.entered = true;
                     self.opened = Some(workspace);
-                    self.start_baseline(&draft.state);
+                    self.start_baseline(draft.state());
                 }
                 Err(error) => return Ok(Some(self.decision_without_sandbox(error))),
             }
@@ -288,10 +288,10 @@ impl RunDriver {
             return Ok(None);
         }
         if self.entered && self.baseline_task.is_none() {
-            self.start_baseline(&draft.state);
+            self.start_baseline(draft.state());
         }
         if let Some(mut survey) = self.baseline_task.take() {
-            match self.run_until_stopped(&draft.state, WorkDeadline::Deadline, &mut survey).await {
+            match self.run_until_stopped(draft.state(), WorkDeadline::Deadline, &mut survey).await {
                 Ok(Ok(beginning)) => self.baseline = Some(beginning),
                 Ok(Err(error)) => {
                     return Ok(Some(self.decision_without_sandbox(sandbox_session::to_error_info(&error))));
@@ -357,7 +357,7 @@ impl RunDriver {
 
     /// Returns the present report of the sandbox if it differs from the recorded one.
     fn changed_report(&self, draft: &JournalTransaction<'_>) -> Option<SandboxReport> {
-        let told = draft.state.sandbox.as_ref().filter(|_| self.entered)?;
+        let told = draft.state().sandbox.as_ref().filter(|_| self.entered)?;
         let mut now = self.session.workspace()?.report();
         // Redacted like the recorded one.
         self.parts.redactor.redact_report(&mut now);
@@ -369,7 +369,7 @@ impl RunDriver {
             self.entered = false;
             self.abort_baseline();
             self.session.close().await;
-            let began = draft.state.history.current.or(self.baseline);
+            let began = draft.state().history.current.or(self.baseline);
             self.session.set_restore_point(began);
             draft.push(EventKind::SandboxChanged { state: SandboxState::Died, report: None })?;
         }
@@ -377,26 +377,15 @@ impl RunDriver {
     }
 
     async fn append(&mut self, draft: JournalTransaction<'_>) -> Result<(), journal::Error> {
-        if draft.events.is_empty() {
+        if draft.events().is_empty() {
             return Ok(());
         }
-        let JournalTransaction { state, events, blobs, taken, postings, after, .. } = draft;
-        let checkpoint = self.due_checkpoint(&events);
-        let row = run_row(&state, &self.plan, self.parts.clock.now());
-        for blob in &blobs {
+        let checkpoint = self.due_checkpoint(draft.events());
+        let batch = draft.into_batch(self.parts.clock.now(), checkpoint);
+        for blob in &batch.blobs {
             self.blobs.insert_blob(blob);
         }
-        let batch = Batch {
-            run: state.run,
-            expected: self.state().seq,
-            events: events.clone(),
-            blobs,
-            taken,
-            postings,
-            row,
-            checkpoint,
-            after,
-        };
+        let events = batch.events.clone();
         self.parts.journal.append(batch).await?;
         for event in &events {
             for wire in self.projector.project(event).unwrap_or_default() {
@@ -408,7 +397,7 @@ impl RunDriver {
 
     fn start_effect(&mut self, start: EffectStart) {
         let EffectStart { effect, what, .. } = start;
-        let performer = perform::EffectExecutor {
+        let performer = EffectExecutor {
             parts: self.parts.clone(),
             plan: self.plan.clone(),
             blobs: self.blobs.clone(),
@@ -449,7 +438,7 @@ impl RunDriver {
         let plan = self.plan.clone();
         let mut draft =
             JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
-        let open: Vec<_> = draft.state.open.keys().copied().collect();
+        let open: Vec<_> = draft.state().open.keys().copied().collect();
         for effect in open {
             draft.settle_effect(effect, Outcome::Interrupted, None)?;
         }

@@ -1,7 +1,7 @@
 //! Outcomes of model calls, recorded for their providers.
 
 use super::RunDriver;
-use super::perform::EffectResult;
+use crate::effects::EffectResult;
 use forge_types::{Effect, EffectId, EffectStart, ErrorInfo, Outcome, RunState, RunStatus};
 
 /// The outcome of a call to a provider, by its target's index in the plan.

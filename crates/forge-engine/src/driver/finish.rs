@@ -2,8 +2,8 @@
 
 use super::RunDriver;
 use super::stoppable::WorkDeadline;
-use super::transaction::JournalTransaction;
 use crate::Error;
+use crate::transaction::JournalTransaction;
 use forge_policy::agent::{self, ResultDisposition};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::workspace_store::MergePolicy;
@@ -17,7 +17,7 @@ impl RunDriver {
         finish: RunFinish,
     ) -> Result<(), Error> {
         self.abort_baseline();
-        let snapshot = self.snapshot_last_step(&draft.state).await;
+        let snapshot = self.snapshot_last_step(draft.state()).await;
         self.record_sandbox_open(draft)?;
         self.record_egress(draft)?;
         let entered = std::mem::take(&mut self.entered);
@@ -26,7 +26,7 @@ impl RunDriver {
         if entered {
             draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
         }
-        let mut after = draft.state.clone();
+        let mut after = draft.state().clone();
         after.history.current = snapshot.or(after.history.current);
         let files_modified = self.modified_files(&after).await;
         if let Some(to) = after.history.current {
@@ -114,7 +114,7 @@ impl RunDriver {
 }
 
 /// Converts the result of an apply to its form in the journal.
-pub(crate) fn apply_outcome(
+pub fn apply_outcome(
     applied: Result<forge_ports::workspace_store::ApplyReport, SandboxError>,
 ) -> ApplyOutcome {
     match applied {
@@ -127,7 +127,7 @@ pub(crate) fn apply_outcome(
 }
 
 /// Builds the message of a result's commit: the task's first line as subject, then the run.
-pub(crate) fn commit_message(state: &RunState) -> String {
+pub fn commit_message(state: &RunState) -> String {
     const MAX_SUBJECT_CHARS: usize = 72;
     let task = state.created.as_ref().and_then(|created| created.task.inline_text()).unwrap_or_default();
     let line = task.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Result of a run");

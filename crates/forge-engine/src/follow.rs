@@ -43,7 +43,8 @@ pub struct RunFollower {
 }
 
 impl RunFollower {
-    pub(crate) fn new(journal: Arc<dyn Journal>, queue: Arc<dyn Queue>, run: RunId, after: u64) -> Self {
+    /// Creates a follower of a run's wire events after position `after`.
+    pub fn new(journal: Arc<dyn Journal>, queue: Arc<dyn Queue>, run: RunId, after: u64) -> Self {
         let changes = journal.watch(WatchScope::All);
         let blobs = PayloadCache::new(journal.clone());
         let projector = Projector::new(run, None);

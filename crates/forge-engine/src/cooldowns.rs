@@ -37,7 +37,7 @@ impl CooldownCache {
 
     /// Creates a cache that all processes share through `table`; `keys` are this process's credentials by
     /// provider.
-    pub(crate) fn shared<'a>(
+    pub fn shared<'a>(
         table: Arc<impl CooldownStore + WeightStore + 'static>,
         keys: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
@@ -58,7 +58,7 @@ impl CooldownCache {
     }
 
     /// Returns the cooldowns that apply to this process, expired ones included, at most a moment old.
-    pub(crate) async fn current_cooldowns(&self, now: Timestamp) -> Vec<Cooldown> {
+    pub async fn current_cooldowns(&self, now: Timestamp) -> Vec<Cooldown> {
         self.refresh(now).await;
         self.lock_cache().rows.values().filter(|row| self.applies_here(row)).cloned().collect()
     }
@@ -89,7 +89,7 @@ impl CooldownCache {
     }
 
     /// Records that a provider was given up because of `error`.
-    pub(crate) async fn record_failure(&self, provider: &str, error: &ErrorInfo, now: Timestamp) {
+    pub async fn record_failure(&self, provider: &str, error: &ErrorInfo, now: Timestamp) {
         if !cooldown::triggers_cooldown(error.kind) {
             return;
         }
@@ -109,7 +109,7 @@ impl CooldownCache {
     }
 
     /// Records that a provider answered, which clears its failures.
-    pub(crate) async fn record_answer(&self, provider: &str, now: Timestamp) {
+    pub async fn record_answer(&self, provider: &str, now: Timestamp) {
         self.refresh(now).await;
         if self.lock_cache().rows.remove(provider).is_none() {
             return;
@@ -122,7 +122,7 @@ impl CooldownCache {
     }
 
     /// Returns the last known health of each provider.
-    pub(crate) async fn list_health(&self) -> Vec<ProviderHealth> {
+    pub async fn list_health(&self) -> Vec<ProviderHealth> {
         let Some(table) = &self.table else { return Vec::new() };
         table.list_health().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "can't read the health of providers");
@@ -131,7 +131,7 @@ impl CooldownCache {
     }
 
     /// Stores the health of a provider.
-    pub(crate) async fn record_health(&self, health: ProviderHealth) {
+    pub async fn record_health(&self, health: ProviderHealth) {
         if let Some(table) = &self.table
             && let Err(error) = table.record_health(health).await
         {
@@ -140,7 +140,7 @@ impl CooldownCache {
     }
 
     /// Returns the recorded outcomes of models.
-    pub(crate) async fn list_weights(&self) -> Vec<WeightRow> {
+    pub async fn list_weights(&self) -> Vec<WeightRow> {
         let Some(table) = &self.weights else { return Vec::new() };
         table.list_weights().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "can't read the weights of models");
@@ -149,13 +149,13 @@ impl CooldownCache {
     }
 
     /// Returns the table of weights, for manual changes.
-    pub(crate) fn weight_store(&self) -> Result<&Arc<dyn WeightStore>, journal::Error> {
+    pub fn weight_store(&self) -> Result<&Arc<dyn WeightStore>, journal::Error> {
         self.weights.as_ref().ok_or_else(|| journal::Error::NotFound { what: "table of weights".to_owned() })
     }
 }
 
 /// Returns half of a hash of a key: enough to recognize another key, useless for anything else.
-pub(crate) fn credential_fingerprint(provider: &str, key: &str) -> String {
+pub fn credential_fingerprint(provider: &str, key: &str) -> String {
     let text = format!("forge credential of {provider}\n{key}");
     Digest::of_bytes(text.as_bytes()).to_string().chars().take(16).collect()
 }

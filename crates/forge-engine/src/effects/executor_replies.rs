@@ -1,7 +1,7 @@
 //! Executors that call no provider, and the router's additions to those that do (LOOP-10, OBS-6).
 
-use crate::executors::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use crate::live::LiveSink;
+use crate::program_tool::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use forge_policy::router::{self, ContentStream, DecisionSource, RouterDecision};
 use forge_ports::DeltaSink;
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};

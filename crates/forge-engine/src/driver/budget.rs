@@ -2,14 +2,9 @@
 //! exactly.
 
 use super::RunDriver;
-use super::perform::resolve_request;
+use crate::effects::resolve_request;
 use forge_policy::{agent, budget, context};
 use forge_types::{Decision, EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
-use std::sync::Arc;
-
-/// A function that counts the tokens of a request if the model's vocabulary is public. May take some tenths of
-/// a second.
-pub type CountTokens = Arc<dyn Fn(&forge_types::ModelRequest) -> Option<u64> + Send + Sync>;
 
 impl RunDriver {
     /// Releases the reservations on an account of runs that no process works on: their calls died with their

@@ -17,19 +17,19 @@ struct CachedTexts {
 }
 
 /// A bounded cache of the journal's blobs; the oldest are evicted first.
-pub(crate) struct PayloadCache {
+pub struct PayloadCache {
     journal: Arc<dyn Journal>,
     cached: Mutex<CachedTexts>,
 }
 
 impl PayloadCache {
     /// Creates an empty cache.
-    pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
+    pub fn new(journal: Arc<dyn Journal>) -> Self {
         Self { journal, cached: Mutex::default() }
     }
 
     /// Caches a blob that is about to be stored.
-    pub(crate) fn insert_blob(&self, blob: &Blob) {
+    pub fn insert_blob(&self, blob: &Blob) {
         if let Ok(text) = std::str::from_utf8(&blob.bytes) {
             self.insert_text(blob.digest, text.into());
         }
@@ -39,7 +39,7 @@ impl PayloadCache {
     ///
     /// # Errors
     /// If the blob is missing or damaged.
-    pub(crate) async fn resolve(&self, payload: &mut Payload) -> Result<(), Error> {
+    pub async fn resolve(&self, payload: &mut Payload) -> Result<(), Error> {
         let Payload::Stored { blob, .. } = payload else { return Ok(()) };
         let digest = *blob;
         let known = self.cached.lock().unwrap_or_else(PoisonError::into_inner).texts.get(&digest).cloned();

@@ -1,37 +1,43 @@
-//! The batch that one turn of the loop appends, while it is being built.
-
-use forge_policy::context::{self, Truncation};
-use forge_ports::FlushHandle;
-use forge_ports::journal::{Blob, Posting};
-use forge_types::{
-    CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, SnapshotId, Timestamp,
-};
+//! The transaction in which events are appended to a run's journal: the only maker of a batch, and the only place where
+//! what is journalled is redacted.
 
 use crate::Error;
+use crate::run_row::run_row;
+use forge_policy::context::{self, Truncation};
+use forge_ports::FlushHandle;
+use forge_ports::journal::{Batch, Blob, Checkpoint, Posting};
 use forge_redact::Redactor;
+use forge_types::{
+    CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, Seq, SnapshotId,
+    Timestamp,
+};
 
 /// The longest text, in bytes, that is stored in the journal itself; longer ones are stored by their hash.
 const MAX_INLINE_BYTES: usize = 4096;
 
-/// Events, blobs and postings of a turn, with the resulting state.
-pub(super) struct JournalTransaction<'a> {
-    pub(super) state: RunState,
-    pub(super) events: Vec<Event>,
-    pub(super) blobs: Vec<Blob>,
-    pub(super) taken: Vec<CommandId>,
-    pub(super) postings: Vec<Posting>,
+/// Events, blobs and postings that are appended together, with the resulting state.
+pub struct JournalTransaction<'a> {
+    state: RunState,
+    /// The last event of the journal before this transaction.
+    expected: Seq,
+    events: Vec<Event>,
+    blobs: Vec<Blob>,
+    taken: Vec<CommandId>,
+    postings: Vec<Posting>,
     /// Data that the events refer to and that is still being flushed.
-    pub(super) after: Vec<FlushHandle>,
+    after: Vec<FlushHandle>,
     now: Timestamp,
     plan: &'a Plan,
     redactor: &'a Redactor,
 }
 
 impl<'a> JournalTransaction<'a> {
-    pub(super) fn new(state: RunState, now: Timestamp, plan: &'a Plan, redactor: &'a Redactor) -> Self {
+    /// Creates an empty transaction on the journal that folds to `state`.
+    pub fn new(state: RunState, now: Timestamp, plan: &'a Plan, redactor: &'a Redactor) -> Self {
         // A clock that jumps back must not make the journal's times decrease.
         let now = now.max(state.at);
         Self {
+            expected: state.seq,
             state,
             events: Vec::new(),
             blobs: Vec::new(),
@@ -44,8 +50,36 @@ impl<'a> JournalTransaction<'a> {
         }
     }
 
+    /// Returns the state after the events so far.
+    pub const fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// Returns the events so far.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Adds a payload that an event will refer to. It must be redacted.
+    pub(crate) fn add_blob(&mut self, blob: Blob) {
+        self.blobs.push(blob);
+    }
+
+    /// Removes a command from the inbox with this transaction.
+    pub(crate) fn take_command(&mut self, command: CommandId) {
+        self.taken.push(command);
+    }
+
+    /// Delays the transaction until data that its events refer to is on disk.
+    pub(crate) fn wait_for(&mut self, durable: FlushHandle) {
+        self.after.push(durable);
+    }
+
     /// Adds an event: redacts it, stores its long texts by hash, and folds it into the state.
-    pub(super) fn push(&mut self, mut kind: EventKind) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the event does not fit the state, which is a bug.
+    pub fn push(&mut self, mut kind: EventKind) -> Result<(), Error> {
         self.redactor.redact_event(&mut kind);
         if let EventKind::Settled { outcome: Outcome::ToolDone { output }, .. } = &mut kind
             && let Payload::Inline(text) = &mut output.content
@@ -69,7 +103,7 @@ impl<'a> JournalTransaction<'a> {
     }
 
     /// Adds an outcome and settles its cost.
-    pub(super) fn settle_effect(
+    pub(crate) fn settle_effect(
         &mut self,
         effect: EffectId,
         outcome: Outcome,
@@ -91,7 +125,7 @@ impl<'a> JournalTransaction<'a> {
     }
 
     /// Reserves money for an effect on the run's account and on those above it.
-    pub(super) fn reserve(&mut self, effect: EffectId, amount: Money) {
+    pub(crate) fn reserve(&mut self, effect: EffectId, amount: Money) {
         let run = self.state.run;
         let mut reserve = |account: String, ceiling: Option<Money>| {
             self.postings.push(Posting::Reserve { account, effect, amount, ceiling });
@@ -104,10 +138,25 @@ impl<'a> JournalTransaction<'a> {
         let limits = self.state.limits.unwrap_or(self.plan.limits);
         reserve(format!("day:{}", self.now.utc_day()), limits.day_cost.or(self.plan.day_ceiling));
     }
+
+    /// Completes the transaction, with the row that lists the run at the time `now`.
+    pub fn into_batch(self, now: Timestamp, checkpoint: Option<Checkpoint>) -> Batch {
+        Batch {
+            run: self.state.run,
+            expected: self.expected,
+            row: run_row(&self.state, self.plan, now),
+            events: self.events,
+            blobs: self.blobs,
+            taken: self.taken,
+            postings: self.postings,
+            checkpoint,
+            after: self.after,
+        }
+    }
 }
 
 /// Replaces a long text by its hash; returns the text as a blob.
-pub(crate) fn externalize_payload(payload: &mut Payload) -> Option<Blob> {
+fn externalize_payload(payload: &mut Payload) -> Option<Blob> {
     let Payload::Inline(text) = payload else { return None };
     if text.len() <= MAX_INLINE_BYTES {
         return None;

@@ -85,7 +85,7 @@ impl SandboxSession {
     }
 }
 
-pub(super) fn to_error_info(error: &Error) -> ErrorInfo {
+pub(crate) fn to_error_info(error: &Error) -> ErrorInfo {
     let kind = match error {
         Error::Missing { .. } => ErrorKind::BackendMissing,
         Error::Died { .. } => ErrorKind::Died,
