@@ -23,7 +23,7 @@ pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::Memory;
 pub use model::{DeltaSink, Embedder, Model};
-pub use queue::{Queue, QueueTable};
+pub use queue::Queue;
 pub use sandbox::{Sandbox, Workspace, WorkspaceFiles};
 pub use tool::Tool;
 pub use tool_registry::ToolRegistry;

@@ -2,7 +2,7 @@
 
 use crate::journal::Error;
 use async_trait::async_trait;
-use forge_types::{RunId, Timestamp};
+use forge_types::RunId;
 
 /// The status of a queue item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,21 +15,6 @@ pub enum ItemStatus {
     Completed,
     /// Abandoned.
     Failed,
-}
-
-/// An item of the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueItem {
-    /// The run.
-    pub run: RunId,
-    /// Priority: higher first, first in, first out among equals.
-    pub priority: i32,
-    /// Time of insertion.
-    pub created_at: Timestamp,
-    /// The status.
-    pub status: ItemStatus,
-    /// Number of claims so far.
-    pub attempts: u32,
 }
 
 /// An error while claiming a run.
@@ -97,20 +82,4 @@ pub trait Queue: Send + Sync {
 
     /// Returns the number of queued items.
     async fn queued_count(&self) -> Result<usize, Error>;
-}
-
-/// The table in a store that backs an embedded queue. Every call is one transaction.
-#[async_trait]
-pub trait QueueTable: Send + Sync {
-    /// Inserts the item, or replaces its status and priority.
-    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error>;
-
-    /// Returns queued and processing items, highest priority first, oldest first among equals.
-    async fn open_items(&self) -> Result<Vec<QueueItem>, Error>;
-
-    /// Marks the item as processing and counts the attempt; returns the count. Creates the item if there is none.
-    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error>;
-
-    /// Sets the item's status.
-    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error>;
 }

@@ -50,9 +50,9 @@ impl Forge {
         let store =
             Arc::new(forge_store::SqliteStore::open(&forge_store::Options { data_dir: data.clone() })?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let options = forge_queue::Options::new(data.clone());
+        let options = forge_store::QueueOptions::new(data.clone());
         let worker = options.worker.clone();
-        let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
+        let queue = Arc::new(forge_store::LocalQueue::new(options, store.as_ref().clone(), clock.clone()));
         let redactor = Arc::new(Redactor::new(loaded.secrets.values_to_redact()));
         let keys: Vec<(&str, String)> = forge_models::vendors::VENDORS
             .iter()

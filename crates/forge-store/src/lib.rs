@@ -1,4 +1,4 @@
-//! The journal, the ledger and the queue's table on SQLite, for several processes that share a data directory.
+//! The journal, the ledger and the queue on SQLite, for several processes that share a data directory.
 //!
 //! Each store has one writer thread ([`SqliteStore::open`] starts it). Pending changes are committed together
 //! and are on disk when their callers get an answer. Reads use a few separate connections. Payloads up to 256
@@ -11,6 +11,7 @@
 mod fault;
 mod files;
 mod notify;
+mod queue;
 mod read;
 mod reserve;
 mod routing_state;
@@ -18,6 +19,8 @@ mod runs;
 mod schema;
 mod write;
 mod writer;
+
+pub use queue::{LocalQueue, QueueOptions, worker_name};
 
 use crate::files::PayloadFiles;
 use crate::notify::ChangeNotifier;
@@ -30,8 +33,7 @@ use forge_ports::journal::{
     Batch, Blob, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope,
 };
 use forge_ports::ledger::{Balance, Ledger};
-use forge_ports::queue::{ItemStatus, QueueItem, QueueTable};
-use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq, Timestamp};
+use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
@@ -281,24 +283,5 @@ impl Ledger for SqliteStore {
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {
         let prefix = prefix.to_owned();
         self.query(move |connection| read::accounts(connection, &prefix)).await
-    }
-}
-
-#[async_trait]
-impl QueueTable for SqliteStore {
-    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
-        self.submit_write(WriteOp::Enqueue { run, priority, at }).await.map(|_| ())
-    }
-
-    async fn open_items(&self) -> Result<Vec<QueueItem>, Error> {
-        self.query(read::open_items).await
-    }
-
-    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
-        self.submit_write(WriteOp::MarkProcessing { run, at }).await
-    }
-
-    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
-        self.submit_write(WriteOp::SetStatus { run, status }).await.map(|_| ())
     }
 }

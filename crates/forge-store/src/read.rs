@@ -1,9 +1,8 @@
-//! Queries on journals, checkpoints, inboxes, the ledger and the queue.
+//! Queries on journals, checkpoints, inboxes and the ledger.
 
 use crate::runs::{self, to_sqlite_int};
 use forge_ports::journal::{Checkpoint, EventPage};
 use forge_ports::ledger::Balance;
-use forge_ports::queue::{ItemStatus, QueueItem};
 use forge_types::{CommandId, Digest, EffectId, Event, EventKind, Money, RunCommand, RunId, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
@@ -168,43 +167,4 @@ pub(crate) fn accounts(connection: &Connection, prefix: &str) -> rusqlite::Resul
         Ok((row.get(0)?, Balance { spent: Money(row.get(1)?), reserved: Money(row.get(2)?) }))
     })?;
     rows.collect()
-}
-
-/// Returns the name of a queue item's status in the table.
-pub(crate) const fn item_status_name(status: ItemStatus) -> &'static str {
-    match status {
-        ItemStatus::Queued => "queued",
-        ItemStatus::Processing => "processing",
-        ItemStatus::Completed => "completed",
-        ItemStatus::Failed => "failed",
-    }
-}
-
-/// Returns the queued and processing items, highest priority first and, within a priority, oldest first.
-pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<QueueItem>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT run, priority, created_at, status, attempts FROM queue_items \
-         WHERE status IN ('queued', 'processing') ORDER BY priority DESC, created_at, run",
-    )?;
-    let mut rows = statement.query([])?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        let name: String = row.get(0)?;
-        let Ok(run) = name.parse() else {
-            tracing::warn!(name, "a queue item does not name a run");
-            continue;
-        };
-        let status = match row.get_ref(3)?.as_str() {
-            Ok("processing") => ItemStatus::Processing,
-            _ => ItemStatus::Queued,
-        };
-        items.push(QueueItem {
-            run,
-            priority: row.get(1)?,
-            created_at: Timestamp::from_micros(row.get(2)?),
-            status,
-            attempts: row.get(4)?,
-        });
-    }
-    Ok(items)
 }

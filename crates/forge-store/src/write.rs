@@ -1,13 +1,14 @@
 //! The changes that can be written, and the statements that write them.
 
-use crate::read::{SEQ_BITS, event_id, item_status_name};
+use crate::queue::table;
+use crate::read::{SEQ_BITS, event_id};
 use crate::routing_state::RoutingWrite;
 use crate::runs::{self, to_sqlite_int};
 use forge_ports::FlushHandle;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
 use forge_ports::queue::ItemStatus;
 use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use std::path::Path;
 
 /// An atomic change.
@@ -96,9 +97,17 @@ impl WriteOp {
         match self {
             Self::Append(batch) => batch.apply(connection).map(|()| 0),
             Self::Send { run, id, command } => insert_command(connection, *run, *id, command).map(|()| 0),
-            Self::Enqueue { run, priority, at } => enqueue(connection, *run, *priority, *at).map(|()| 0),
-            Self::MarkProcessing { run, at } => mark_processing(connection, *run, *at),
-            Self::SetStatus { run, status } => set_status(connection, *run, *status).map(|()| 0),
+            Self::Enqueue { run, priority, at } => {
+                table::enqueue(connection, *run, *priority, *at)?;
+                Ok(0)
+            }
+            Self::MarkProcessing { run, at } => Ok(table::mark_processing(connection, *run, *at)?),
+            Self::SetStatus { run, status } => match table::set_status(connection, *run, *status)? {
+                true => Ok(0),
+                false => {
+                    Err(WriteError::Refused(Error::NotFound { what: format!("run {run} in the queue") }))
+                }
+            },
             Self::UpdateRouting(advice) => advice.apply(connection).map_err(WriteError::from),
             Self::ReleaseRun { run } => release_run(connection, *run).map(|()| 0),
         }
@@ -316,39 +325,5 @@ fn insert_command(
             "INSERT INTO inbox (id, run, command) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![id.to_string(), head.no, command])?;
-    Ok(())
-}
-
-fn enqueue(connection: &Connection, run: RunId, priority: i32, at: Timestamp) -> Result<(), WriteError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO queue_items (run, priority, created_at, status, attempts) VALUES (?1, ?2, ?3, ?4, 0) \
-             ON CONFLICT (run) DO UPDATE SET priority = ?2, created_at = ?3, status = ?4",
-        )?
-        .execute(params![run.to_string(), priority, at.as_micros(), item_status_name(ItemStatus::Queued)])?;
-    Ok(())
-}
-
-fn mark_processing(connection: &Connection, run: RunId, at: Timestamp) -> Result<u32, WriteError> {
-    let attempts = connection
-        .prepare_cached(
-            "INSERT INTO queue_items (run, priority, created_at, status, attempts) VALUES (?1, 0, ?2, ?3, 1) \
-             ON CONFLICT (run) DO UPDATE SET status = ?3, attempts = attempts + 1 RETURNING attempts",
-        )?
-        .query_row(
-            params![run.to_string(), at.as_micros(), item_status_name(ItemStatus::Processing)],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(attempts.unwrap_or(1))
-}
-
-fn set_status(connection: &Connection, run: RunId, status: ItemStatus) -> Result<(), WriteError> {
-    let changed = connection
-        .prepare_cached("UPDATE queue_items SET status = ?2 WHERE run = ?1")?
-        .execute(params![run.to_string(), item_status_name(status)])?;
-    if changed == 0 {
-        return Err(WriteError::Refused(Error::NotFound { what: format!("run {run} in the queue") }));
-    }
     Ok(())
 }

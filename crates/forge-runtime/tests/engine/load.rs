@@ -82,8 +82,8 @@ fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc
     let store =
         Arc::new(SqliteStore::open(&forge_store::Options { data_dir: data.clone() }).expect("a store"));
     let clock: Arc<dyn forge_ports::Clock> = Arc::new(clock.clone());
-    let options = forge_queue::Options::new(data.clone());
-    let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
+    let options = forge_store::QueueOptions::new(data.clone());
+    let queue = Arc::new(forge_store::LocalQueue::new(options, store.as_ref().clone(), clock.clone()));
     let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
     let parts = EngineParts {
         open_memory: Arc::new(|_: &forge_types::Plan| None),

@@ -2,14 +2,15 @@
 
 use crate::{database, events, open};
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunQuery, RunRow};
-use forge_ports::queue::{ItemStatus, QueueTable};
-use forge_ports::{Journal, Ledger};
-use forge_store::{Options, SqliteStore};
+use forge_ports::{Journal, Ledger, Queue};
+use forge_store::{LocalQueue, Options, QueueOptions, SqliteStore};
+use forge_testkit::clock::TestClock;
 use forge_testkit::sample::{event_batch, new_run_row, time};
 use forge_types::{CommandId, EffectId, Money, RunCommand, RunId, RunStatus, Seq};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 #[tokio::test]
 async fn what_was_written_is_there_after_opening_again() {
@@ -131,6 +132,11 @@ fn golden_row() -> RunRow {
     RunRow { status: RunStatus::Running, cost: Money(25), updated_at: time(3), ..new_run_row(GOLDEN_RUN) }
 }
 
+fn golden_queue(store: &SqliteStore) -> LocalQueue {
+    let dir = store.path().parent().unwrap().to_owned();
+    LocalQueue::new(QueueOptions::new(dir), store.clone(), Arc::new(TestClock::at(time(1))))
+}
+
 async fn write_golden(store: &SqliteStore) {
     let postings = vec![
         Posting::Reserve { account: "day".into(), effect: EffectId(1), amount: Money(40), ceiling: None },
@@ -142,8 +148,9 @@ async fn write_golden(store: &SqliteStore) {
     let row = golden_row();
     store.append(Batch { postings, checkpoint, blobs, row, ..event_batch(GOLDEN_RUN, 0, 3) }).await.unwrap();
     store.send_command(GOLDEN_RUN, CommandId::from_u128(7), RunCommand::Pause).await.unwrap();
-    store.enqueue_item(GOLDEN_RUN, 2, time(1)).await.unwrap();
-    store.mark_processing(GOLDEN_RUN, time(2)).await.unwrap();
+    let queue = golden_queue(store);
+    queue.enqueue(GOLDEN_RUN, 2).await.unwrap();
+    drop(queue.claim(GOLDEN_RUN).await.unwrap());
     crate::advice::write_golden(store).await;
 }
 
@@ -155,8 +162,11 @@ async fn check_golden(store: &SqliteStore) {
     assert_eq!(store.inbox(GOLDEN_RUN).await.unwrap(), [(CommandId::from_u128(7), RunCommand::Pause)]);
     let balance = store.balance("day").await.unwrap();
     assert_eq!((balance.spent, balance.reserved), (Money(25), Money(30)));
-    let items = store.open_items().await.unwrap();
-    assert_eq!((items[0].status, items[0].attempts, items[0].priority), (ItemStatus::Processing, 1, 2));
+    // It was being worked on once.
+    let queue = golden_queue(store);
+    assert_eq!(queue.queued_count().await.unwrap(), 0);
+    let lease = queue.claim_next().await.unwrap().expect("its process is gone");
+    assert_eq!((lease.run_id(), lease.attempt()), (GOLDEN_RUN, 2));
     store.append(event_batch(GOLDEN_RUN, 3, 1)).await.unwrap();
 }
 

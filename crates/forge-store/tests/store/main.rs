@@ -9,6 +9,7 @@ mod disk;
 mod lifecycle;
 mod processes;
 mod property;
+mod queue;
 
 use forge_ports::Journal;
 use forge_store::{Options, SqliteStore};

@@ -3,7 +3,7 @@
 //! For the others an adapter names a function that makes one and gets one test per promise:
 //!
 //! ```ignore
-//! forge_testkit::journal_contract!(make); // fn make() -> (impl Journal + Ledger + QueueTable, keep-alive)
+//! forge_testkit::journal_contract!(make); // fn make() -> (impl Journal + Ledger, keep-alive)
 //! forge_testkit::queue_contract!(make);   // fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, keep-alive)
 //! ```
 
@@ -12,9 +12,9 @@ pub mod ledger;
 pub mod model;
 pub mod queue;
 
-/// One test per promise of the journal, the ledger and the queue's table.
+/// One test per promise of the journal and the ledger.
 ///
-/// The argument is a function that gives an empty store (`Journal + Ledger + QueueTable`) and something that is
+/// The argument is a function that gives an empty store (`Journal + Ledger`) and something that is
 /// kept as long as the store is used.
 #[macro_export]
 macro_rules! journal_contract {
@@ -43,11 +43,6 @@ macro_rules! journal_contract {
             the_same_reservation_again_replaces_the_first
             concurrent_reservations_never_pass_a_ceiling
         }
-        $crate::journal_contract! { @cases $make, queue:
-            open_items_are_listed_by_priority_then_age
-            the_table_counts_attempts
-            an_item_that_is_not_there_has_no_status
-        }
     };
     (@cases $make:path, $suite:ident: $($case:ident)*) => {
         $(
@@ -71,6 +66,7 @@ macro_rules! queue_contract {
             a_claimed_run_is_held_until_its_lease_ends
             of_many_claimers_one_wins
             the_next_one_is_chosen_by_priority_then_age
+            an_item_that_is_queued_again_has_its_new_priority
             a_finished_item_is_gone
             an_item_can_be_given_back
             an_item_whose_owner_died_is_claimed_again

@@ -1,55 +1,13 @@
-//! What every queue, and every table under one, shows.
+//! What every queue shows.
 
 #![allow(clippy::unwrap_used, reason = "a contract suite is a test: what it finds is a panic")]
 
-use crate::sample::time;
-use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, ItemStatus, Queue, QueueTable};
+use forge_ports::queue::{ClaimError, ItemStatus, Queue};
 use forge_types::RunId;
 use std::sync::Arc;
 
 /// Two queues on the same data, as two processes have them.
 type SharedQueue = Arc<dyn Queue>;
-
-/// The order in which items are to be worked on.
-pub async fn open_items_are_listed_by_priority_then_age(table: &impl QueueTable) {
-    let [a, b, c, d] = [1, 2, 3, 4].map(RunId::from_u128);
-    for (run, priority, age) in [(a, 0, 3), (b, 0, 1), (c, 5, 9), (d, -1, 0)] {
-        table.enqueue_item(run, priority, time(age)).await.unwrap();
-    }
-    let order =
-        async || -> Vec<RunId> { table.open_items().await.unwrap().iter().map(|item| item.run).collect() };
-    assert_eq!(order().await, [c, b, a, d]);
-    table.enqueue_item(b, 0, time(4)).await.unwrap();
-    assert_eq!(order().await, [c, a, b, d]);
-    table.mark_processing(c, time(9)).await.unwrap();
-    assert_eq!(order().await, [c, a, b, d]);
-    table.set_item_status(c, ItemStatus::Completed).await.unwrap();
-    table.set_item_status(d, ItemStatus::Failed).await.unwrap();
-    assert_eq!(order().await, [a, b]);
-    table.enqueue_item(d, 9, time(5)).await.unwrap();
-    assert_eq!(order().await, [d, a, b]);
-}
-
-/// Attempts are counted over all of an item's life.
-pub async fn the_table_counts_attempts(table: &impl QueueTable) {
-    let run = RunId::from_u128(1);
-    assert_eq!(table.mark_processing(run, time(1)).await.unwrap(), 1);
-    assert_eq!(table.mark_processing(run, time(2)).await.unwrap(), 2);
-    table.enqueue_item(run, 3, time(3)).await.unwrap();
-    let item = table.open_items().await.unwrap().remove(0);
-    assert_eq!((item.status, item.attempts, item.priority), (ItemStatus::Queued, 2, 3));
-    assert_eq!(table.mark_processing(run, time(4)).await.unwrap(), 3);
-    let item = table.open_items().await.unwrap().remove(0);
-    assert_eq!((item.status, item.created_at), (ItemStatus::Processing, time(3)));
-}
-
-/// A status can't be given to what is not there.
-pub async fn an_item_that_is_not_there_has_no_status(table: &impl QueueTable) {
-    let set = table.set_item_status(RunId::from_u128(1), ItemStatus::Completed).await;
-    assert!(matches!(set, Err(Error::NotFound { .. })));
-    assert_eq!(table.open_items().await.unwrap(), []);
-}
 
 /// A lease keeps everybody else out, says who holds it, and ends when it is dropped.
 pub async fn a_claimed_run_is_held_until_its_lease_ends(one: SharedQueue, other: SharedQueue) {
@@ -110,6 +68,25 @@ pub async fn the_next_one_is_chosen_by_priority_then_age(one: SharedQueue, other
     }
     assert!(one.claim_next().await.unwrap().is_none());
     assert_eq!(one.queued_count().await.unwrap(), 0);
+}
+
+/// What is queued again gets its new priority, keeps the count of its attempts, and comes after those that waited.
+pub async fn an_item_that_is_queued_again_has_its_new_priority(one: SharedQueue, other: SharedQueue) {
+    let runs = [RunId::generate(), RunId::generate(), RunId::generate()];
+    for run in runs {
+        one.enqueue(run, 0).await.unwrap();
+    }
+    one.finish(one.claim(runs[0]).await.unwrap(), ItemStatus::Failed).await.unwrap();
+    assert_eq!(one.queued_count().await.unwrap(), 2);
+    one.enqueue(runs[0], -1).await.unwrap();
+    one.enqueue(runs[2], 9).await.unwrap();
+    assert_eq!(other.queued_count().await.unwrap(), 3);
+    let mut leases = Vec::new();
+    for (wanted, attempt) in [(runs[2], 1), (runs[1], 1), (runs[0], 2)] {
+        let lease = other.claim_next().await.unwrap().expect("one is left");
+        assert_eq!((lease.run_id(), lease.attempt()), (wanted, attempt));
+        leases.push(lease);
+    }
 }
 
 /// Nothing stays behind of what is done.

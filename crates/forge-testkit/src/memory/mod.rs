@@ -9,10 +9,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use forge_ports::async_trait;
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
 use forge_ports::ledger::{Balance, Ledger};
-use forge_ports::{async_trait, queue::ItemStatus, queue::QueueItem, queue::QueueTable};
-use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq, Timestamp};
+use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -244,30 +244,5 @@ impl Ledger for MemoryStore {
 
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {
         Ok(self.lock_if_alive()?.list_accounts(prefix))
-    }
-}
-
-#[async_trait]
-impl QueueTable for MemoryStore {
-    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
-        self.lock_if_alive()?.enqueue_item(run, priority, at);
-        self.notify_change();
-        Ok(())
-    }
-
-    async fn open_items(&self) -> Result<Vec<QueueItem>, Error> {
-        Ok(self.lock_if_alive()?.open_items())
-    }
-
-    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
-        let attempts = self.lock_if_alive()?.mark_processing(run, at);
-        self.notify_change();
-        Ok(attempts)
-    }
-
-    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
-        self.lock_if_alive()?.set_status(run, status)?;
-        self.notify_change();
-        Ok(())
     }
 }

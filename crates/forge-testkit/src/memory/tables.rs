@@ -3,9 +3,19 @@
 use super::unavailable_error;
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Posting, RunQuery, RunRow};
 use forge_ports::ledger::Balance;
-use forge_ports::queue::{ItemStatus, QueueItem};
+use forge_ports::queue::ItemStatus;
 use forge_types::{CommandId, Digest, EffectId, Event, Money, RunCommand, RunId, Seq, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// An item of the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct QueueItem {
+    pub(super) run: RunId,
+    pub(super) priority: i32,
+    pub(super) created_at: Timestamp,
+    pub(super) status: ItemStatus,
+    pub(super) attempts: u32,
+}
 
 /// All that the processes share.
 #[derive(Clone, Debug, Default)]

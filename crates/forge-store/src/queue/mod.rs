@@ -1,31 +1,35 @@
-//! The queue of runs on one machine. A table in the store lists the runs to be worked on; a file lock per run
+//! The queue of runs on one machine. A table of the store lists the runs to be worked on; a file lock per run
 //! identifies the process that works on it.
 //!
 //! A lease ends when it is dropped or its process dies, `kill -9` included, without any timeout. An item that
 //! is marked as processing although its lock is free has lost its owner and can be claimed like a queued one.
 
 mod lock;
+pub(crate) mod table;
 
-use crate::lock::{LockAttempt, LockDirectory, RunLock};
+use crate::SqliteStore;
+use crate::write::WriteOp;
 use async_trait::async_trait;
 use forge_ports::Clock;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue, QueueTable};
-use forge_types::RunId;
+use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue};
+use forge_types::{RunId, Timestamp};
+use lock::{LockAttempt, LockDirectory, RunLock};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use table::QueueItem;
 
 /// The location of the queue's locks and the name of the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct QueueOptions {
     /// The data directory; the locks are in its subdirectory `locks`.
     pub data_dir: PathBuf,
     /// The name that other processes see as the holder of a lease: [`worker_name`].
     pub worker: String,
 }
 
-impl Options {
+impl QueueOptions {
     /// Returns the options for this process.
     pub fn new(data_dir: PathBuf) -> Self {
         Self { data_dir, worker: worker_name() }
@@ -45,7 +49,7 @@ pub fn worker_name() -> String {
 /// The queue on a store's table.
 #[derive(Clone)]
 pub struct LocalQueue {
-    table: Arc<dyn QueueTable>,
+    store: SqliteStore,
     clock: Arc<dyn Clock>,
     locks: LockDirectory,
     worker: String,
@@ -68,9 +72,9 @@ impl Lease for LocalLease {
 }
 
 impl LocalQueue {
-    /// Creates the queue on `table`. Touches no file before its first use.
-    pub fn new(options: Options, table: Arc<dyn QueueTable>, clock: Arc<dyn Clock>) -> Self {
-        Self { table, clock, locks: LockDirectory::new(&options.data_dir), worker: options.worker }
+    /// Creates the queue on the table of `store`. Touches no file before its first use.
+    pub fn new(options: QueueOptions, store: SqliteStore, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, locks: LockDirectory::new(&options.data_dir), worker: options.worker }
     }
 
     /// Runs `what` on the lock directory, on a blocking thread: the disk may be slow.
@@ -92,19 +96,19 @@ impl LocalQueue {
     }
 
     async fn start_lease(&self, run: RunId, lock: RunLock) -> Result<Box<dyn Lease>, ClaimError> {
-        let attempt = self.table.mark_processing(run, self.clock.now()).await?;
+        let attempt = self.store.mark_processing(run, self.clock.now()).await?;
         Ok(Box::new(LocalLease { run, attempt, _lock: lock }))
     }
 
     async fn is_open(&self, run: RunId) -> Result<bool, Error> {
-        Ok(self.table.open_items().await?.iter().any(|item| item.run == run))
+        Ok(self.store.open_items().await?.iter().any(|item| item.run == run))
     }
 }
 
 #[async_trait]
 impl Queue for LocalQueue {
     async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
-        self.table.enqueue_item(run, priority, self.clock.now()).await
+        self.store.enqueue_item(run, priority, self.clock.now()).await
     }
 
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
@@ -115,7 +119,7 @@ impl Queue for LocalQueue {
     }
 
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
-        for item in self.table.open_items().await? {
+        for item in self.store.open_items().await? {
             let LockAttempt::Locked(lock) = self.try_lock_run(item.run).await? else { continue };
             // Between the read of the table and the lock, another process may have finished the item.
             if self.is_open(item.run).await? {
@@ -128,7 +132,7 @@ impl Queue for LocalQueue {
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
         // The lease ends after the table is updated, so that no other process finds the item open and free in
         // between.
-        let outcome = self.table.set_item_status(lease.run_id(), status).await;
+        let outcome = self.store.set_item_status(lease.run_id(), status).await;
         drop(lease);
         outcome
     }
@@ -148,7 +152,30 @@ impl Queue for LocalQueue {
     }
 
     async fn queued_count(&self) -> Result<usize, Error> {
-        let items = self.table.open_items().await?;
+        let items = self.store.open_items().await?;
         Ok(items.iter().filter(|item| item.status == ItemStatus::Queued).count())
+    }
+}
+
+/// The table of the queue. Every call is one transaction.
+impl SqliteStore {
+    /// Inserts the item, or replaces its status and priority.
+    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
+        self.submit_write(WriteOp::Enqueue { run, priority, at }).await.map(|_| ())
+    }
+
+    /// Returns queued and processing items, highest priority first, oldest first among equals.
+    async fn open_items(&self) -> Result<Vec<QueueItem>, Error> {
+        self.query(table::open_items).await
+    }
+
+    /// Marks the item as processing and counts the attempt; returns the count. Creates the item if there is none.
+    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
+        self.submit_write(WriteOp::MarkProcessing { run, at }).await
+    }
+
+    /// Sets the item's status.
+    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
+        self.submit_write(WriteOp::SetStatus { run, status }).await.map(|_| ())
     }
 }

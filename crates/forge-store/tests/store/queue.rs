@@ -1,12 +1,10 @@
 //! The queue on file locks: its contract, and leases that die with their process.
 
-#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
-
+use crate::open as open_store;
 use forge_ports::Queue;
 use forge_ports::queue::{ClaimError, ItemStatus};
-use forge_queue::{LocalQueue, Options};
+use forge_store::{LocalQueue, QueueOptions};
 use forge_testkit::clock::TestClock;
-use forge_testkit::memory::MemoryStore;
 use forge_types::RunId;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,11 +15,10 @@ use tempfile::TempDir;
 
 fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let table = Arc::new(MemoryStore::new());
     let clock = Arc::new(TestClock::default());
     let open = || {
-        let options = Options::new(dir.path().to_owned());
-        Arc::new(LocalQueue::new(options, Arc::clone(&table) as _, Arc::clone(&clock) as _))
+        let options = QueueOptions::new(dir.path().to_owned());
+        Arc::new(LocalQueue::new(options, open_store(dir.path()), Arc::clone(&clock) as _))
     };
     (open(), open(), dir)
 }
@@ -33,8 +30,7 @@ const DIR: &str = "FORGE_QUEUE_TEST_DIR";
 const RUN: RunId = RunId::from_u128(5);
 
 fn open(dir: &Path) -> LocalQueue {
-    let table = Arc::new(MemoryStore::new());
-    LocalQueue::new(Options::new(dir.to_owned()), table, Arc::new(TestClock::default()))
+    LocalQueue::new(QueueOptions::new(dir.to_owned()), open_store(dir), Arc::new(TestClock::default()))
 }
 
 /// Not a test of its own: the process that holds a lease until it is killed.
@@ -65,7 +61,7 @@ async fn a_killed_process_frees_its_run_at_once_though_its_child_lives() {
     let dir = tempfile::tempdir().unwrap();
     let mut other = Killed(
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "holder", "--nocapture"])
+            .args(["--exact", "queue::holder", "--nocapture"])
             .env(DIR, dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
