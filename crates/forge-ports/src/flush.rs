@@ -1,23 +1,17 @@
 //! Handles for writes that are still being flushed. Code that must not acknowledge a write before it is durable waits
 //! on its handle.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use tokio::sync::watch;
 
 type FlushResult = Result<(), String>;
 
 /// A handle for a write that is durable, or soon will be.
 #[derive(Clone, Debug, Default)]
-pub struct FlushHandle(Option<Arc<Latch>>);
-
-#[derive(Debug, Default)]
-struct Latch {
-    outcome: Mutex<Option<FlushResult>>,
-    changed: Condvar,
-}
+pub struct FlushHandle(Option<watch::Receiver<Option<FlushResult>>>);
 
 /// The sending half of a [`FlushHandle`], held by the writer. Dropping it without an outcome counts as a failure.
 #[derive(Debug)]
-pub struct FlushSender(Arc<Latch>);
+pub struct FlushSender(watch::Sender<Option<FlushResult>>);
 
 impl FlushHandle {
     /// Returns a handle for a write that is already durable.
@@ -27,22 +21,19 @@ impl FlushHandle {
 
     /// Returns a handle for a write in progress, and the sender that completes it.
     pub fn pending() -> (Self, FlushSender) {
-        let latch = Arc::<Latch>::default();
-        (Self(Some(Arc::clone(&latch))), FlushSender(latch))
+        let (sender, receiver) = watch::channel(None);
+        (Self(Some(receiver)), FlushSender(sender))
     }
 
-    /// Blocks this thread until the write is durable.
+    /// Waits until the write is durable.
     ///
     /// # Errors
     /// The reason why the write failed.
-    pub fn wait(&self) -> Result<(), String> {
-        let Some(latch) = &self.0 else { return Ok(()) };
-        let mut outcome = latch.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match &*outcome {
-                Some(outcome) => return outcome.clone(),
-                None => outcome = latch.changed.wait(outcome).unwrap_or_else(PoisonError::into_inner),
-            }
+    pub async fn wait(&self) -> Result<(), String> {
+        let Some(receiver) = &self.0 else { return Ok(()) };
+        match receiver.clone().wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            Ok(None) | Err(_) => Err("the write was abandoned".to_owned()),
         }
     }
 }
@@ -50,19 +41,7 @@ impl FlushHandle {
 impl FlushSender {
     /// Completes the handle: the write is durable, or failed for this reason.
     pub fn complete(self, outcome: Result<(), String>) {
-        self.set_outcome(outcome);
-    }
-
-    fn set_outcome(&self, outcome: FlushResult) {
-        let mut told = self.0.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get_or_insert(outcome);
-        self.0.changed.notify_all();
-    }
-}
-
-impl Drop for FlushSender {
-    fn drop(&mut self) {
-        self.set_outcome(Err("the write was abandoned".to_owned()));
+        self.0.send_replace(Some(outcome));
     }
 }
 
@@ -70,16 +49,19 @@ impl Drop for FlushSender {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_promise_is_waited_for_and_a_dropped_one_is_a_failure() {
-        assert_eq!(FlushHandle::done().wait(), Ok(()));
-        let (durable, promise) = FlushHandle::pending();
+    #[tokio::test]
+    async fn a_handle_is_waited_for_and_a_dropped_sender_is_a_failure() {
+        assert_eq!(FlushHandle::done().wait().await, Ok(()));
+        let (durable, sender) = FlushHandle::pending();
         let waiting = durable.clone();
-        let waiter = std::thread::spawn(move || waiting.wait());
-        promise.complete(Ok(()));
-        assert_eq!((waiter.join().unwrap(), durable.wait()), (Ok(()), Ok(())));
-        let (durable, promise) = FlushHandle::pending();
-        drop(promise);
-        assert!(durable.wait().is_err());
+        let waiter = tokio::spawn(async move { waiting.wait().await });
+        sender.complete(Ok(()));
+        assert_eq!((waiter.await.unwrap(), durable.wait().await), (Ok(()), Ok(())));
+        let (durable, sender) = FlushHandle::pending();
+        sender.complete(Err("no space".to_owned()));
+        assert_eq!(durable.wait().await, Err("no space".to_owned()));
+        let (durable, sender) = FlushHandle::pending();
+        drop(sender);
+        assert_eq!(durable.wait().await, Err("the write was abandoned".to_owned()));
     }
 }

@@ -22,7 +22,6 @@ use forge_types::{
 };
 use forge_workspace::active_work::{self, ActiveWork};
 use forge_workspace::paths::{self, WorkspacePaths};
-use forge_workspace::run_blocking;
 use forge_workspace::{self as workspace, RunWorkspace, WorkspaceHandle};
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -390,7 +389,7 @@ impl Workspace for JailedWorkspace {
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
         let (id, durable) = self.start_snapshot().await?;
-        run_blocking(move || durable.wait().map_err(|why| Error::View { why })).await?;
+        durable.wait().await.map_err(|why| Error::View { why })?;
         Ok(id)
     }
 

@@ -196,6 +196,11 @@ impl Drop for StoreInner {
 impl Journal for SqliteStore {
     async fn append(&self, mut batch: Batch) -> Result<(), Error> {
         batch.blobs = self.write_large_blobs(batch.blobs).await?;
+        // Here, because the writer thread serves all runs: one slow disk flush must not delay the others.
+        for durable in std::mem::take(&mut batch.after) {
+            let lost = |why| Error::Unavailable { path: format!("the snapshots of run {}", batch.run), why };
+            durable.wait().await.map_err(lost)?;
+        }
         let prepared = PreparedBatch::new(batch, &self.inner.path)?;
         self.submit_write(WriteOp::Append(Box::new(prepared))).await.map(|_| ())
     }

@@ -4,7 +4,6 @@ use crate::queue::table;
 use crate::read::{SEQ_BITS, event_id};
 use crate::routing_state::RoutingWrite;
 use crate::runs::{self, to_sqlite_int};
-use forge_ports::FlushHandle;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
 use forge_ports::queue::ItemStatus;
 use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
@@ -42,7 +41,6 @@ pub(crate) struct PreparedBatch {
     postings: Vec<Posting>,
     row: RunRow,
     checkpoint: Option<Checkpoint>,
-    after: Vec<FlushHandle>,
     /// Whether the batch ends the run; disk space is reserved for that.
     ending: bool,
 }
@@ -50,6 +48,7 @@ pub(crate) struct PreparedBatch {
 #[derive(Debug)]
 struct EncodedEvent {
     at: Timestamp,
+    kind: &'static str,
     data: String,
 }
 
@@ -134,7 +133,7 @@ impl PreparedBatch {
             ending |= matches!(event.kind, EventKind::Finished { .. });
             let data = serde_json::to_string(&event.kind)
                 .map_err(|error| wrong(format!("event {last} has no JSON form: {error}")))?;
-            events.push(EncodedEvent { at: event.at, data });
+            events.push(EncodedEvent { at: event.at, kind: event.kind.name(), data });
         }
         Ok(Self {
             run: batch.run,
@@ -146,7 +145,6 @@ impl PreparedBatch {
             postings: batch.postings,
             row: batch.row,
             checkpoint: batch.checkpoint,
-            after: batch.after,
             ending,
         })
     }
@@ -169,11 +167,6 @@ impl PreparedBatch {
             apply_posting(connection, no, posting)?;
         }
         self.insert_rows(connection, no)?;
-        // Waited for last, to give the flush as much time as possible.
-        for durable in &self.after {
-            let lost = |why| Error::Unavailable { path: format!("the snapshots of run {}", self.run), why };
-            durable.wait().map_err(|why| WriteError::Refused(lost(why)))?;
-        }
         Ok(())
     }
 
@@ -183,12 +176,7 @@ impl PreparedBatch {
         let mut seq = self.expected;
         for line in &self.events {
             seq = seq.next();
-            insert.execute(params![
-                event_id(no, seq.0),
-                line.at.as_micros(),
-                event_kind(&line.data),
-                line.data
-            ])?;
+            insert.execute(params![event_id(no, seq.0), line.at.as_micros(), line.kind, line.data])?;
         }
         if !self.blobs.is_empty() {
             // A blob that has changed since it was written is repaired; otherwise one damaged plan would break
@@ -212,11 +200,6 @@ impl PreparedBatch {
         }
         Ok(())
     }
-}
-
-/// Returns the name of the kind: serde writes the tag of an internally tagged enum first.
-fn event_kind(data: &str) -> &str {
-    data.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.split('"').next()).unwrap_or("unknown")
 }
 
 /// Takes a command out of the inbox. Its row stays, without the text, so that the same command sent again is

@@ -231,6 +231,26 @@ pub struct Event {
 }
 
 impl EventKind {
+    /// Returns the name of the kind, as in its serialized form.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "created",
+            Self::Claimed { .. } => "claimed",
+            Self::Commanded { .. } => "commanded",
+            Self::Intended { .. } => "intended",
+            Self::Settled { .. } => "settled",
+            Self::ToolCallRejected { .. } => "tool_call_rejected",
+            Self::SandboxChanged { .. } => "sandbox_changed",
+            Self::Surveyed { .. } => "surveyed",
+            Self::Compacted { .. } => "compacted",
+            Self::EgressRecorded { .. } => "egress_recorded",
+            Self::Restored { .. } => "restored",
+            Self::Applied { .. } => "applied",
+            Self::StatusChanged { .. } => "status_changed",
+            Self::Finished { .. } => "finished",
+        }
+    }
+
     /// Returns all payloads of the event, for code that stores or loads them.
     pub fn payloads_mut(&mut self) -> Vec<&mut Payload> {
         match self {

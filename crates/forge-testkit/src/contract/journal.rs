@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a contract suite is a test: what it finds is a panic")]
 
 use crate::sample::{event_batch, new_run_row, text_event, time};
-use forge_ports::Journal;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, RunQuery, RunRow, WatchScope};
+use forge_ports::{FlushHandle, Journal};
 use forge_types::{
     CommandId, Digest, LimitKind, Money, RunCommand, RunId, RunStatus, Seq, Timestamp, WaitingFor,
 };
@@ -125,6 +125,29 @@ pub async fn runs_are_appended_to_concurrently(store: &(impl Journal + Clone + '
     for run in runs {
         assert_eq!(read_seqs(store, run, 0, 0).await, (1..=15).collect::<Vec<_>>());
     }
+}
+
+/// A batch waits for the data that it refers to, and holds up no other run; if that data is lost, nothing is stored.
+pub async fn a_batch_waits_for_its_flush_and_no_other_does(store: &(impl Journal + Clone + 'static)) {
+    let (slow, other) = (RunId::from_u128(1), RunId::from_u128(2));
+    let (durable, sender) = FlushHandle::pending();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(Batch { after: vec![durable], ..event_batch(slow, 0, 2) }).await }
+    });
+    for expected in 0..20 {
+        store.append(event_batch(other, expected, 1)).await.unwrap();
+    }
+    assert!(!waiting.is_finished());
+    assert!(store.read_events(slow, Seq(0), 0).await.unwrap().events.is_empty());
+    sender.complete(Ok(()));
+    waiting.await.unwrap().unwrap();
+    assert_eq!(store.read_events(slow, Seq(0), 0).await.unwrap().events.len(), 2);
+    let (durable, sender) = FlushHandle::pending();
+    sender.complete(Err("the disk is gone".to_owned()));
+    let lost = store.append(Batch { after: vec![durable], ..event_batch(slow, 2, 1) }).await;
+    assert!(matches!(&lost, Err(Error::Unavailable { why, .. }) if why == "the disk is gone"), "{lost:?}");
+    assert_eq!(store.read_events(slow, Seq(0), 0).await.unwrap().events.len(), 2);
 }
 
 /// Payloads of all sizes, the same one twice, and one that is not there.

@@ -26,6 +26,7 @@ macro_rules! journal_contract {
             a_batch_with_wrong_numbers_is_refused
             of_many_writers_of_one_position_one_wins
             runs_are_appended_to_concurrently
+            a_batch_waits_for_its_flush_and_no_other_does
             payloads_come_back_by_their_hash
             a_batch_without_events_still_writes_the_rest
             commands_wait_in_order_until_they_are_taken

@@ -185,7 +185,7 @@ impl Journal for MemoryStore {
         let index = self.process.appends.fetch_add(1, Ordering::SeqCst);
         self.ask_hook(index, AppendMoment::Before)?;
         for durable in &batch.after {
-            durable.wait().map_err(|why| Error::Unavailable { path: "memory".to_owned(), why })?;
+            durable.wait().await.map_err(|why| Error::Unavailable { path: "memory".to_owned(), why })?;
         }
         self.lock_if_alive()?.append(batch)?;
         self.notify_change();
