@@ -1,7 +1,9 @@
 //! Errors as shown to the user: what happened, and what to do next.
 
 use crate::exit::CliExit;
+use crate::hints::hint_text;
 use forge_terminal::Ui;
+use forge_types::NextStep;
 use std::fmt;
 
 /// Kinds of errors, which decide the exit code.
@@ -39,6 +41,13 @@ impl CliError {
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds the steps that the user can take, as hints.
+    #[must_use]
+    pub(crate) fn with_next_steps(mut self, steps: &[NextStep]) -> Self {
+        self.hints.extend(steps.iter().map(hint_text));
         self
     }
 

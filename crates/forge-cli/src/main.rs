@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod error;
 mod exit;
+mod hints;
 mod logging;
 mod request;
 mod session;

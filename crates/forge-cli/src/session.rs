@@ -2,6 +2,7 @@
 
 use crate::args::GlobalFlags;
 use crate::error::CliError;
+use crate::hints::hint_text;
 use forge_config::{
     ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs,
 };
@@ -47,7 +48,7 @@ impl Session {
             (false, 0) => Verbosity::Normal,
             (false, _) => Verbosity::Verbose,
         };
-        let ui = Ui::new(format, volume, wish);
+        let ui = Ui::new(format, volume, wish, hint_text);
         Ok(Self { ui, env, cwd, config: global.config.clone(), verbose: global.verbose })
     }
 

@@ -92,9 +92,11 @@ pub(crate) fn to_error_info(error: &Error) -> ErrorInfo {
         Error::Conflicts { .. } => ErrorKind::Conflict,
         Error::Ceiling { .. } => ErrorKind::BudgetExceeded,
         Error::Stopped => ErrorKind::Cancelled,
-        Error::Startup { .. } | Error::View { .. } | Error::Path { .. } | Error::Invalid { .. } => {
-            ErrorKind::Startup
-        }
+        Error::Startup { .. }
+        | Error::View { .. }
+        | Error::NoBranch { .. }
+        | Error::Path { .. }
+        | Error::Invalid { .. } => ErrorKind::Startup,
     };
-    ErrorInfo::fatal(kind, error.to_string())
+    ErrorInfo::fatal(kind, error.to_string()).with_next_steps(error.next_steps())
 }

@@ -66,9 +66,7 @@ pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
             ("extensions", "refstorage", "files") => {}
             ("extensions", key, _) if HARMLESS_EXTENSIONS.contains(&key) => {}
             ("extensions", _, _) => {
-                let why = format!(
-                    "requires the extension {key} = {value}, which branches do not support; use `--workspace transaction`"
-                );
+                let why = format!("requires the extension {key} = {value}, which branches do not support");
                 return Err(Error::refused(&path, why));
             }
             _ => {}

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub enum Error {
     /// The directory is not a repository.
     #[error(
-        "{} is not a git repository, so there is no branch to put the result on; use `--workspace transaction`",
+        "{} is not a git repository, so there is no branch to put the result on",
         repo.display()
     )]
     NoRepository { repo: PathBuf },
@@ -42,9 +42,7 @@ pub enum Error {
     #[error("cannot use the git repository: {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// Git is not installed.
-    #[error(
-        "git, which branches need, is not installed on this machine; install it or use `--workspace transaction`"
-    )]
+    #[error("git, which branches need, is not installed on this machine")]
     NoGit,
     /// Git could not be started or waited for.
     #[error("cannot start git: {source}")]
@@ -68,6 +66,10 @@ impl Error {
 
 impl From<Error> for forge_ports::sandbox::Error {
     fn from(error: Error) -> Self {
-        Self::View { why: error.to_string() }
+        let why = error.to_string();
+        match error {
+            Error::NoRepository { .. } | Error::Refused { .. } | Error::NoGit => Self::NoBranch { why },
+            _ => Self::View { why },
+        }
     }
 }

@@ -216,7 +216,7 @@ impl Repository {
             }
         }
         if common.open_below("reftable")?.is_some() {
-            let why = "holds the references in a format that branches do not support; use `--workspace transaction`";
+            let why = "holds the references in a format that branches do not support";
             return Err(Error::refused(&common.path().join("reftable"), why));
         }
         for borrowed in ["objects/info/alternates", "objects/info/http-alternates"] {
@@ -224,7 +224,7 @@ impl Repository {
             let path = common.path().join(borrowed);
             if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0) {
                 let why = "makes the repository borrow objects from another one, which is not supported: run \
-                           `git repack -ad` and remove the file, or use `--workspace transaction`";
+                           `git repack -ad` and remove the file";
                 return Err(Error::refused(&path, why));
             }
         }

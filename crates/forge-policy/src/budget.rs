@@ -138,7 +138,7 @@ fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, B
             ErrorKind::ContextOverflow,
             format!(
                 "the conversation has grown to about {input} tokens and {} takes {}. Split the task, or choose a \
-                 model with a larger window with --model",
+                 model with a larger window",
                 target.route, target.facts.window
             ),
         )));
@@ -148,8 +148,7 @@ fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, B
 
 fn token_message(state: &RunState, limits: &RunLimits, input: u64) -> String {
     format!(
-        "token limit reached: {} of {} tokens are used and the next request needs about {input}. \
-         Raise it with `forge resume --max-tokens N` or agent.max_tokens_per_run",
+        "token limit reached: {} of {} tokens are used and the next request needs about {input}",
         state.usage.counted(),
         limits.max_tokens
     )
@@ -157,8 +156,7 @@ fn token_message(state: &RunState, limits: &RunLimits, input: u64) -> String {
 
 fn cost_message(state: &RunState, limits: &RunLimits) -> String {
     format!(
-        "cost limit reached: {} of {} are spent and the next call could exceed the limit. \
-         Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd",
+        "cost limit reached: {} of {} are spent and the next call could exceed the limit",
         state.cost, limits.max_cost
     )
 }

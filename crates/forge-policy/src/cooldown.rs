@@ -107,7 +107,8 @@ mod tests {
             failures in 0_u32..2_000, asked in proptest::option::of(0_u64..u64::MAX / 2), kind in 0_usize..3,
         ) {
             let kind = [ErrorKind::Auth, ErrorKind::Billing, ErrorKind::RateLimit][kind];
-            let error = ErrorInfo { kind, message: String::new(), retryable: true, retry_after_ms: asked };
+            let after = asked.map(std::time::Duration::from_millis);
+            let error = ErrorInfo::retryable(kind, String::new(), after);
             let before = Cooldown {
                 provider: "p".into(), failures, reason: kind, message: String::new(), since: NOW, until: NOW,
                 credential: String::new(),

@@ -6,7 +6,7 @@
 use crate::cooldown;
 use crate::retry::{self, RetryDecision as Retry};
 use forge_types::{
-    Cooldown, ErrorInfo, FailedTarget, Plan, RejectedCandidate, RunState, TargetRef, Timestamp,
+    Cooldown, ErrorInfo, FailedTarget, NextStep, Plan, RejectedCandidate, RunState, TargetRef, Timestamp,
 };
 use std::fmt;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl fmt::Display for FallbackExhausted {
             let mark = if n == 0 { ": " } else { "; " };
             write!(f, "{mark}{}/{}: {}", one.provider, one.model, one.reason)?;
         }
-        f.write_str(". `forge models` shows when each one is available again")
+        Ok(())
     }
 }
 
@@ -137,8 +137,7 @@ impl FallbackChain<'_> {
                     Some(error) if self.plan.fallbacks.is_empty() => error.message.clone(),
                     _ => self.exhausted_error().to_string(),
                 };
-                let reason =
-                    format!("{why}: asked to wait until {until}. Continue at once with `forge resume`");
+                let reason = format!("{why}: asked to wait until {until}");
                 FallbackStep::Park { until, reason }
             }
             _ => FallbackStep::Fail(match error {
@@ -190,14 +189,15 @@ impl FallbackChain<'_> {
 
     fn final_error(&self, error: &ErrorInfo) -> ErrorInfo {
         let last = self.plan.target_at(self.state.target).route;
-        let message = if error.retryable && !self.plan.fallbacks.is_empty() {
-            self.exhausted_error().to_string()
-        } else if self.state.failures > 1 {
-            format!("{last} failed {} times; the last time: {}", self.state.failures, error.message)
-        } else {
-            error.message.clone()
-        };
-        ErrorInfo { message, ..error.clone() }
+        if error.retryable && !self.plan.fallbacks.is_empty() {
+            return self.exhaust(error.clone());
+        }
+        let mut error = error.clone();
+        if self.state.failures > 1 {
+            error.message =
+                format!("{last} failed {} times; the last time: {}", self.state.failures, error.message);
+        }
+        error
     }
 
     fn all_in_cooldown_error(&self) -> ErrorInfo {
@@ -206,10 +206,13 @@ impl FallbackChain<'_> {
             .find_map(|(at, _)| self.target_cooldown(at))
             .map(|cooldown| cooldown.reason);
         let kind = kind.or_else(|| self.unfit.first().map(|(_, error)| error.kind));
-        ErrorInfo::fatal(
-            kind.unwrap_or(forge_types::ErrorKind::Unavailable),
-            self.exhausted_error().to_string(),
-        )
+        self.exhaust(ErrorInfo::fatal(kind.unwrap_or(forge_types::ErrorKind::Unavailable), String::new()))
+    }
+
+    /// Returns the error with the message that no target is left.
+    fn exhaust(&self, error: ErrorInfo) -> ErrorInfo {
+        let message = self.exhausted_error().to_string();
+        ErrorInfo { message, ..error }.with_next_steps([NextStep::ShowModels])
     }
 }
 

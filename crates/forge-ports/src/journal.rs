@@ -3,8 +3,8 @@
 use crate::FlushHandle;
 use async_trait::async_trait;
 use forge_types::{
-    CommandId, Digest, ErrorClass, Event, LimitKind, Money, RunCommand, RunId, RunStatus, Seq, Timestamp,
-    WaitingFor,
+    CommandId, Digest, ErrorClass, Event, LimitKind, Money, NextStep, RunCommand, RunId, RunStatus, Seq,
+    Timestamp, WaitingFor,
 };
 use tokio::sync::watch;
 
@@ -62,7 +62,7 @@ pub enum Error {
         known: u32,
     },
     /// The disk is full.
-    #[error("no space is left on the disk of {path}. Free some space, then `forge resume` the run")]
+    #[error("no space is left on the disk of {path}. Free some space, then continue the run")]
     DiskFull {
         /// The file.
         path: String,
@@ -86,6 +86,14 @@ impl Error {
             Self::NotFound { .. } => ErrorClass::Invalid,
             Self::Unavailable { .. } => ErrorClass::Unavailable,
             Self::Damaged { .. } | Self::TooNew { .. } | Self::DiskFull { .. } => ErrorClass::Fatal,
+        }
+    }
+
+    /// Returns the steps that the user can take.
+    pub fn next_steps(&self) -> Vec<NextStep> {
+        match self {
+            Self::DiskFull { .. } => vec![NextStep::Resume { run: None }],
+            _ => Vec::new(),
         }
     }
 }

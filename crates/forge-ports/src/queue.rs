@@ -2,7 +2,7 @@
 
 use crate::journal::Error;
 use async_trait::async_trait;
-use forge_types::RunId;
+use forge_types::{NextStep, RunId};
 
 /// The status of a queue item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,7 @@ pub enum ItemStatus {
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     /// A live process holds the run.
-    #[error(
-        "run {run} is active in {holder}. Follow it with `forge logs -f {run}`, or stop it with `forge cancel {run}`"
-    )]
+    #[error("run {run} is active in {holder}")]
     Held {
         /// The run.
         run: RunId,
@@ -43,6 +41,17 @@ pub enum ClaimError {
         /// The error message of the system.
         why: String,
     },
+}
+
+impl ClaimError {
+    /// Returns the steps that the user can take.
+    pub fn next_steps(&self) -> Vec<NextStep> {
+        match self {
+            Self::Held { run, .. } => vec![NextStep::FollowRun { run: *run }, NextStep::Cancel { run: *run }],
+            Self::Store(error) => error.next_steps(),
+            Self::Lock { .. } => Vec::new(),
+        }
+    }
 }
 
 /// A lease on a run: the right to work on it. It ends when dropped, or with the process.

@@ -3,7 +3,7 @@
 use crate::FlushHandle;
 use async_trait::async_trait;
 pub use forge_types::ApplyConflict;
-use forge_types::{EgressRecord, ErrorClass, SandboxLayer, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{EgressRecord, ErrorClass, NextStep, SandboxLayer, SandboxReport, SandboxSpec, SnapshotId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Requested isolation is unavailable; the run must not start.
-    #[error("cannot sandbox runs on this machine: {}. Run `forge doctor` for fixes", missing.join("; "))]
+    #[error("cannot sandbox runs on this machine: {}", format_parts(missing))]
     Missing {
         /// Each missing part, and how to enable it.
-        missing: Vec<String>,
+        missing: Vec<MissingPart>,
     },
     /// The sandbox failed to start.
     #[error("the sandbox did not start: {why}")]
@@ -46,6 +46,12 @@ pub enum Error {
         /// The operation, the failure and a remedy.
         why: String,
     },
+    /// The repository can't take the branch for the result.
+    #[error("the workspace: {why}")]
+    NoBranch {
+        /// The reason.
+        why: String,
+    },
     /// The workspace exceeds a ceiling.
     #[error("the workspace is too large: {why}")]
     Ceiling {
@@ -70,6 +76,32 @@ pub enum Error {
         /// The reason, worded for the model.
         why: String,
     },
+}
+
+/// A part of the requested isolation that this machine does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingPart {
+    /// The part and the reason.
+    pub what: String,
+    /// Steps that the user can take.
+    pub next_steps: Vec<NextStep>,
+}
+
+impl MissingPart {
+    /// Creates a part that a step of the user provides.
+    pub fn with_next_step(what: impl Into<String>, step: NextStep) -> Self {
+        Self { what: what.into(), next_steps: vec![step] }
+    }
+}
+
+impl<T: Into<String>> From<T> for MissingPart {
+    fn from(what: T) -> Self {
+        Self { what: what.into(), next_steps: Vec::new() }
+    }
+}
+
+fn format_parts(missing: &[MissingPart]) -> String {
+    missing.iter().map(|part| part.what.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 fn format_conflicts(conflicts: &[ApplyConflict]) -> String {
@@ -103,12 +135,34 @@ pub enum PathErrorKind {
 }
 
 impl Error {
+    /// Creates an error for one missing part.
+    pub fn missing(part: impl Into<MissingPart>) -> Self {
+        Self::Missing { missing: vec![part.into()] }
+    }
+
+    /// Returns the steps that the user can take.
+    pub fn next_steps(&self) -> Vec<NextStep> {
+        match self {
+            Self::Missing { missing } => {
+                let mut steps: Vec<NextStep> = Vec::new();
+                for step in missing.iter().flat_map(|part| &part.next_steps).chain([&NextStep::CheckSetup]) {
+                    if !steps.contains(step) {
+                        steps.push(step.clone());
+                    }
+                }
+                steps
+            }
+            Self::NoBranch { .. } => vec![NextStep::ChooseTransaction],
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns the class of this error, which decides how the caller handles it.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Missing { .. } => ErrorClass::Unavailable,
             Self::Startup { .. } | Self::Died { .. } => ErrorClass::Retry { after: None },
-            Self::View { .. } | Self::Stopped => ErrorClass::Fatal,
+            Self::View { .. } | Self::NoBranch { .. } | Self::Stopped => ErrorClass::Fatal,
             Self::Ceiling { .. } | Self::Path { .. } | Self::Conflicts { .. } | Self::Invalid { .. } => {
                 ErrorClass::Invalid
             }

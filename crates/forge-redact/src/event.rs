@@ -7,9 +7,9 @@ use super::pieces::PieceContext;
 use super::{KnownSecrets, Redactor};
 use forge_types::{
     ApplyConflict, ApplyOutcome, Compaction, ConversationSummary, Effect, EgressRecord, ErrorInfo, EventKind,
-    FinishReason, Message, MessagePart, ModelCall, ModelReply, OpaqueState, Outcome, PartKind, Payload,
-    RejectedCandidate, RunCommand, RunCreation, SandboxLayer, SandboxLayerState, SandboxReport, SummaryCost,
-    ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
+    FinishReason, Message, MessagePart, ModelCall, ModelReply, NextStep, OpaqueState, Outcome, PartKind,
+    Payload, RejectedCandidate, RunCommand, RunCreation, SandboxLayer, SandboxLayerState, SandboxReport,
+    SummaryCost, ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
 };
 
 /// Prefix, before a number, of the ID that replaces a call ID containing a secret. Providers accept only letters,
@@ -196,8 +196,9 @@ impl<'a> EventRedactor<'a> {
     }
 
     fn redact_error(&self, error: &mut ErrorInfo) {
-        let ErrorInfo { kind: _, message, retryable: _, retry_after_ms: _ } = error;
+        let ErrorInfo { kind: _, message, retryable: _, retry_after_ms: _, next_steps } = error;
         self.redact_text(message);
+        self.redact_texts(next_steps.iter_mut().filter_map(NextStep::text_mut));
     }
 
     fn redact_report(&self, report: &mut SandboxReport) {

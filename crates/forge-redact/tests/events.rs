@@ -70,6 +70,7 @@ fn joined(parts: &[MessagePart], thoughts: bool) -> String {
 
 fn error() -> ErrorInfo {
     ErrorInfo::fatal(ErrorKind::Unknown, marked())
+        .with_next_steps([forge_types::NextStep::SetSecret { name: Some(marked()) }])
 }
 
 /// A call whose id is as it stands in a state.

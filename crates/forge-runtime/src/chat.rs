@@ -224,7 +224,10 @@ impl ChatConversation {
         let ok = shown.state.status == RunStatus::Completed && !output.is_empty();
         let error = result.error.or_else(|| match shown.state.status {
             RunStatus::Completed if ok => None,
-            RunStatus::Waiting => Some(format!("the run is waiting; `forge status {run}` shows for what")),
+            RunStatus::Waiting => Some(match shown.state.waiting_for {
+                Some(what) => format!("the run is waiting ({})", what.name()),
+                None => "the run is waiting".to_owned(),
+            }),
             status => Some(format!("the run is {status}")),
         });
         if output.is_empty() || (!ok && !self.plan.executor.answers_with_tool_output()) {

@@ -6,7 +6,7 @@ use crate::secret_stores::{SecretStores, StoreScope};
 use forge_config::{ResolvedConfig, SecretOrigin};
 use forge_models::vendors::{DetectionRule, KeyRule, VENDORS};
 use forge_ports::Sandbox;
-use forge_types::{SandboxLayer, SandboxLayerState};
+use forge_types::{NextStep, SandboxLayer, SandboxLayerState};
 use serde::Serialize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -35,15 +35,23 @@ pub struct DoctorCheck {
     /// The remedy, if one is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// The step that is the remedy, if Forge itself offers it.
+    #[serde(skip)]
+    pub next_step: Option<NextStep>,
 }
 
 impl DoctorCheck {
     fn new(name: impl Into<String>, state: CheckState, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), state, detail: detail.into(), remedy: None }
+        Self { name: name.into(), state, detail: detail.into(), remedy: None, next_step: None }
     }
 
     fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    fn with_next_step(mut self, step: impl Into<Option<NextStep>>) -> Self {
+        self.next_step = step.into();
         self
     }
 }
@@ -180,11 +188,12 @@ fn check_keys(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
             )),
             LoginState::Expired => Some(
                 DoctorCheck::new(name, CheckState::Warn, format!("expired{account}"))
-                    .with_remedy(format!("forge login {}", login.provider)),
+                    .with_next_step(NextStep::Login { provider: login.provider }),
             ),
-            LoginState::Broken => {
-                Some(DoctorCheck::new(name, CheckState::Warn, login.problem.unwrap_or_default()))
-            }
+            LoginState::Broken => Some(
+                DoctorCheck::new(name, CheckState::Warn, login.problem.unwrap_or_default())
+                    .with_next_step(NextStep::Login { provider: login.provider }),
+            ),
         });
     }
     checks
@@ -219,7 +228,7 @@ async fn check_providers(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
             (DetectionRule::Key, None) => {
                 let variable = vendor.key_env.first().copied().unwrap_or("its key");
                 DoctorCheck::new(name, CheckState::Warn, format!("no key ({variable} is not set)"))
-                    .with_remedy(format!("forge secret set {variable}, or set the variable"))
+                    .with_next_step(NextStep::SetSecret { name: Some(variable.to_owned()) })
             }
             (DetectionRule::Probe { .. }, _) => match models.find_local_server(vendor.name).await {
                 Some(seen) => {

@@ -32,9 +32,7 @@ impl EphemeralDataDir {
     pub(crate) fn create() -> Result<Self, Error> {
         let memory = Path::new(MEMORY_DIR);
         if !memory.is_dir() {
-            let what =
-                format!("{MEMORY_DIR} does not exist, so a run can't be kept in memory. Omit --no-durable");
-            return Err(Error::Invalid { what });
+            return Err(Error::NoMemory { place: MEMORY_DIR.to_owned() });
         }
         remove_stale();
         let name = format!("{}-", forge_files::owned_temp_name(DIR_KIND));

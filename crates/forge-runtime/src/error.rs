@@ -2,7 +2,7 @@
 
 use forge_ports::journal;
 use forge_ports::queue::ClaimError;
-use forge_types::{ErrorClass, RunId};
+use forge_types::{ErrorClass, NextStep, RunId, RunStatus};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// There is no run with this id.
-    #[error("there is no run {id}. `forge list` shows all runs")]
+    #[error("there is no run {id}")]
     NoSuchRun {
         /// The id that was given.
         id: String,
@@ -28,9 +28,7 @@ pub enum Error {
         runs: Vec<RunId>,
     },
     /// The journal of the run is damaged.
-    #[error(
-        "the journal of run {run} is damaged: {damage}. `forge status {run}` shows what is still readable"
-    )]
+    #[error("the journal of run {run} is damaged: {damage}")]
     Damaged {
         /// The run.
         run: RunId,
@@ -43,13 +41,65 @@ pub enum Error {
         /// The fault, and what to do instead.
         what: String,
     },
+    /// The task is empty.
+    #[error("the task is empty: describe in a sentence what to do")]
+    EmptyTask,
+    /// The repository can't be used.
+    #[error("{what}")]
+    Repository {
+        /// The repository and the fault.
+        what: String,
+    },
+    /// A file in a repository needs the user's consent first.
+    #[error("{what}")]
+    Untrusted {
+        /// The file.
+        file: String,
+        /// The file's effect, and the state of things.
+        what: String,
+    },
+    /// This machine has no memory for a run without files.
+    #[error("{place} does not exist, so a run can't be kept in memory")]
+    NoMemory {
+        /// The directory.
+        place: String,
+    },
+    /// The run has no such step.
+    #[error("run {run} has no step {step}: its steps are 1 to {last}")]
+    NoSuchStep {
+        /// The run.
+        run: RunId,
+        /// The step that was given.
+        step: u32,
+        /// The number of the last step.
+        last: usize,
+    },
+    /// The run is active in another process, which alone may change its workspace.
+    #[error(
+        "run {run} is {}: it is active in {holder}. Wait for it to finish, or stop it",
+        RunStatus::Running
+    )]
+    Active {
+        /// The run.
+        run: RunId,
+        /// The process (`host:pid`), if known.
+        holder: String,
+    },
+    /// The process of the run died.
+    #[error("run {run} is {status}: its process died")]
+    Interrupted {
+        /// The run.
+        run: RunId,
+        /// The run's status.
+        status: RunStatus,
+    },
     /// The run can't take this command in its present state.
     #[error("run {run} is {status}: {why}")]
     WrongState {
         /// The run.
         run: RunId,
         /// The run's status.
-        status: forge_types::RunStatus,
+        status: RunStatus,
         /// The consequence for the command.
         why: String,
     },
@@ -87,9 +137,42 @@ impl Error {
             Self::NoSuchRun { .. }
             | Self::Ambiguous { .. }
             | Self::Invalid { .. }
+            | Self::EmptyTask
+            | Self::Repository { .. }
+            | Self::Untrusted { .. }
+            | Self::NoMemory { .. }
+            | Self::NoSuchStep { .. }
+            | Self::Active { .. }
+            | Self::Interrupted { .. }
             | Self::WrongState { .. }
             | Self::Route(_) => ErrorClass::Invalid,
             Self::Damaged { .. } | Self::Output { .. } | Self::Internal { .. } => ErrorClass::Fatal,
+        }
+    }
+
+    /// Returns the steps that the user can take.
+    pub fn next_steps(&self) -> Vec<NextStep> {
+        match self {
+            Self::Journal(error) => error.next_steps(),
+            Self::Claim(error) => error.next_steps(),
+            Self::Sandbox(error) => error.next_steps(),
+            Self::Route(error) => error.next_steps(),
+            Self::NoSuchRun { .. } => vec![NextStep::ListRuns],
+            Self::Damaged { run, .. } => vec![NextStep::ShowRun { run: *run }],
+            Self::EmptyTask => vec![NextStep::DescribeTask],
+            Self::Repository { .. } => vec![NextStep::ChooseRepository],
+            Self::Untrusted { file, .. } => vec![NextStep::Trust { file: Some(file.clone()) }],
+            Self::NoMemory { .. } => vec![NextStep::KeepRun],
+            Self::NoSuchStep { run, .. } => vec![NextStep::ListSteps { run: *run }],
+            Self::Active { run, .. } => vec![NextStep::Cancel { run: *run }],
+            Self::Interrupted { run, .. } => {
+                vec![NextStep::Resume { run: Some(*run) }, NextStep::Cancel { run: *run }]
+            }
+            Self::Ambiguous { .. }
+            | Self::Invalid { .. }
+            | Self::WrongState { .. }
+            | Self::Output { .. }
+            | Self::Internal { .. } => Vec::new(),
         }
     }
 }

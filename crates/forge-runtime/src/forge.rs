@@ -100,11 +100,11 @@ impl Forge {
         if self.data.starts_with(&new.repo) {
             let what = format!(
                 "the repository {} contains forge's own data directory {}, so a run could change its own records. \
-                 Choose a directory below it with --repo, or move the data directory with XDG_DATA_HOME",
+                 Choose a directory below it, or move the data directory with XDG_DATA_HOME",
                 new.repo.display(),
                 self.data.display()
             );
-            return Err(Error::Invalid { what });
+            return Err(Error::Repository { what });
         }
         Ok(self.engine.create(new, plan).await?)
     }
@@ -243,9 +243,7 @@ impl Forge {
 
 fn check_task(task: &str) -> Result<(), Error> {
     if task.trim().is_empty() {
-        let what = "the task is empty: describe in a sentence what to do, for example \
-                    forge run \"Fix the failing test\"";
-        return Err(Error::Invalid { what: what.to_owned() });
+        return Err(Error::EmptyTask);
     }
     let chars = task.chars().count();
     if chars > MAX_TASK_CHARS {
@@ -261,14 +259,11 @@ fn check_task(task: &str) -> Result<(), Error> {
 /// Returns the repository's absolute path.
 ///
 /// # Errors
-/// [`Error::Invalid`] if it does not exist, is not a directory, or is not readable.
+/// [`Error::Repository`] or [`Error::Invalid`] if it does not exist, is not a directory, or is not readable.
 pub fn check_repo(repo: &Path) -> Result<PathBuf, Error> {
     let invalid = |what: String| Error::Invalid { what };
-    let path = std::fs::canonicalize(repo).map_err(|error| {
-        invalid(format!(
-            "the repository {} can't be used: {error}. Choose another one with --repo",
-            repo.display()
-        ))
+    let path = std::fs::canonicalize(repo).map_err(|error| Error::Repository {
+        what: format!("the repository {} can't be used: {error}", repo.display()),
     })?;
     if !path.is_dir() {
         return Err(invalid(format!("the repository {} is not a directory", path.display())));
@@ -277,9 +272,7 @@ pub fn check_repo(repo: &Path) -> Result<PathBuf, Error> {
         invalid(format!("the repository {} can't be read: {error}. Check its permissions", path.display()))
     })?;
     if path == Path::new("/") {
-        return Err(invalid(
-            "the whole file system can't be a repository: choose a directory with --repo".into(),
-        ));
+        return Err(Error::Repository { what: "the whole file system can't be a repository".to_owned() });
     }
     Ok(path)
 }

@@ -17,7 +17,7 @@ const TABLE_FILE: &str = "prices.json";
 pub(crate) fn current_catalog(loaded: &ResolvedConfig) -> Arc<Catalog> {
     let (catalog, fault) = read_catalog(&table_path(&loaded.dirs.data));
     if let Some(fault) = fault {
-        tracing::warn!(%fault, "the fetched price table can't be used; replace it with `forge prices update`");
+        tracing::warn!(%fault, "the fetched price table can't be used; replace it by a new one");
     }
     catalog
 }
@@ -130,11 +130,12 @@ pub async fn update_prices(loaded: &ResolvedConfig, from: &str, folder: &Path) -
     } else {
         let file = folder.join(from);
         if trust::is_unaccepted(&loaded.dirs, &loaded.repo, folder, &file) {
-            return Err(invalid(format!(
-                "the price table {0} is in a repository, and prices decide when a budget stops a run: review it and \
-                 accept it with `forge trust --config {0}`, or copy it out of the repository. Nothing was changed",
+            let what = format!(
+                "the price table {} is in a repository, and prices decide when a budget stops a run: review it and \
+                 accept it, or copy it out of the repository. Nothing was changed",
                 file.display()
-            )));
+            );
+            return Err(Error::Untrusted { file: file.display().to_string(), what });
         }
         forge_files::read_text(&file, MAX_TABLE_BYTES).map_err(|error| {
             let why = error.reason();

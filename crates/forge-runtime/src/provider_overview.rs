@@ -209,7 +209,7 @@ fn is_listed(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
 fn check_askable(loaded: &ResolvedConfig, vendor: &Vendor) -> Result<(), String> {
     if vendor.key == KeyRule::Required && !loaded.secrets.can_ask(vendor.name) {
         let variable = vendor.key_env.first().copied().unwrap_or("its key");
-        return Err(format!("no key (set {variable}, or `forge secret set {variable}`)"));
+        return Err(format!("no key ({variable} is not set)"));
     }
     if vendor.base_url.is_none()
         && vendor.detect == DetectionRule::Never

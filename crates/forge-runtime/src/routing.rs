@@ -275,7 +275,7 @@ fn provider_access(loaded: &ResolvedConfig, vendor: &Vendor) -> ProviderAccess {
         DetectionRule::Key if has_key => ProviderAccess::Key,
         DetectionRule::Key => {
             let variable = vendor.key_env.first().copied().unwrap_or("its key");
-            ProviderAccess::Missing(format!("no key (set {variable}, or `forge secret set {variable}`)"))
+            ProviderAccess::Missing(format!("no key ({variable} is not set)"))
         }
         DetectionRule::Probe { .. } => ProviderAccess::NoKeyNeeded,
         DetectionRule::Never if vendor.base_url.is_none() && vendor.key == KeyRule::Optional => {
@@ -299,9 +299,9 @@ fn describe_provider(
 ) -> ProviderInfo {
     let own = loaded.settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
     let hint = match vendor.detect {
-        DetectionRule::Key => vendor.key_env.first().map_or_else(String::new, |name| {
-            format!("the key {name} (in the environment, or `forge secret set {name}`)")
-        }),
+        DetectionRule::Key => {
+            vendor.key_env.first().map_or_else(String::new, |name| format!("the key {name}"))
+        }
         DetectionRule::Probe { .. } => {
             let place = vendor.base_url.map_or_else(String::new, |url| format!(" at {url}"));
             format!("a running {} server{place}", vendor.name)

@@ -2,9 +2,10 @@
 
 use crate::{Error, Forge, toolchains};
 use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
+use forge_ports::sandbox::MissingPart;
 use forge_sandbox::probes::{ProbeScope, ProbeVerdict, run_probes};
 use forge_sandbox::{BackendOptions, Backends};
-use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec, WorkspaceLimits};
+use forge_types::{NetworkPolicy, NextStep, SandboxLimits, SandboxSpec, WorkspaceLimits};
 use std::path::{Path, PathBuf};
 
 /// The kinds of per-process directories in a data directory: for probes, and for sandboxes without a run.
@@ -109,7 +110,8 @@ impl Forge {
         for name in ["native", "docker", "podman"] {
             match self.require_trusted(loaded, spec, name).await {
                 Ok(()) => return Ok(name.to_owned()),
-                Err(Error::Sandbox(error)) => missing.push(format!("{name}: {error}")),
+                Err(Error::Sandbox(error)) => missing
+                    .push(MissingPart { what: format!("{name}: {error}"), next_steps: error.next_steps() }),
                 Err(error) => return Err(error),
             }
         }
@@ -135,11 +137,9 @@ impl Forge {
         if verdict.required_passed {
             return Ok(());
         }
-        let missing = vec![format!(
-            "{} (`forge sandbox verify --backend {backend}` shows all results)",
-            verdict.summary()
-        )];
-        Err(forge_ports::sandbox::Error::Missing { missing }.into())
+        let step = NextStep::ShowProbes { backend: backend.to_owned() };
+        let missing = MissingPart::with_next_step(verdict.summary(), step);
+        Err(forge_ports::sandbox::Error::missing(missing).into())
     }
 }
 

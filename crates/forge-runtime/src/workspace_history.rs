@@ -242,14 +242,7 @@ impl Forge {
     async fn claim_idle_run(&self, run: RunId) -> Result<ClaimedRun, Error> {
         let lease = match self.parts().queue.claim(run).await {
             Ok(lease) => lease,
-            Err(ClaimError::Held { run, holder }) => {
-                let status = RunStatus::Running;
-                let why = format!(
-                    "it is active in {holder}. Wait for it to finish, or stop it with \
-                     `forge cancel {run}`"
-                );
-                return Err(Error::WrongState { run, status, why });
-            }
+            Err(ClaimError::Held { run, holder }) => return Err(Error::Active { run, holder }),
             Err(error) => return Err(error.into()),
         };
         let loaded = load_run_state(self.parts().journal.as_ref(), run).await;
@@ -264,8 +257,7 @@ impl Forge {
         if held.state.status.is_terminal() || held.state.status == RunStatus::Waiting {
             return Ok(held);
         }
-        let why = "its process died. Continue it with `forge resume`, or end it with `forge cancel`";
-        let error = Error::WrongState { run, status: held.state.status, why: why.to_owned() };
+        let error = Error::Interrupted { run, status: held.state.status };
         self.release_claim(held, Err(error)).await
     }
 
@@ -289,11 +281,8 @@ fn snapshot_at(run: RunId, step: u32, history: &WorkspaceHistory) -> Result<Snap
 }
 
 fn no_such_step(run: RunId, step: u32, history: &WorkspaceHistory) -> Error {
-    let what = match history.steps.len() {
-        0 => format!("run {run} has no steps that could have changed files"),
-        most => {
-            format!("run {run} has no step {step}: its steps are 1 to {most} (`forge diff {run} --steps`)")
-        }
-    };
-    Error::Invalid { what }
+    match history.steps.len() {
+        0 => Error::Invalid { what: format!("run {run} has no steps that could have changed files") },
+        last => Error::NoSuchStep { run, step, last },
+    }
 }

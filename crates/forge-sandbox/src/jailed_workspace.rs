@@ -551,9 +551,13 @@ pub(crate) fn to_port_error(error: forge_jail::Error) -> Error {
     use forge_jail::Error as Jailed;
     match error {
         Jailed::Refused(reports) => Error::Missing {
-            missing: reports.iter().filter(|r| r.blocks_start()).map(describe_missing_layer).collect(),
+            missing: reports
+                .iter()
+                .filter(|r| r.blocks_start())
+                .map(|report| describe_missing_layer(report).into())
+                .collect(),
         },
-        error @ Jailed::IdMap { .. } => Error::Missing { missing: vec![error.to_string()] },
+        error @ Jailed::IdMap { .. } => Error::missing(error.to_string()),
         Jailed::Died(why) => Error::Died { why },
         error @ (Jailed::Communication { .. } | Jailed::Protocol(_)) => {
             Error::Died { why: error.to_string() }

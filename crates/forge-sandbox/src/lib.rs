@@ -247,7 +247,7 @@ impl Sandbox for Backends {
             other => {
                 let missing =
                     format!("unknown sandbox backend `{other}` (available: native, docker, podman, process)");
-                Err(Error::Missing { missing: vec![missing] })
+                Err(Error::missing(missing))
             }
         }
     }

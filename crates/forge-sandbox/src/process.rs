@@ -72,11 +72,11 @@ impl Sandbox for ProcessBackend {
     ) -> Result<Arc<dyn Workspace>, Error> {
         if !spec.allow_unisolated {
             let missing = "the backend `process` isolates nothing and is used only with sandbox.allow_unisolated = true";
-            return Err(Error::Missing { missing: vec![missing.to_owned()] });
+            return Err(Error::missing(missing));
         }
         if spec.programs.is_some() {
             let missing = "the backend `process` cannot enforce runtime.allowed_shell_commands: use another backend, or leave the list empty";
-            return Err(Error::Missing { missing: vec![missing.to_owned()] });
+            return Err(Error::missing(missing));
         }
         let (own, spec) = (self.clone(), spec.clone());
         let held = move |at| {

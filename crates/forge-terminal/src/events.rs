@@ -1,9 +1,10 @@
 //! Wire events as readable lines, the same for a live run, `forge logs` and a pipe.
 
+use crate::HintFormatter;
 use crate::style::Style;
 use crate::text::{
-    format_count, format_dollars, format_duration, limit_text, one_line, pluralize, sanitize_text,
-    truncate_text,
+    error_with_hints, format_count, format_dollars, format_duration, limit_text, one_line, pluralize,
+    sanitize_text, truncate_text,
 };
 use forge_types::{RouteStage, RunId, RunStatus, Timestamp, WaitingFor};
 use forge_wire::{
@@ -77,14 +78,20 @@ impl EventLine {
 }
 
 /// Formats the events of a run in order, and remembers the labels of tool calls.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EventFormatter {
+    hint_text: HintFormatter,
     calls: HashMap<String, String>,
     /// Message of the last failed model call, which the run's error often repeats.
     last_failure: String,
 }
 
 impl EventFormatter {
+    /// Creates a formatter that words next steps with `hint_text`.
+    pub fn new(hint_text: HintFormatter) -> Self {
+        Self { hint_text, calls: HashMap::new(), last_failure: String::new() }
+    }
+
     /// Formats one event, mostly as one line or none.
     pub fn format(&mut self, event: &WireEvent) -> Vec<EventLine> {
         match &event.data {
@@ -174,7 +181,8 @@ impl EventFormatter {
         let tone =
             if finished.status == RunStatus::Completed { LineKind::Completed } else { LineKind::Ended };
         let error = finished.error.as_ref().filter(|error| error.message != self.last_failure);
-        let error = error.map(|error| EventLine::new(LineKind::Bad, one_line(&error.message)));
+        let error = error
+            .map(|error| EventLine::new(LineKind::Bad, one_line(&error_with_hints(error, self.hint_text))));
         error.into_iter().chain([EventLine::new(tone, text)]).collect()
     }
 
@@ -300,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_tool_call_is_one_line_with_its_argument_and_its_result() {
-        let mut story = EventFormatter::default();
+        let mut story = EventFormatter::new(|_| String::new());
         assert_eq!(plain(&mut story, &called("1", "run_shell", json!({"command": "make\ntest"}))), "");
         assert_eq!(story.label_of("1"), Some("run_shell make test"));
         let line = plain(&mut story, &completed("1", true, Some(0), None));
@@ -313,7 +321,7 @@ mod tests {
     #[test]
     fn nothing_that_a_model_or_tool_says_reaches_the_terminal_unchanged() {
         let evil = "\x1b]0;title\x07\u{202e}";
-        let mut story = EventFormatter::default();
+        let mut story = EventFormatter::new(|_| String::new());
         let reply = ModelCompleted {
             provider: "p".into(),
             model: "m".into(),

@@ -15,6 +15,7 @@ pub mod text;
 pub mod turn_display;
 
 use forge_redact::redact_keys;
+use forge_types::NextStep;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 use style::{ColorMode, Style};
@@ -42,6 +43,9 @@ pub enum StdoutFormat {
 /// Width assumed for a terminal that does not report its own.
 const DEFAULT_TERMINAL_COLUMNS: usize = 100;
 
+/// A function that words a next step, as a phrase.
+pub type HintFormatter = fn(&NextStep) -> String;
+
 /// Output streams of this process.
 #[derive(Clone, Debug)]
 pub struct Ui {
@@ -59,6 +63,8 @@ pub struct Ui {
     pub err_is_terminal: bool,
     /// Whether stdin is a terminal.
     pub in_is_terminal: bool,
+    /// Wording of next steps.
+    pub hint_text: HintFormatter,
 }
 
 /// Flag and environment variables that decide about colours.
@@ -74,7 +80,12 @@ pub struct ColorPreference {
 
 impl Ui {
     /// Inspects the three standard streams.
-    pub fn new(format: StdoutFormat, volume: Verbosity, wish: ColorPreference) -> Self {
+    pub fn new(
+        format: StdoutFormat,
+        volume: Verbosity,
+        wish: ColorPreference,
+        hint_text: HintFormatter,
+    ) -> Self {
         let colors = |terminal: bool| {
             let wanted = terminal && !wish.flag && !wish.variable && !wish.dumb;
             if wanted { ColorMode::On } else { ColorMode::Off }
@@ -89,6 +100,7 @@ impl Ui {
             out_is_terminal,
             err_is_terminal,
             in_is_terminal: std::io::stdin().is_terminal(),
+            hint_text,
         }
     }
 

@@ -170,7 +170,8 @@ impl Renderer {
     }
 
     fn render_animated(&self, receiver: &Receiver<RendererMessage>) {
-        let mut progress = ProgressDisplay::new(self.ui.err, self.ui.volume == Verbosity::Verbose);
+        let verbose = self.ui.volume == Verbosity::Verbose;
+        let mut progress = ProgressDisplay::new(self.ui.err, verbose, self.ui.hint_text);
         let mut stay = Vec::new();
         let mut drawn = Instant::now();
         let mut patience = REDRAW_INTERVAL;
@@ -221,7 +222,7 @@ impl Renderer {
     }
 
     fn render_lines(&self, receiver: &Receiver<RendererMessage>) {
-        let mut story = EventFormatter::default();
+        let mut story = EventFormatter::new(self.ui.hint_text);
         while let Some(message) = self.next_message(receiver) {
             match message {
                 RendererMessage::Event(event) => {

@@ -1,5 +1,6 @@
 //! Animated display of a run on a terminal: finished lines stay, and the current state is redrawn below them.
 
+use crate::HintFormatter;
 use crate::events::{EventFormatter, EventLine, LineKind};
 use crate::style::Style;
 use crate::text::{
@@ -35,11 +36,11 @@ pub(crate) struct ProgressDisplay {
 
 impl ProgressDisplay {
     /// Creates an empty display.
-    pub(crate) fn new(style: Style, verbose: bool) -> Self {
+    pub(crate) fn new(style: Style, verbose: bool, hint_text: HintFormatter) -> Self {
         Self {
             style,
             verbose,
-            story: EventFormatter::default(),
+            story: EventFormatter::new(hint_text),
             started: Instant::now(),
             turn: String::new(),
             tokens: 0,
@@ -251,7 +252,7 @@ mod tests {
     use crate::style::ColorMode;
 
     fn progress() -> ProgressDisplay {
-        ProgressDisplay::new(Style::new(ColorMode::Off), false)
+        ProgressDisplay::new(Style::new(ColorMode::Off), false, |_| String::new())
     }
 
     fn delta(text: &str) -> LiveFrame {

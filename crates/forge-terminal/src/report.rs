@@ -1,9 +1,10 @@
 //! Summary of a run: the frame at its end, and the same facts in `forge status`.
 
+use crate::HintFormatter;
 use crate::style::Style;
 use crate::text::{
-    format_count, format_dollars, format_duration, limit_text, one_line, pad_right, pluralize, sanitize_text,
-    text_columns, truncate_text, wrap_words,
+    error_with_hints, format_count, format_dollars, format_duration, limit_text, one_line, pad_right,
+    pluralize, sanitize_text, text_columns, truncate_text, wrap_words,
 };
 use forge_types::{
     ApplyOutcome, EgressVerdict, NetworkPolicy, RunLimits, RunStatus, SandboxLayerState, WorkspaceMode,
@@ -19,14 +20,19 @@ const MAX_FRAME_COLUMNS: usize = 100;
 const MAX_LISTED_FILES: usize = 8;
 
 /// Returns the facts of a run as names and values, in display order.
-pub fn run_facts(summary: &RunSummary, limits: Option<&RunLimits>, journal: &str) -> Vec<(String, String)> {
+pub fn run_facts(
+    summary: &RunSummary,
+    limits: Option<&RunLimits>,
+    journal: &str,
+    hint_text: HintFormatter,
+) -> Vec<(String, String)> {
     let mut facts = vec![
         ("run", summary.run_id.to_string()),
         ("status", status_text(summary)),
         ("task", truncate_text(&one_line(&summary.task), 300)),
     ];
     if let Some(error) = &summary.error {
-        facts.push(("error", sanitize_text(&error.message)));
+        facts.push(("error", sanitize_text(&error_with_hints(error, hint_text))));
     }
     let of = |max: String| if max.is_empty() { max } else { format!(" of {max}") };
     let max = |show: fn(&RunLimits) -> String| of(limits.map(show).unwrap_or_default());
@@ -209,6 +215,7 @@ pub fn summary_frame(
     journal: &str,
     width: usize,
     style: Style,
+    hint_text: HintFormatter,
 ) -> Vec<String> {
     let width = width.clamp(40, MAX_FRAME_COLUMNS);
     let inner = width - 4;
@@ -220,7 +227,7 @@ pub fn summary_frame(
     };
     let rule = "─".repeat(width.saturating_sub(text_columns(&title) + 5));
     let mut lines = vec![format!("╭─ {painted} {rule}╮")];
-    let facts = run_facts(summary, limits, journal);
+    let facts = run_facts(summary, limits, journal, hint_text);
     // Align without colours: padding would count the escape codes.
     let plain = align_facts(&facts, inner, Style::new(crate::style::ColorMode::Off));
     lines.extend(plain.iter().map(|line| format!("│ {} │", pad_right(line, inner))));
@@ -266,6 +273,7 @@ mod tests {
             "/data/runs/1",
             70,
             Style::new(ColorMode::Off),
+            |_| String::new(),
         );
         assert!(lines.iter().all(|line| text_columns(line) == 70), "{lines:#?}");
         let text = lines.join("\n");

@@ -1,6 +1,7 @@
 //! Text for terminals: sanitizing, measuring, truncating and wrapping; formats of times and amounts.
 
-use forge_types::LimitKind;
+use crate::HintFormatter;
+use forge_types::{ErrorInfo, LimitKind};
 use std::time::Duration;
 use unicode_width::UnicodeWidthChar as _;
 
@@ -108,6 +109,17 @@ pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Formats an error with the steps that the user can take.
+pub fn error_with_hints(error: &ErrorInfo, hint_text: HintFormatter) -> String {
+    let hints: Vec<String> = error.next_steps.iter().map(hint_text).collect();
+    let hints = hints.join("; ");
+    let mut chars = hints.chars();
+    match chars.next() {
+        Some(first) => format!("{}. {}{}", error.message, first.to_uppercase(), chars.as_str()),
+        None => error.message.clone(),
+    }
+}
+
 /// Formats a duration: `12 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`.
 pub fn format_duration(ms: u64) -> String {
     let time = Duration::from_millis(ms);
@@ -179,6 +191,15 @@ mod tests {
         assert_eq!(wrap_words("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap_words("abcdefgh i", 3), ["abc", "def", "gh", "i"]);
         assert_eq!(wrap_words("a\n\nb", 9), ["a", "", "b"]);
+    }
+
+    #[test]
+    fn hints_follow_the_error_as_a_sentence() {
+        let error = ErrorInfo::fatal(forge_types::ErrorKind::Died, "it died");
+        assert_eq!(error_with_hints(&error, |_| String::new()), "it died");
+        let error =
+            error.with_next_steps([forge_types::NextStep::CheckSetup, forge_types::NextStep::ListRuns]);
+        assert_eq!(error_with_hints(&error, |_| "look there".to_owned()), "it died. Look there; look there");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Tools with a result that is the answer itself.
 const ANSWERING_TOOLS: [&str; 3] = ["chat", "code", "agent"];
 
-#[derive(Default)]
 struct TurnState {
     story: EventFormatter,
     /// Text streamed of the current reply.
@@ -28,7 +27,8 @@ pub struct TurnDisplay {
 impl TurnDisplay {
     /// Creates the display. Text is streamed only to a terminal.
     pub fn new(ui: &Ui) -> Self {
-        Self { ui: ui.clone(), state: Mutex::default() }
+        let story = EventFormatter::new(ui.hint_text);
+        Self { ui: ui.clone(), state: Mutex::new(TurnState { story, reply: String::new(), open: false }) }
     }
 
     fn is_streaming(&self) -> bool {

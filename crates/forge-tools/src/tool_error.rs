@@ -43,13 +43,13 @@ pub(crate) async fn from_workspace_error(workspace: &dyn Workspace, path: &str, 
         } else {
             ErrorInfo::fatal(kind, text)
         };
-        ToolError::Gone(SandboxGone(info))
+        ToolError::Gone(SandboxGone(info.with_next_steps(error.next_steps())))
     };
     match error {
         Error::Missing { .. } => gone(ErrorKind::BackendMissing, &error),
         Error::Startup { .. } => gone(ErrorKind::Startup, &error),
         Error::Died { .. } => gone(ErrorKind::Died, &error),
-        Error::View { .. } => gone(ErrorKind::Startup, &error),
+        Error::View { .. } | Error::NoBranch { .. } => gone(ErrorKind::Startup, &error),
         Error::Ceiling { .. } => gone(ErrorKind::BudgetExceeded, &error),
         Error::Stopped => gone(ErrorKind::Cancelled, &error),
         Error::Conflicts { .. } => tool_failure(ErrorKind::Execution, error.to_string()),

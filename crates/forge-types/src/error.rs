@@ -1,5 +1,6 @@
 //! Error classes shared by all crates: retryability and user-visible kinds.
 
+use crate::NextStep;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -119,25 +120,35 @@ impl fmt::Display for ErrorKind {
 pub struct ErrorInfo {
     /// The kind of the error.
     pub kind: ErrorKind,
-    /// The error, its location and the next step for the user.
+    /// The error and its location.
     pub message: String,
     /// Whether a retry may succeed.
     pub retryable: bool,
     /// Milliseconds that the other side asked the client to wait before a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// Steps that the user can take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next_steps: Vec<NextStep>,
 }
 
 impl ErrorInfo {
     /// Creates an error that a retry cannot fix.
     pub fn fatal(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retryable: false, retry_after_ms: None }
+        Self { kind, message: message.into(), retryable: false, retry_after_ms: None, next_steps: Vec::new() }
     }
 
     /// Creates an error that a retry may fix.
     pub fn retryable(kind: ErrorKind, message: impl Into<String>, after: Option<Duration>) -> Self {
         let retry_after_ms = after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        Self { kind, message: message.into(), retryable: true, retry_after_ms }
+        Self { kind, message: message.into(), retryable: true, retry_after_ms, next_steps: Vec::new() }
+    }
+
+    /// Adds steps that the user can take.
+    #[must_use]
+    pub fn with_next_steps(mut self, steps: impl IntoIterator<Item = NextStep>) -> Self {
+        self.next_steps.extend(steps);
+        self
     }
 }
 

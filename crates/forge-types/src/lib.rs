@@ -17,6 +17,7 @@ mod memory;
 mod message;
 mod model;
 mod money;
+mod next_step;
 mod plan;
 mod routing;
 mod sandbox;
@@ -48,6 +49,7 @@ pub use model::{
     OnSchemaMismatch, ReplyFormat,
 };
 pub use money::{Money, Price};
+pub use next_step::NextStep;
 pub use plan::{
     AccountCeiling, CommandRules, CostRule, FallbackTarget, MemoryGuard, ModelFacts, Plan, PullRequestRules,
     RemoteRepository, RetryRule, TargetRef,

@@ -205,7 +205,7 @@ impl WorkspaceLayout {
 pub(crate) fn describe_io_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "no space left on the disk; free some, or remove old runs with `forge gc`".to_owned()
+            "no space left on the disk; free some, or remove the snapshots of old runs".to_owned()
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             format!("{error}; choose another data directory (XDG_DATA_HOME)")

@@ -513,7 +513,7 @@ fn check_disjoint(store: &WorkspaceStorage, repos: &[RunRepo]) -> Result<(), Err
         Some(repo) => Err(Error::View {
             why: format!(
                 "forge's data directory {} is in the repository {}: choose another one (XDG_DATA_HOME), or a \
-                 smaller repository (--repo)",
+                 smaller repository",
                 views.display(),
                 repo.path.display()
             ),

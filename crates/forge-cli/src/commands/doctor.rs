@@ -2,6 +2,7 @@
 
 use crate::error::CliError;
 use crate::exit::CliExit;
+use crate::hints::remedy_text;
 use crate::session::{ConfigOverrides, Session};
 use forge_runtime::{CheckState, DoctorCheck};
 use forge_terminal::text::{sanitize_text, wrap_words};
@@ -14,7 +15,10 @@ pub(crate) async fn doctor(session: &Session) -> Result<CliExit, CliError> {
     let mut loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     // Open the stores that need no prompt; their problems are among the findings.
     let _ = forge_runtime::secret_stores::unlock_silently(&mut loaded);
-    let checks = forge_runtime::run_doctor(&loaded).await;
+    let mut checks = forge_runtime::run_doctor(&loaded).await;
+    for check in &mut checks {
+        check.remedy = check.remedy.take().or_else(|| check.next_step.as_ref().map(remedy_text));
+    }
     let ready = checks.iter().all(|check| check.state != CheckState::Fail);
     let ui = &session.ui;
     if ui.format == StdoutFormat::Json {

@@ -188,7 +188,14 @@ fn print_text_result(ui: &Ui, shown: &RunDetails) {
     } else {
         "not kept (store.durable is off)".to_owned()
     };
-    ui.print_lines(&report::summary_frame(&shown.summary, limits.as_ref(), &journal, width, ui.out));
+    ui.print_lines(&report::summary_frame(
+        &shown.summary,
+        limits.as_ref(),
+        &journal,
+        width,
+        ui.out,
+        ui.hint_text,
+    ));
 }
 
 /// Writes the report atomically, so that no reader sees a partial file.
@@ -217,9 +224,10 @@ impl CliError {
 
 impl From<Error> for CliError {
     fn from(error: Error) -> Self {
-        match error.class() {
+        let shown = match error.class() {
             forge_types::ErrorClass::Invalid => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
-        }
+        };
+        shown.with_next_steps(&error.next_steps())
     }
 }

@@ -16,7 +16,7 @@ pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, C
     let forge = Forge::open(&loaded)?;
     let run = forge.find_run(&args.id).await?;
     let mut follow = forge.follow(run, 0);
-    let mut printer = EventPrinter { session, story: EventFormatter::default() };
+    let mut printer = EventPrinter { session, story: EventFormatter::new(session.ui.hint_text) };
     loop {
         let next = if args.follow {
             tokio::select! {

@@ -46,6 +46,7 @@ pub(crate) fn run_cli(cli: Cli) -> CliExit {
                 StdoutFormat::Text,
                 forge_terminal::Verbosity::Normal,
                 forge_terminal::ColorPreference::default(),
+                crate::hints::hint_text,
             );
             error.print_on(&ui);
             return error.cli_exit();

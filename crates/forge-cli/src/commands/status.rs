@@ -60,7 +60,7 @@ fn print_run(ui: &Ui, shown: &RunDetails) {
         return;
     }
     let journal = shown.folder.display().to_string();
-    let mut facts = report::run_facts(&shown.summary, limits.as_ref(), &journal);
+    let mut facts = report::run_facts(&shown.summary, limits.as_ref(), &journal, ui.hint_text);
     facts.extend(run_state_facts(shown));
     ui.print_lines(&report::align_facts(&facts, ui.out_width(), ui.out));
     let answer = text::sanitize_text(shown.summary.answer.trim());

@@ -97,7 +97,7 @@ impl RunDriver {
         let taken_back = self.parts.workspaces.revert_partial_apply(state.run);
         if let Err(error) = self.run_until_stopped(state, WorkDeadline::End, taken_back).await {
             tracing::warn!(
-                run = %state.run, %error, "the repository contains a part of the result; `forge apply` completes it"
+                run = %state.run, %error, "the repository contains a part of the result; applying the result completes it"
             );
         }
     }

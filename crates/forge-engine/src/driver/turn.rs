@@ -445,7 +445,7 @@ impl RunDriver {
         let limit = matches!(error, journal::Error::Ceiling { .. }).then_some(LimitKind::Cost);
         let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
         let status = if limit.is_some() { RunStatus::TimedOut } else { RunStatus::Failed };
-        let error = Some(ErrorInfo::fatal(kind, error.to_string()));
+        let error = Some(ErrorInfo::fatal(kind, error.to_string()).with_next_steps(error.next_steps()));
         let finish = RunFinish { status, limit, error, answer: None };
         self.finish_run(&mut draft, finish).await?;
         self.append(draft).await.map_err(Error::from)

@@ -11,8 +11,8 @@ pub(crate) use turn::next_turn;
 
 use crate::{budget, router};
 use forge_types::{
-    ApplyPolicy, Cooldown, Decision, ErrorInfo, EventKind, LimitKind, OnLimit, Plan, RunState, RunStatus,
-    Timestamp, WaitingFor, WorkspaceMode,
+    ApplyPolicy, Cooldown, Decision, ErrorInfo, EventKind, LimitKind, NextStep, OnLimit, Plan, RunState,
+    RunStatus, Timestamp, WaitingFor, WorkspaceMode,
 };
 use std::time::Duration;
 
@@ -71,11 +71,9 @@ fn decide_running(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Time
     if state.sandbox_losses > 1 {
         return stop_open_effects(state, || {
             let why = state.sandbox_loss.as_deref().unwrap_or("no reason is known");
-            let text = format!(
-                "the sandbox went away twice, the last time: {why}. The work so far is kept. Check the sandbox with \
-                `forge doctor`"
-            );
-            Decision::with_failure(ErrorInfo::fatal(forge_types::ErrorKind::Died, text))
+            let text = format!("the sandbox went away twice, the last time: {why}. The work so far is kept");
+            let error = ErrorInfo::fatal(forge_types::ErrorKind::Died, text);
+            Decision::with_failure(error.with_next_steps([NextStep::CheckSetup]))
         });
     }
     let left = Duration::from_millis(limits.max_duration_ms - worked);
@@ -98,12 +96,7 @@ fn decide_pause(state: &RunState) -> Decision {
     if !state.open.is_empty() {
         return Decision::default();
     }
-    Decision::with_event(park_event(
-        state,
-        WaitingFor::Paused,
-        None,
-        "paused; continue with `forge resume`".to_owned(),
-    ))
+    Decision::with_event(park_event(state, WaitingFor::Paused, None, "on request".to_owned()))
 }
 
 /// Cancels the effects in flight first: each intent gets its outcome before the run ends.
@@ -144,7 +137,9 @@ pub fn reach_limit(state: &RunState, plan: &Plan, limit: LimitKind, message: Str
     if budget::limits(state, plan).on_limit == OnLimit::Wait {
         return Decision::with_event(park_event(state, WaitingFor::Budget, None, message));
     }
-    let error = ErrorInfo::fatal(forge_types::ErrorKind::BudgetExceeded, message);
+    let raisable = matches!(limit, LimitKind::Tokens | LimitKind::Cost);
+    let error = ErrorInfo::fatal(forge_types::ErrorKind::BudgetExceeded, message)
+        .with_next_steps(raisable.then_some(NextStep::RaiseLimit { limit }));
     Decision::with_finish(RunStatus::TimedOut, Some(limit), Some(error))
 }
 

@@ -14,7 +14,7 @@ pub use stages::{
     Classification, PinnedModel, RouteTarget, RoutingDecision, RoutingRequest, TierModels, choose_route,
 };
 
-use forge_types::{ModelRoute, Tier};
+use forge_types::{ModelRoute, NextStep, Tier};
 
 /// The availability of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,29 +121,35 @@ pub enum Error {
         known: Vec<String>,
     },
     /// The provider has no default model.
-    #[error("provider {provider} has no default model: name one with --model")]
+    #[error("provider {provider} has no default model")]
     NoModel {
         /// The provider.
         provider: String,
     },
     /// Candidates are configured, but each lacks something.
-    #[error(
-        "no model is available: {}. Set one of these keys, or name another model with --model",
-        candidates.join("; ")
-    )]
+    #[error("no model is available: {}. Set one of these keys", candidates.join("; "))]
     NoneCanBeAsked {
         /// The candidates, each with what it lacks.
         candidates: Vec<String>,
     },
     /// No provider is configured or was found.
-    #[error(
-        "no model provider is configured. Set up one of these: {}; or name one with --provider",
-        hints.join(", ")
-    )]
+    #[error("no model provider is configured. Set up one of these: {}", hints.join(", "))]
     Nothing {
         /// The ways to configure one.
         hints: Vec<String>,
     },
+}
+
+impl Error {
+    /// Returns the steps that the user can take.
+    pub fn next_steps(&self) -> Vec<NextStep> {
+        match self {
+            Self::UnknownProvider { .. } => Vec::new(),
+            Self::NoModel { .. } => vec![NextStep::ChooseModel],
+            Self::NoneCanBeAsked { .. } => vec![NextStep::SetSecret { name: None }, NextStep::ChooseModel],
+            Self::Nothing { .. } => vec![NextStep::SetSecret { name: None }, NextStep::ChooseProvider],
+        }
+    }
 }
 
 /// Returns the choice without routing: the user's preference, else the first usable provider in the fixed order.

@@ -70,7 +70,7 @@ fn when_nobody_is_left_all_are_named() {
             model fails: timeout
               ask r/m #6 turn 1.6 max 1000 at 1012
             model fails: timeout
-              => failed: no model is available (FallbackExhausted): p/m: rate_limit after 2 tries: it said rate_limit; q/m: malformed_response after 2 tries: it said malformed_response; r/m: timeout after 2 tries: it said timeout. `forge models` shows when each one is available again (timeout)
+              => failed: no model is available (FallbackExhausted): p/m: rate_limit after 2 tries: it said rate_limit; q/m: malformed_response after 2 tries: it said malformed_response; r/m: timeout after 2 tries: it said timeout (timeout)
         "#]],
     );
 }
@@ -91,7 +91,7 @@ fn a_long_retry_after_moves_on_and_is_remembered_when_nobody_is_left() {
             model fails: overloaded
               ask r/m #4 turn 1.4 max 1000 at 1153
             model fails: overloaded
-              waiting for retry until 60000: no model is available (FallbackExhausted): p/m: rate_limit after 1 try: it said rate_limit; q/m: rate_limit after 1 try: it said rate_limit; r/m: overloaded after 2 tries: it said overloaded. `forge models` shows when each one is available again: asked to wait until 1970-01-01T00:01:00.000Z. Continue at once with `forge resume`
+              waiting for retry until 60000: no model is available (FallbackExhausted): p/m: rate_limit after 1 try: it said rate_limit; q/m: rate_limit after 1 try: it said rate_limit; r/m: overloaded after 2 tries: it said overloaded: asked to wait until 1970-01-01T00:01:00.000Z
             after: 59000
             after: 2000
               running
@@ -161,7 +161,7 @@ fn if_all_are_left_alone_the_run_waits_and_a_person_may_insist() {
     expect![[r#"
         begin
           running
-          waiting for retry until 30000: no model is available (FallbackExhausted): p/m: in cooldown until 1970-01-01T00:01:00.000Z (rate_limit); q/m: in cooldown until 1970-01-01T00:00:30.000Z (rate_limit); r/m: in cooldown until 1970-01-01T00:01:30.000Z (rate_limit). `forge models` shows when each one is available again: asked to wait until 1970-01-01T00:00:30.000Z. Continue at once with `forge resume`
+          waiting for retry until 30000: no model is available (FallbackExhausted): p/m: in cooldown until 1970-01-01T00:01:00.000Z (rate_limit); q/m: in cooldown until 1970-01-01T00:00:30.000Z (rate_limit); r/m: in cooldown until 1970-01-01T00:01:30.000Z (rate_limit): asked to wait until 1970-01-01T00:00:30.000Z
         resume
           running
           ask #1 turn 1.1 max 1000

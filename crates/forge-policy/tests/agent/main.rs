@@ -294,6 +294,7 @@ fn failure(text: &str) -> Outcome {
         message: format!("it said {name}"),
         retryable: !name.ends_with('!'),
         retry_after_ms,
+        next_steps: Vec::new(),
     };
     Outcome::ModelFailed { error }
 }

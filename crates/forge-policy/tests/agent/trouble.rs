@@ -68,7 +68,7 @@ fn a_long_retry_after_parks_the_run() {
           running
           ask #1 turn 1.1 max 1000
         model fails: rate_limit 3600000
-          waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z. Continue at once with `forge resume`
+          waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z
         after: 1000
         after: 3600000
           running
@@ -82,7 +82,7 @@ fn a_long_retry_after_parks_the_run() {
           running
           ask #1 turn 1.1 max 1000
         model fails: rate_limit 3600000
-          waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z. Continue at once with `forge resume`
+          waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z
         resume
           running
           ask #2 turn 1.2 max 1000
@@ -95,7 +95,7 @@ fn a_long_retry_after_parks_the_run() {
           running
           ask #1 turn 1.1 max 1000
         model fails: rate_limit 3600000
-          waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z. Continue at once with `forge resume`
+          waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z
         cancel
           => cancelled
     "#]],
@@ -235,7 +235,7 @@ fn a_lost_box_is_replaced_once() {
             model: !read a
               run #4 read c1_2_1.1
             tool lost: oom
-              => failed: the sandbox went away twice, the last time: oom. The work so far is kept. Check the sandbox with `forge doctor` (died)
+              => failed: the sandbox went away twice, the last time: oom. The work so far is kept (died)
         "#]],
     );
 }
@@ -269,7 +269,7 @@ fn a_pause_waits_for_what_runs() {
           run #2 shell c1.1
         pause
         tool: ok
-          waiting for paused: paused; continue with `forge resume`
+          waiting for paused: on request
         resume
           running
           ask #3 turn 2.1 max 1000

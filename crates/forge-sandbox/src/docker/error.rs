@@ -1,7 +1,8 @@
 //! Errors between Forge and a container engine, in terms that a user can act on.
 
 use super::EngineKind;
-use forge_ports::sandbox;
+use forge_ports::sandbox::{self, MissingPart};
+use forge_types::NextStep;
 use std::path::PathBuf;
 
 /// A failure of the engine, or of a container in it.
@@ -27,7 +28,7 @@ pub(crate) enum Error {
         socket.display())]
     TooOld { engine: EngineKind, socket: PathBuf, version: String, api: String },
     /// The image was not found.
-    #[error("{engine} has no image `{image}`; {}", how_to_get_image(*.engine, .image))]
+    #[error("{engine} has no image `{image}`{}", image_hint(*.engine, .image))]
     NoImage { engine: EngineKind, image: String },
     /// The image is for another processor.
     #[error("the image `{image}` is for {has}, this machine is {needs}; get the {needs} variant of it")]
@@ -51,18 +52,31 @@ pub(crate) enum Error {
     Jail(#[from] forge_jail::Error),
 }
 
-/// Returns how to get an image.
-fn how_to_get_image(engine: EngineKind, image: &str) -> String {
-    match image.strip_prefix("forge-sandbox:") {
-        Some("python" | "node" | "full") => {
-            format!("build it with `forge sandbox build {}`", image.trim_start_matches("forge-sandbox:"))
-        }
-        Some(_) => "build it with `forge sandbox build`".to_owned(),
-        None => format!("try `{engine} pull {image}` (Forge never pulls images itself)"),
+fn image_hint(engine: EngineKind, image: &str) -> String {
+    match built_image(image) {
+        Some(_) => String::new(),
+        None => format!("; try `{engine} pull {image}` (Forge never pulls images itself)"),
     }
 }
 
+/// Returns the name under which Forge builds an image, if it is one of those.
+fn built_image(image: &str) -> Option<&str> {
+    image.strip_prefix("forge-sandbox:")
+}
+
 impl Error {
+    /// Returns the error as a missing part, with the step that provides it.
+    pub(crate) fn into_missing_part(self) -> MissingPart {
+        let built = match &self {
+            Self::NoImage { image, .. } => built_image(image),
+            _ => None,
+        };
+        let step = built.map(|name| NextStep::BuildImage {
+            image: matches!(name, "python" | "node" | "full").then(|| name.to_owned()),
+        });
+        MissingPart { what: self.to_string(), next_steps: step.into_iter().collect() }
+    }
+
     /// Returns the conversion of a failure of this machine.
     pub(crate) fn host_failure(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
@@ -96,7 +110,7 @@ impl From<Error> for sandbox::Error {
             | Error::Remote { .. }
             | Error::TooOld { .. }
             | Error::NoImage { .. }
-            | Error::Architecture { .. } => Self::Missing { missing: vec![error.to_string()] },
+            | Error::Architecture { .. } => Self::missing(error.into_missing_part()),
             Error::Full { .. } | Error::Refused { .. } | Error::Ended { .. } | Error::Host { .. } => {
                 Self::Startup { why: error.to_string() }
             }

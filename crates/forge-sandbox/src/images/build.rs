@@ -1,7 +1,8 @@
 //! Building an image from Debian packages, with `debootstrap`.
 
 use super::{ImageFlavor, ProgressFn, step_error};
-use forge_ports::sandbox::Error;
+use forge_ports::sandbox::{Error, MissingPart};
+use forge_types::NextStep;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,17 +23,18 @@ pub(super) async fn build_from_packages(
     root: &Path,
     say: ProgressFn<'_>,
 ) -> Result<(), Error> {
-    let missing = |why: &str| Error::Missing { missing: vec![why.to_owned()] };
+    let missing =
+        |why| Error::missing(MissingPart::with_next_step(why, NextStep::ImportImage { image: None }));
     let Some(debootstrap) = find_program("debootstrap") else {
         return Err(missing(
             "building an image needs debootstrap, which is not installed: apt-get install debootstrap; or use an \
-             image from docker or podman: forge sandbox build --from IMAGE",
+             image from docker or podman",
         ));
     };
     if !rustix::process::geteuid().is_root() {
         return Err(missing(
             "only root can build an image from packages (its files belong to the system's users): run it with \
-             sudo, or use an image from docker or podman: forge sandbox build --from IMAGE",
+             sudo, or use an image from docker or podman",
         ));
     }
     let mut bootstrap = system_command(&debootstrap);
@@ -53,7 +55,7 @@ async fn install_python_packages(kind: ImageFlavor, root: &Path, say: ProgressFn
         return Ok(());
     }
     let Some(chroot) = find_program("chroot") else {
-        return Err(Error::Missing { missing: vec!["chroot is not installed (coreutils)".to_owned()] });
+        return Err(Error::missing("chroot is not installed (coreutils)"));
     };
     say(&format!("installing {}", kind.python_packages().join(", ")));
     let certificates = root.join(CERT_BUNDLE_PATH);

@@ -8,7 +8,7 @@ use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, RemoveContainerOptions, TagImageOptions,
 };
 use bytes::Bytes;
-use forge_ports::sandbox::Error;
+use forge_ports::sandbox::{Error, MissingPart};
 use futures::StreamExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -29,7 +29,7 @@ pub(super) async fn export_image(
         let engine = match EngineClient::connect(kind, kind.matching_host(host)).await {
             Ok(engine) => engine,
             Err(error) => {
-                refusals.push(error.to_string());
+                refusals.push(MissingPart::from(error.to_string()));
                 continue;
             }
         };
@@ -38,7 +38,7 @@ pub(super) async fn export_image(
                 say(&format!("exporting `{name}` from {kind}"));
                 return unpack_image(&engine, name, root).await;
             }
-            Err(error) => refusals.push(error.to_string()),
+            Err(error) => refusals.push(error.into_missing_part()),
         }
     }
     Err(Error::Missing { missing: refusals })
@@ -94,7 +94,7 @@ async fn unpack_container(engine: &EngineClient, container: &str, root: &Path) -
 
 fn tar_command() -> Result<tokio::process::Command, Error> {
     let tar = find_program("tar");
-    let missing = || Error::Missing { missing: vec!["tar is not installed".to_owned()] };
+    let missing = || Error::missing("tar is not installed");
     Ok(system_command(&tar.ok_or_else(missing)?))
 }
 

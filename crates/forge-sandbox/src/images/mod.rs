@@ -8,7 +8,8 @@ mod build;
 mod engine;
 
 use crate::docker::EngineKind as Engine;
-use forge_ports::sandbox::Error;
+use forge_ports::sandbox::{Error, MissingPart};
+use forge_types::NextStep;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -105,15 +106,15 @@ pub fn find_image(folder: &Path, name: &str) -> Result<PathBuf, Error> {
     match fs::canonicalize(&path) {
         Ok(root) if root.is_dir() => Ok(root),
         _ => {
-            let way = match plain.as_str() {
-                "python" | "node" | "full" => format!("build it with `forge sandbox build {plain}`"),
-                "latest" => "build one with `forge sandbox build`".to_owned(),
-                _ => format!("take it from docker or podman with `forge sandbox build --from {name}`"),
+            let step = match plain.as_str() {
+                "python" | "node" | "full" => NextStep::BuildImage { image: Some(plain.clone()) },
+                "latest" => NextStep::BuildImage { image: None },
+                _ => NextStep::ImportImage { image: Some(name.to_owned()) },
             };
             let have: Vec<String> = image_names(folder);
             let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
-            let why = format!("image `{name}` not found in {} (available: {have}); {way}", folder.display());
-            Err(Error::Missing { missing: vec![why] })
+            let why = format!("image `{name}` not found in {} (available: {have})", folder.display());
+            Err(Error::missing(MissingPart::with_next_step(why, step)))
         }
     }
 }
@@ -203,8 +204,9 @@ mod tests {
     #[test]
     fn an_image_takes_its_place_at_once_and_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        let text = find_image(folder.path(), "forge-sandbox:node").unwrap_err().to_string();
-        assert!(text.contains("forge sandbox build node") && text.contains("none"), "{text}");
+        let error = find_image(folder.path(), "forge-sandbox:node").unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
+        assert_eq!(error.next_steps()[0], NextStep::BuildImage { image: Some("node".to_owned()) });
         for content in ["first", "second"] {
             let making = UnfinishedImage::new(folder.path(), "node").unwrap();
             fs::write(making.root_dir().join("file"), content).unwrap();

@@ -110,8 +110,9 @@ as_both! {
         let mut run = Run::new(data.path(), branch(plain.path())).await;
         run.sh("echo x > x").await;
         let state = run.snapshot().await;
-        let error = publish(&mut run, state).await.unwrap_err().to_string();
-        assert!(error.contains("not a git repository") && error.contains("--workspace transaction"), "{error}");
+        let error = publish(&mut run, state).await.unwrap_err();
+        assert!(error.to_string().contains("not a git repository"), "{error}");
+        assert_eq!(error.next_steps(), [forge_types::NextStep::ChooseTransaction]);
         let unborn = folder();
         tree::git(unborn.path(), &["init", "-q"]);
         fs::write(unborn.path().join(".env"), "KEY=1").unwrap();

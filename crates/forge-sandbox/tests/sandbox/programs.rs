@@ -67,7 +67,9 @@ as_both! {
         let (data, dir) = (folder(), folder());
         let spec = SandboxSpec { programs: list(&["ls"]), ..spec(dir.path(), "process") };
         match backends(data.path()).open(&spec, RunId::generate(), None).await {
-            Err(Error::Missing { missing }) => assert!(missing[0].contains("allowed_shell_commands"), "{missing:?}"),
+            Err(Error::Missing { missing }) => {
+                assert!(missing[0].what.contains("allowed_shell_commands"), "{missing:?}")
+            }
             other => panic!("{:?}", other.map(|_| "opened")),
         }
     }

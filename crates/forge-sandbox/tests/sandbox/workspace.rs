@@ -296,7 +296,7 @@ async fn less_isolation_is_never_chosen_silently() {
     let data = crate::rig::folder();
     let backends = backends(data.path());
     let missing = |result: Result<_, Error>| match result {
-        Err(Error::Missing { missing }) => missing.join(" "),
+        Err(Error::Missing { missing }) => missing[0].what.clone(),
         _ => panic!("opened"),
     };
     assert!(missing(backends.open(&refused, RunId::generate(), None).await).contains("allow_unisolated"));

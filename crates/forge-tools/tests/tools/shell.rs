@@ -96,7 +96,7 @@ fn memory_and_the_end_of_the_sandbox_are_told_apart() {
     bench.workspace.answer_next(Err(Error::Died { why: "its init was killed".into() }));
     let gone = bench.try_call("run_shell", json!({"command": "x"})).unwrap_err();
     assert_eq!((gone.0.kind, gone.0.retryable), (ErrorKind::Died, true));
-    let missing = Error::Missing { missing: vec!["user namespaces".into()] };
+    let missing = Error::missing("user namespaces");
     assert_eq!(missing.class(), ErrorClass::Unavailable);
     bench.workspace.answer_next(Err(missing));
     let gone = bench.try_call("run_shell", json!({"command": "x"})).unwrap_err();
