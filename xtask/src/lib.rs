@@ -16,6 +16,7 @@ mod programs;
 mod reads;
 mod rules;
 mod rust;
+mod settings_docs;
 mod size;
 mod source;
 mod text;
@@ -24,6 +25,7 @@ mod words;
 
 pub use figures::Figures;
 pub use rules::{Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError, WordRules};
+pub use settings_docs::write_settings_docs;
 pub use tree::{Package, Tree, TreeError};
 
 use std::fmt;
@@ -76,6 +78,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("unsafe", source::unsafe_code),
     ("sleeps", source::sleeps),
     ("direct-opens", reads::direct_opens),
+    ("rendered-docs", settings_docs::rendered),
     ("crate-table", docs::crate_table),
     ("links", docs::links),
     ("hosts-and-paths", text::forbidden),

@@ -3,7 +3,7 @@
 //! [`load()`] layers defaults, the user's file, the project's file, a `--env` file, the environment and flags over one
 //! another ([`ConfigSources`] → [`ResolvedConfig`]) and reports all errors at once ([`ConfigErrors`]). A repository's
 //! own files may set only a limited part until the user trusts them ([`trust`]). The documentation and the examples are
-//! rendered from the same schema ([`docs`]), so they always match what is read.
+//! rendered from the same schema ([`schema`]), so they always match what is read.
 
 #[cfg(not(unix))]
 compile_error!("private files need unix permissions");
@@ -11,7 +11,6 @@ compile_error!("private files need unix permissions");
 mod adoption;
 mod checkout;
 mod checks;
-pub mod docs;
 pub mod dotenv;
 pub mod edit;
 mod environment;

@@ -19,6 +19,7 @@ fn every_promise_has_its_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is inside the repository");
     let mut files = Vec::new();
     sources(&root.join("crates"), &mut files);
+    sources(&root.join("xtask"), &mut files);
     let text: String = files.iter().map(|file| std::fs::read_to_string(file).expect("text")).collect();
     let names: BTreeSet<&str> = text
         .split("fn ")

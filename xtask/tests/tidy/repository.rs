@@ -48,6 +48,7 @@ tidy! {
     unsafe_code_stays_in_listed_crates => "unsafe",
     tests_do_not_sleep => "sleeps",
     files_are_opened_by_the_reader => "direct-opens",
+    rendered_documents_match_the_schema => "rendered-docs",
     architecture_lists_every_crate => "crate-table",
     links_lead_somewhere => "links",
     no_hosts_and_no_machine_paths => "hosts-and-paths",
@@ -62,7 +63,9 @@ tidy! {
 #[test]
 fn the_tree_is_really_read() {
     let (tree, _) = repository();
-    assert!(tree.text("layers.toml").is_some());
+    for path in ["layers.toml", "docs/configuration.md", "forge.yaml.example", ".env.example"] {
+        assert!(tree.text(path).is_some(), "{path}");
+    }
     assert!(tree.packages().iter().any(|package| package.name == "xtask" && package.folder == "xtask"));
     assert!(tree.files().any(|(path, _)| path == "xtask/tests/tidy/repository.rs"));
     assert!(!tree.files().any(|(path, _)| path.starts_with("target/") || path.starts_with(".git/")));

@@ -159,6 +159,11 @@ fn the_good_tree_has_no_findings() {
 }
 
 #[test]
+fn a_document_that_is_not_rendered_from_the_schema_is_found() {
+    one(&[("forge.yaml.example", "a: 1\n")], "forge.yaml.example: [rendered-docs]", "xtask -- docs");
+}
+
+#[test]
 fn a_crate_without_a_layer_is_found() {
     let table = TABLE.replace("| dev | `kit`", "| L3 | `stray` | x |\n| dev | `kit`");
     let stray = manifest("stray", "");

@@ -1,9 +1,40 @@
-//! Documentation rendered from the schema: the page of keys and the two examples. A test compares the committed files.
+//! Documents rendered from the schema of settings: the page of keys and the two examples.
 
-use crate::schema::{
-    AliasReading, DefaultValue, KEYS, KeyKind, SchemaKey, SettingValue, format_number, section_names,
-};
 use std::fmt::Write as _;
+use std::path::Path;
+
+use forge_config::schema::{
+    AliasReading, DefaultValue, KEYS, KeyKind, SchemaKey, SettingValue, section_names,
+};
+
+use crate::{Rules, Tree, Violation};
+
+/// The rendered documents by their paths.
+const RENDERED: [(&str, fn() -> String); 3] = [
+    ("docs/configuration.md", configuration_page),
+    ("forge.yaml.example", yaml_example),
+    (".env.example", env_example),
+];
+
+/// Checks that the committed documents are those that the schema yields.
+pub(crate) fn rendered(tree: &Tree, _: &Rules) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (path, render) in RENDERED {
+        if tree.text(path).is_some_and(|text| text != render()) {
+            let message = "does not match the schema of settings: run `cargo run -p xtask -- docs`";
+            found.push(Violation::new(path, 0, "rendered-docs", message));
+        }
+    }
+    found
+}
+
+/// Writes the documents.
+///
+/// # Errors
+/// If a file can't be written.
+pub fn write_settings_docs(root: &Path) -> std::io::Result<()> {
+    RENDERED.iter().try_for_each(|(path, render)| std::fs::write(root.join(path), render()))
+}
 
 /// Variables of providers' API keys, for the example. The schema's defaults name the others.
 const KEY_VARIABLES: [(&str, &str); 4] = [
@@ -16,7 +47,7 @@ const KEY_VARIABLES: [(&str, &str); 4] = [
 const DOC_INTRO: &str = "\
 # Configuration
 
-<!-- Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it. Do not edit. -->
+<!-- Rendered from the schema; `cargo run -p xtask -- docs` rewrites it. Do not edit. -->
 
 Forge needs no configuration: with an API key such as `OPENAI_API_KEY` in the environment, or a local model server, it
 runs with the defaults below. `forge init` writes a commented file for a project, `forge config show` prints every value
@@ -103,7 +134,7 @@ Complete files with all defaults: [forge.yaml.example](../forge.yaml.example) an
 ";
 
 /// Renders `docs/configuration.md`.
-pub fn configuration_page() -> String {
+fn configuration_page() -> String {
     let mut out = DOC_INTRO.to_owned();
     for group in section_groups() {
         let title = match group {
@@ -133,9 +164,9 @@ pub fn configuration_page() -> String {
 }
 
 /// Renders `forge.yaml.example`: keys with a default have it as their value, the others are comments.
-pub fn yaml_example() -> String {
+fn yaml_example() -> String {
     let mut out = "# All keys with their defaults. Copy the ones you change into forge.yaml; see docs/configuration.md.\n\
-                   # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n"
+                   # Rendered from the schema; `cargo run -p xtask -- docs` rewrites it.\n"
         .to_owned();
     let mut open: Vec<&str> = Vec::new();
     for section in section_names() {
@@ -169,9 +200,9 @@ pub fn yaml_example() -> String {
 }
 
 /// Renders `.env.example`: every variable, as a comment.
-pub fn env_example() -> String {
+fn env_example() -> String {
     let mut out = "# Variables that Forge reads. Pass this file with `--env`, or set them in your shell.\n\
-                   # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n\n\
+                   # Rendered from the schema; `cargo run -p xtask -- docs` rewrites it.\n\n\
                    # API keys of providers; one is enough, and a local server needs none.\n"
         .to_owned();
     for (variable, vendor) in KEY_VARIABLES {
@@ -214,7 +245,6 @@ fn default_cell(key: &SchemaKey) -> String {
     match (key.default, key.default_value()) {
         (DefaultValue::Unset, _) | (_, None) => "not set".to_owned(),
         (DefaultValue::Empty, _) => "`[]`".to_owned(),
-        (_, Some(SettingValue::Number(number))) => format!("`{}`", format_number(number)),
         (_, Some(value)) => format!("`{}`", key.kind.format_value(&value)),
     }
 }
@@ -246,13 +276,14 @@ fn names_cell(key: &SchemaKey) -> String {
 /// Formats a value as YAML.
 fn yaml_literal(key: &SchemaKey, value: &SettingValue) -> String {
     match value {
-        SettingValue::Number(number) => format_number(*number),
         SettingValue::Text(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
             text.clone()
         }
         SettingValue::Text(text) => format!("{text:?}"),
         SettingValue::List(items) => format!("[{}]", items.join(", ")),
-        SettingValue::Bool(_) | SettingValue::Int(_) => key.kind.format_value(value),
+        SettingValue::Bool(_) | SettingValue::Int(_) | SettingValue::Number(_) => {
+            key.kind.format_value(value)
+        }
     }
 }
 
