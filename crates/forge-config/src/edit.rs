@@ -2,7 +2,7 @@
 //! losing its comments.
 
 use crate::environment::UserDirs;
-use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
+use crate::error::{ConfigErrors, ValueOrigin};
 use crate::file::{self, CONFIG_FILE_NAMES, ConfigFormat, ConfigLeaf, yaml};
 use crate::resolved::{ResolvedConfig, ResolvedSetting};
 use crate::schema::{
@@ -157,15 +157,8 @@ pub fn set_key(
         EditTarget::Project(_) => ValueOrigin::project_file,
     };
     let context = ReadContext { base: folder, home: dirs.home_dir() };
-    let parsed = key.kind.read_text(value, context).map_err(|wrong| {
-        let place = ValueOrigin::Flag { name: "the value".to_owned() };
-        EditError::Faults(
-            ConfigError::new(place, key.kind.expected_text(), wrong.found)
-                .with_key(key.path)
-                .with_optional_hint(wrong.hint)
-                .into_errors(),
-        )
-    })?;
+    let parsed =
+        key.read_flag(value, "the value", context).map_err(|fault| EditError::Faults(fault.into_errors()))?;
     let literal = ValueLiteral::new(key, value, &parsed);
 
     let path = match (file::discover_file(folder, place)?, target) {

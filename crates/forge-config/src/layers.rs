@@ -145,9 +145,9 @@ impl<'a> LayeredValues<'a> {
                 self.push_unknown_key(&flag.key, origin);
                 continue;
             };
-            match KEYS[index].kind.read_text(&flag.value, self.read_context(&self.sources.cwd)) {
+            match KEYS[index].read_flag(&flag.value, &flag.name, self.read_context(&self.sources.cwd)) {
                 Ok(value) => self.slots[index] = (Some(value), origin),
-                Err(wrong) => self.push_mismatch(&KEYS[index], KEYS[index].path, wrong, origin),
+                Err(fault) => self.faults.push(fault),
             }
         }
         self.drop_stale_model(&before);

@@ -16,7 +16,6 @@ pub mod edit;
 mod environment;
 mod error;
 mod file;
-pub mod init;
 mod layers;
 mod load;
 pub mod memories;
@@ -37,7 +36,7 @@ mod write;
 
 pub use environment::{Environment, UserDirs};
 pub use error::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
-pub use file::ConfigFormat;
+pub use file::{CONFIG_FILE_NAMES, ConfigFormat};
 pub use load::load;
 pub use provider::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
 pub use resolved::{ResolvedConfig, ResolvedSetting};

@@ -21,12 +21,6 @@ pub(crate) fn write_keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_file(&target, bytes, mode)
 }
 
-/// Creates a file in a repository; fails if the name exists, even as a dangling link.
-pub(crate) fn create_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let opened = Directory::open(directory).and_then(|directory| directory.create_file(name, bytes, 0o644));
-    opened.map_err(forge_files::Error::into_io_error)
-}
-
 /// Replaces a file of a repository and keeps its mode. A link is refused, because a clone can point it anywhere.
 pub(crate) fn write_keeping_mode_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let replace = || {

@@ -158,7 +158,7 @@ async fn print_project(session: &Session, loaded: &ResolvedConfig, forge: &Forge
 
 fn project_overview(loaded: &ResolvedConfig, folder: &Path, rows: &[RunRow]) -> ProjectOverview {
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-    let detected = forge_config::init::detect_language(folder);
+    let detected = super::init::detect_language(folder);
     let finished = rows.iter().filter(|row| row.status.is_terminal()).count();
     let completed = rows.iter().filter(|row| row.status == RunStatus::Completed).count();
     #[allow(clippy::cast_precision_loss, reason = "a ratio for display")]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// File names of the configuration in a directory.
-pub(crate) const CONFIG_FILE_NAMES: [&str; 2] = ["forge.toml", "forge.yaml"];
+pub const CONFIG_FILE_NAMES: [&str; 2] = ["forge.toml", "forge.yaml"];
 
 /// Format of a file, determined by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

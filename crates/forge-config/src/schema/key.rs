@@ -1,7 +1,8 @@
 //! A row of the schema: path, type, default, description, and the changes that an untrusted repository may make.
 
-use super::kind::KeyKind;
+use super::kind::{KeyKind, ReadContext};
 use super::value::SettingValue;
+use crate::error::{ConfigError, ValueOrigin};
 
 /// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +183,24 @@ impl SchemaKey {
             DefaultValue::Text(text) => Some(SettingValue::Text(text.to_owned())),
             DefaultValue::Empty => Some(SettingValue::List(Vec::new())),
         }
+    }
+
+    /// Reads the value of a flag.
+    ///
+    /// # Errors
+    /// If the value is invalid.
+    pub fn read_flag(
+        &self,
+        value: &str,
+        name: &str,
+        context: ReadContext<'_>,
+    ) -> Result<SettingValue, ConfigError> {
+        self.kind.read_text(value, context).map_err(|wrong| {
+            let origin = ValueOrigin::Flag { name: name.to_owned() };
+            ConfigError::new(origin, self.kind.expected_text(), wrong.found)
+                .with_key(self.path)
+                .with_optional_hint(wrong.hint)
+        })
     }
 
     /// Returns the name of the variable `FORGE_<SECTION>_<KEY>`.

@@ -6,7 +6,6 @@ mod documents;
 mod edit;
 mod environment;
 mod faults;
-mod init;
 mod masking;
 mod parsers;
 mod precedence;

@@ -1,39 +1,36 @@
-//! `forge init` (CLI-6): a project file with comments, `.forge/`, and entries in `.gitignore`. Existing files are never
-//! overwritten.
+//! The files of a new project (CLI-6): a project file with comments, `.forge/`, and entries in `.gitignore`. Existing
+//! files are never overwritten.
 
-use crate::environment::UserDirs;
-use crate::error::ConfigErrors;
-use crate::file::{CONFIG_FILE_NAMES, ConfigFormat};
-use crate::load::load;
-use crate::schema::{self, ReadContext};
-use crate::settings::ProjectLanguage;
-use crate::sources::ConfigSources;
-use crate::{Environment, trust, write};
-use forge_types::ErrorClass;
+use crate::error::CliError;
+use forge_config::schema::{ReadContext, find_key};
+use forge_config::{
+    CONFIG_FILE_NAMES, ConfigErrors, ConfigFormat, ConfigSources, Environment, KEYED_PROVIDERS,
+    ProjectLanguage, UserDirs, load, trust,
+};
+use forge_files::Directory;
 use serde::Serialize;
-use std::fs;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
+use std::{fs, io};
 
 /// Options of `forge init`.
 #[derive(Clone, Debug)]
-pub struct InitOptions {
+pub(crate) struct InitOptions {
     /// Directory of the project, created if it does not exist.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Name of the project; `None` means the name of the directory.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Language of the project; `None` means that it is detected from the files.
-    pub language: Option<ProjectLanguage>,
+    pub(crate) language: Option<ProjectLanguage>,
     /// Format of the project file.
-    pub format: ConfigFormat,
+    pub(crate) format: ConfigFormat,
     /// Provider to write into the file; `None` means that it is chosen by the API keys that are set.
-    pub provider: Option<String>,
+    pub(crate) provider: Option<String>,
 }
 
 /// Outcome for one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum InitOutcome {
+pub(crate) enum InitOutcome {
     /// The file was created.
     Created,
     /// Lines were added to the file.
@@ -44,49 +41,26 @@ pub enum InitOutcome {
 
 /// A file or directory and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InitEntry {
+pub(crate) struct InitEntry {
     /// Path of the file or directory.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Outcome for it.
-    pub fate: InitOutcome,
+    pub(crate) fate: InitOutcome,
 }
 
-/// Failure to set up a project.
-#[derive(Debug, Error)]
-pub enum InitError {
-    /// The directory or a file in it can't be created.
-    #[error("{path}: {reason}; check that the directory exists and is writable")]
-    Write {
-        /// Path of the file or directory.
-        path: PathBuf,
-        /// Error of the system.
-        reason: std::io::Error,
-    },
-    /// Another file or directory has the name that is needed.
-    #[error("{path} is {what}, so forge init does not write to it. Remove it and try again")]
-    InTheWay {
-        /// Path of that file or directory.
-        path: PathBuf,
-        /// Description of its type.
-        what: &'static str,
-    },
-    /// The name or provider is invalid, or the project file has errors.
-    #[error(transparent)]
-    Faults(#[from] ConfigErrors),
+fn write_error(path: &Path, reason: &io::Error) -> CliError {
+    CliError::failed(format!("{}: {reason}; check that the directory exists and is writable", path.display()))
 }
 
-impl InitError {
-    /// Returns the class of the error. A failed write may succeed later; the other errors need a different request.
-    pub const fn class(&self) -> ErrorClass {
-        match self {
-            Self::Write { .. } => ErrorClass::Unavailable,
-            Self::InTheWay { .. } | Self::Faults(_) => ErrorClass::Invalid,
-        }
-    }
+fn in_the_way(path: &Path, what: &str) -> CliError {
+    CliError::usage(format!(
+        "{} is {what}, so forge init does not write to it. Remove it and try again",
+        path.display()
+    ))
 }
 
 /// Detects the language from the files of a directory.
-pub fn detect_language(dir: &Path) -> Option<ProjectLanguage> {
+pub(crate) fn detect_language(dir: &Path) -> Option<ProjectLanguage> {
     let has = |name: &str| dir.join(name).is_file();
     if has("Cargo.toml") {
         Some(ProjectLanguage::Rust)
@@ -106,9 +80,9 @@ const GITIGNORE_ENTRIES: [&str; 3] = [".forge/*", "!.forge/agents/", "!.forge/pi
 ///
 /// # Errors
 /// If something can't be written or is in the way, or the project file, new or existing, has errors.
-pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEntry>, InitError> {
+pub(crate) fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEntry>, CliError> {
     let dir = &options.dir;
-    fs::create_dir_all(dir).map_err(|reason| InitError::Write { path: dir.clone(), reason })?;
+    fs::create_dir_all(dir).map_err(|reason| write_error(dir, &reason))?;
     check_options(options)?;
     let mut out = Vec::new();
 
@@ -120,8 +94,8 @@ pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEn
         None => {
             let name = options.format.file_name();
             let path = dir.join(name);
-            write::create_within(dir, name, project_file_text(options).as_bytes())
-                .map_err(|reason| InitError::Write { path: path.clone(), reason })?;
+            create_file(dir, name, project_file_text(options).as_bytes())
+                .map_err(|reason| write_error(&path, &reason))?;
             out.push(InitEntry { path, fate: InitOutcome::Created });
         }
     }
@@ -136,26 +110,19 @@ pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEn
 
 /// Refuses an invalid name or provider before anything is written.
 fn check_options(options: &InitOptions) -> Result<(), ConfigErrors> {
-    use crate::error::{ConfigError, ValueOrigin};
     let context = ReadContext { base: &options.dir, home: None };
     let given = [("name", &options.name, "--name"), ("model.provider", &options.provider, "--provider")];
-    let faults = given.into_iter().filter_map(|(path, value, flag)| {
-        let key = schema::find_key(path)?;
-        let wrong = key.kind.read_text(value.as_ref()?, context).err()?;
-        let place = ValueOrigin::Flag { name: flag.to_owned() };
-        Some(
-            ConfigError::new(place, key.kind.expected_text(), wrong.found)
-                .with_key(path)
-                .with_optional_hint(wrong.hint),
-        )
-    });
-    ConfigErrors::check(faults.collect())
+    let faults: Vec<_> = given
+        .into_iter()
+        .filter_map(|(path, value, flag)| find_key(path)?.read_flag(value.as_ref()?, flag, context).err())
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(ConfigErrors(faults)) }
 }
 
 fn validate_project(dir: &Path, dirs: &UserDirs) -> Result<(), ConfigErrors> {
     // Only the project file is checked: the user's directories apply, but not the rest of the environment.
     let folders = [("XDG_DATA_HOME", dirs.data.parent()), ("XDG_CONFIG_HOME", dirs.config.parent())];
-    let home = dirs.home_dir().map(|home| ("HOME", Some(home)));
+    let home = dirs.home.as_deref().map(|home| ("HOME", Some(home)));
     let env: Environment = folders
         .into_iter()
         .chain(home)
@@ -177,12 +144,28 @@ fn trust_new_file(dir: &Path, dirs: &UserDirs) {
     }
 }
 
-fn create_state_dir(path: &Path) -> Result<InitEntry, InitError> {
+/// Creates a file in a repository; fails if the name exists, even as a dangling link.
+fn create_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let created = Directory::open(directory).and_then(|directory| directory.create_file(name, bytes, 0o644));
+    created.map_err(forge_files::Error::into_io_error)
+}
+
+/// Replaces a file of a repository and keeps its mode. A link is refused, because a clone can point it anywhere.
+fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let replace = || {
+        let directory = Directory::open(directory)?;
+        let mode = directory.file_mode(name)?.unwrap_or(0o644);
+        directory.replace_file(name, bytes, mode)
+    };
+    replace().map_err(forge_files::Error::into_io_error)
+}
+
+fn create_state_dir(path: &Path) -> Result<InitEntry, CliError> {
     let fate = match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => InitOutcome::Kept,
-        Ok(_) => return Err(InitError::InTheWay { path: path.to_owned(), what: "not a directory" }),
+        Ok(_) => return Err(in_the_way(path, "not a directory")),
         Err(_) => {
-            fs::create_dir(path).map_err(|reason| InitError::Write { path: path.to_owned(), reason })?;
+            fs::create_dir(path).map_err(|reason| write_error(path, &reason))?;
             InitOutcome::Created
         }
     };
@@ -193,19 +176,19 @@ fn create_state_dir(path: &Path) -> Result<InitEntry, InitError> {
 const MAX_IGNORE_BYTES: u64 = 1 << 20;
 const IGNORE_FILE: &str = ".gitignore";
 
-fn update_ignore_file(dir: &Path) -> Result<InitEntry, InitError> {
+fn update_ignore_file(dir: &Path) -> Result<InitEntry, CliError> {
     let path = &dir.join(IGNORE_FILE);
-    let failed = |reason| InitError::Write { path: path.to_owned(), reason };
+    let failed = |reason: io::Error| write_error(path, &reason);
     let created = |fate| Ok(InitEntry { path: path.to_owned(), fate });
     match path.symlink_metadata() {
         Err(_) => {
-            write::create_within(dir, IGNORE_FILE, (GITIGNORE_ENTRIES.join("\n") + "\n").as_bytes())
+            create_file(dir, IGNORE_FILE, (GITIGNORE_ENTRIES.join("\n") + "\n").as_bytes())
                 .map_err(failed)?;
             return created(InitOutcome::Created);
         }
         // A cloned repository could make it a link to any file of the user.
         Ok(meta) if !meta.is_file() => {
-            return Err(InitError::InTheWay { path: path.to_owned(), what: "not a regular file" });
+            return Err(in_the_way(path, "not a regular file"));
         }
         Ok(_) => {}
     }
@@ -225,7 +208,7 @@ fn update_ignore_file(dir: &Path) -> Result<InitEntry, InitError> {
         new.extend_from_slice(entry.as_bytes());
         new.push(b'\n');
     }
-    write::write_keeping_mode_within(dir, IGNORE_FILE, &new).map_err(failed)?;
+    replace_file(dir, IGNORE_FILE, &new).map_err(failed)?;
     created(InitOutcome::Extended)
 }
 
@@ -253,7 +236,7 @@ fn project_file_text(options: &InitOptions) -> String {
                  agent:\n  max_iterations: 25\n  # max_cost_usd: 1.0\n\n\
                  sandbox:\n  network_enabled: false\n  # memory_limit: 2g\n",
                 language = line(language.map(quoted), "language", "rust"),
-                provider = line(provider, "provider", "openai"),
+                provider = line(provider, "provider", KEYED_PROVIDERS[0]),
                 address = address.map_or_else(String::new, |address| format!("  base_url: {address}\n")),
             )
         }
@@ -270,7 +253,7 @@ fn project_file_text(options: &InitOptions) -> String {
                  [agent]\nmax_iterations = 25\n# max_cost_usd = 1.0\n\n\
                  [sandbox]\nnetwork_enabled = false\n# memory_limit = \"2g\"\n",
                 language = line(language.map(quoted), "language", "\"rust\""),
-                provider = line(provider, "provider", "\"openai\""),
+                provider = line(provider, "provider", &quoted(KEYED_PROVIDERS[0])),
                 address = address.map_or_else(String::new, |address| format!("base_url = {address}\n")),
             )
         }

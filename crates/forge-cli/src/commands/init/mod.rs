@@ -1,13 +1,17 @@
 //! `forge init`: creates a configuration for a project. Existing files are not overwritten.
 
+mod scaffold;
+#[cfg(test)]
+mod tests;
+
 use crate::args::{FileFormat, InitArgs, LanguageArg};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use forge_config::init::{self, InitError, InitOptions, InitOutcome};
 use forge_config::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
 use forge_terminal::StdoutFormat;
-use forge_types::ErrorClass;
+pub(crate) use scaffold::detect_language;
+use scaffold::{InitOptions, InitOutcome, init_project};
 use std::path::Path;
 
 /// Creates the files of a project in the current directory.
@@ -32,7 +36,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliErro
         },
         provider,
     };
-    let made = init::init_project(&options, &dirs)?;
+    let made = init_project(&options, &dirs)?;
     if session.ui.format == StdoutFormat::Json {
         session.ui.print_json(&made);
         return Ok(CliExit::Done);
@@ -75,13 +79,4 @@ fn ask_provider(session: &Session) -> Option<String> {
     let answer = session.ui.ask_line("Provider (empty: chosen by the keys that are set): ");
     let answer = answer.trim();
     (!answer.is_empty()).then(|| answer.to_owned())
-}
-
-impl From<InitError> for CliError {
-    fn from(error: InitError) -> Self {
-        match error.class() {
-            ErrorClass::Invalid => Self::usage(error.to_string()),
-            _ => Self::failed(error.to_string()),
-        }
-    }
 }

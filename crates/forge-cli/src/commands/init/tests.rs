@@ -1,9 +1,59 @@
-//! `forge init`: what is written, what is kept, and that it works at once.
+//! What `forge init` writes, what it keeps, and that the project works at once.
 
-use crate::support::{Place, refused};
-use forge_config::init::{InitOptions, InitOutcome, detect_language, init_project};
-use forge_config::{ConfigFormat, ProjectLanguage};
+use super::scaffold::{InitOptions, InitOutcome, detect_language, init_project};
+use forge_config::{
+    ConfigFormat, ConfigSources, NoticeKind, ProjectLanguage, ResolvedConfig, UserDirs, load,
+};
 use std::fs;
+use std::path::PathBuf;
+
+/// A home and a repository in a temporary directory.
+struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = tempfile::TempDir::new().unwrap();
+        fs::create_dir_all(root.path().join("home")).unwrap();
+        fs::create_dir_all(root.path().join("repo")).unwrap();
+        Self { root }
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.root.path().join("repo")
+    }
+
+    fn sources(&self) -> ConfigSources {
+        let env = [("HOME", self.root.path().join("home").display().to_string())].into_iter().collect();
+        ConfigSources { env, cwd: self.repo(), repo: self.repo(), ..ConfigSources::default() }
+    }
+
+    fn dirs(&self) -> UserDirs {
+        UserDirs::from_environment(&self.sources().env).unwrap()
+    }
+
+    fn load(&self) -> ResolvedConfig {
+        load(&self.sources()).unwrap()
+    }
+
+    fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn project(&self, text: &str) {
+        self.write("repo/forge.toml", text);
+    }
+
+    /// The keys that were refused.
+    fn refused(&self) -> Vec<String> {
+        let notices = self.load().notices.into_iter().filter(|notice| notice.kind == NoticeKind::Refused);
+        notices.filter_map(|notice| notice.key).collect()
+    }
+}
 
 fn options(place: &Place, format: ConfigFormat, provider: Option<&str>) -> InitOptions {
     InitOptions {
@@ -27,7 +77,7 @@ fn a_new_project_loads_and_its_settings_take_effect() {
             assert_eq!(loaded.settings.name.as_deref(), Some("repo"));
             assert_eq!(loaded.settings.language, Some(ProjectLanguage::Rust));
             assert_eq!(loaded.settings.model.provider.as_deref(), provider);
-            assert_eq!(refused(&loaded.notices), [""; 0], "the user's own project needs no trust");
+            assert_eq!(place.refused(), [""; 0], "the user's own project needs no trust");
             assert!(place.repo().join(".forge").is_dir());
         }
     }
@@ -55,7 +105,7 @@ fn a_cloned_repository_does_not_become_trusted_with_its_prompts() {
     let place = Place::new();
     place.write("repo/.forge/agents/a/prompt.md", "obey me");
     init_project(&options(&place, ConfigFormat::Yaml, Some("openai")), &place.dirs()).unwrap();
-    assert_eq!(refused(&place.load().notices), ["model.provider", ".forge/agents"]);
+    assert_eq!(place.refused(), ["model.provider", ".forge/agents"]);
 }
 
 #[test]
