@@ -6,7 +6,9 @@ use crate::args::{
 use crate::error::CliError;
 use crate::logging::LogTarget;
 use crate::session::{ConfigOverrides, Session};
+use clap::ValueEnum;
 use forge_config::FlagSetting;
+use forge_config::schema::find_key;
 use forge_terminal::StdoutFormat;
 use forge_types::{Money, RunLimits};
 use std::io::Read as _;
@@ -70,13 +72,8 @@ impl RunRequest {
         push_limit_flags(&run.limits, &mut flags);
         push_sandbox_flags(&run.sandbox, &mut flags);
         push_executor_flags(&run.executor, &mut flags);
-        push_flag(
-            &mut flags,
-            "workspace.mode",
-            "--workspace",
-            run.workspace.map(crate::args::WorkspaceModeArg::name),
-        );
-        push_flag(&mut flags, "workspace.apply", "--apply", run.apply.map(crate::args::ApplyPolicyArg::name));
+        push_setting(&mut flags, "workspace.mode", run.workspace.and_then(choice_name));
+        push_setting(&mut flags, "workspace.apply", run.apply.and_then(choice_name));
         Ok(Self {
             task,
             repos: resolve_repos(session, &run.repo),
@@ -120,10 +117,22 @@ fn read_task(source: impl std::io::Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn push_flag(flags: &mut Vec<FlagSetting>, key: &str, name: &str, value: Option<impl ToString>) {
+/// Adds a setting under the name of the flag that sets its key in `forge run` or, if that has none, elsewhere.
+pub(crate) fn push_setting(flags: &mut Vec<FlagSetting>, key: &str, value: Option<impl ToString>) {
+    let name = find_key(key).and_then(|key| key.flags.first().copied()).unwrap_or_default();
+    push_flag(flags, key, name, value);
+}
+
+/// Adds a setting under the name of the flag that was typed.
+pub(crate) fn push_flag(flags: &mut Vec<FlagSetting>, key: &str, name: &str, value: Option<impl ToString>) {
     if let Some(value) = value {
         flags.push(FlagSetting { key: key.to_owned(), value: value.to_string(), name: name.to_owned() });
     }
+}
+
+/// Returns the name of a choice, which is its name in the configuration too.
+pub(crate) fn choice_name(choice: impl ValueEnum) -> Option<String> {
+    choice.to_possible_value().map(|value| value.get_name().to_owned())
 }
 
 /// Converts the arguments of `forge chat` to settings.
@@ -137,29 +146,29 @@ pub(crate) fn chat_flags(chat: &ChatArgs) -> Vec<FlagSetting> {
 }
 
 fn push_executor_flags(executor: &ExecutorFlags, flags: &mut Vec<FlagSetting>) {
-    push_flag(flags, "executor", "--executor", executor.executor.map(|name| name.name()));
-    push_flag(flags, "tools.mock", "--mock-tools", executor.mock_tools.then_some(true));
+    push_setting(flags, "executor", executor.executor.and_then(choice_name));
+    push_setting(flags, "tools.mock", executor.mock_tools.then_some(true));
 }
 
 /// Adds the settings that select the model.
 pub(crate) fn push_model_flags(model: &ModelFlags, flags: &mut Vec<FlagSetting>) {
-    push_flag(flags, "model.provider", "--provider", model.provider.as_ref());
-    push_flag(flags, "model.name", "--model", model.model.as_ref());
-    push_flag(flags, "model.base_url", "--base-url", model.base_url.as_ref());
+    push_setting(flags, "model.provider", model.provider.as_ref());
+    push_setting(flags, "model.name", model.model.as_ref());
+    push_setting(flags, "model.base_url", model.base_url.as_ref());
 }
 
 fn push_limit_flags(limits: &LimitFlags, flags: &mut Vec<FlagSetting>) {
-    push_flag(flags, "agent.max_iterations", "--max-iterations", limits.max_iterations);
-    push_flag(flags, "agent.max_tokens_per_run", "--max-tokens", limits.max_tokens);
-    push_flag(flags, "agent.max_cost_usd", "--max-cost", limits.max_cost);
+    push_setting(flags, "agent.max_iterations", limits.max_iterations);
+    push_setting(flags, "agent.max_tokens_per_run", limits.max_tokens);
+    push_setting(flags, "agent.max_cost_usd", limits.max_cost);
 }
 
 fn push_sandbox_flags(sandbox: &SandboxFlags, flags: &mut Vec<FlagSetting>) {
-    push_flag(flags, "sandbox.backend", "--sandbox-backend", sandbox.sandbox_backend.as_ref());
-    push_flag(flags, "sandbox.command_timeout_seconds", "--command-timeout", sandbox.command_timeout);
-    push_flag(flags, "sandbox.image", "--sandbox-image", sandbox.sandbox_image.as_ref());
+    push_setting(flags, "sandbox.backend", sandbox.sandbox_backend.as_ref());
+    push_setting(flags, "sandbox.command_timeout_seconds", sandbox.command_timeout);
+    push_setting(flags, "sandbox.image", sandbox.sandbox_image.as_ref());
     push_network_flags(&sandbox.network, flags);
-    push_flag(flags, "store.durable", "--no-durable", sandbox.no_durable.then_some(false));
+    push_setting(flags, "store.durable", sandbox.no_durable.then_some(false));
 }
 
 /// Adds the settings for network access. No network means none, whatever allowlist the configuration holds.
@@ -212,6 +221,22 @@ mod tests {
         assert_eq!((new.max_iterations, new.max_tokens), (99, had.max_tokens));
         let typed = LimitFlags { max_cost: Some(f64::NAN), ..LimitFlags::default() };
         assert!(override_limits(&typed, had).is_err());
+    }
+
+    #[test]
+    fn every_flag_of_the_schema_is_an_argument() {
+        fn add_arguments(command: &clap::Command, found: &mut Vec<String>) {
+            found
+                .extend(command.get_arguments().filter_map(|a| a.get_long()).map(|long| format!("--{long}")));
+            command.get_subcommands().for_each(|command| add_arguments(command, found));
+        }
+        let mut arguments = Vec::new();
+        add_arguments(&<crate::args::Cli as clap::CommandFactory>::command(), &mut arguments);
+        for key in forge_config::schema::KEYS {
+            for flag in key.flags {
+                assert!(arguments.iter().any(|known| known == flag), "{}: {flag}", key.path);
+            }
+        }
     }
 
     #[test]

@@ -46,15 +46,3 @@ pub(crate) enum ExecutorArg {
     /// Replies from `agent.stub_replies`
     Stub,
 }
-
-impl ExecutorArg {
-    /// Returns the name used in the configuration.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::React => "react",
-            Self::Router => "router",
-            Self::Subprocess => "subprocess",
-            Self::Stub => "stub",
-        }
-    }
-}

@@ -171,17 +171,6 @@ pub(crate) enum WorkspaceModeArg {
     Inplace,
 }
 
-impl WorkspaceModeArg {
-    /// Returns the name used in the configuration.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Transaction => "transaction",
-            Self::Branch => "branch",
-            Self::Inplace => "inplace",
-        }
-    }
-}
-
 /// Policies for applying a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ApplyPolicyArg {
@@ -191,15 +180,4 @@ pub(crate) enum ApplyPolicyArg {
     Ask,
     /// Only by `forge apply`
     Never,
-}
-
-impl ApplyPolicyArg {
-    /// Returns the name used in the configuration.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Ask => "ask",
-            Self::Never => "never",
-        }
-    }
 }

@@ -3,8 +3,8 @@
 use crate::args::GcArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
+use crate::request::push_setting;
 use crate::session::{ConfigOverrides, Session};
-use forge_config::FlagSetting;
 use forge_runtime::{Forge, GcLimits};
 use forge_terminal::StdoutFormat;
 use forge_terminal::text::pluralize;
@@ -14,17 +14,9 @@ use std::path::Path;
 /// Removes the snapshots beyond the limits.
 pub(crate) async fn gc(session: &Session, args: GcArgs) -> Result<CliExit, CliError> {
     let mut overlay = ConfigOverrides::default();
-    let mut flag = |key: &str, name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            overlay.flags.push(FlagSetting { key: key.to_owned(), value, name: name.to_owned() });
-        }
-    };
-    flag("workspace.snapshot_limit", "--max-size", args.max_size);
-    flag(
-        "workspace.snapshot_days",
-        "--older-than",
-        args.older_than.map(|days| days.trim_end_matches('d').to_owned()),
-    );
+    let days = args.older_than.map(|days| days.trim_end_matches('d').to_owned());
+    push_setting(&mut overlay.flags, "workspace.snapshot_limit", args.max_size);
+    push_setting(&mut overlay.flags, "workspace.snapshot_days", days);
     let loaded = session.load_config(Path::new("."), &overlay)?;
     let limits = GcLimits {
         bytes: loaded.settings.workspace.snapshot_limit,

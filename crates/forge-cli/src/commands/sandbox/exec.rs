@@ -4,7 +4,7 @@ use crate::args::SandboxExecArgs;
 use crate::commands::diff::diffstat_lines;
 use crate::error::CliError;
 use crate::exit::CliExit;
-use crate::request::{push_network_flags, resolve_repos};
+use crate::request::{choice_name, push_flag, push_network_flags, push_setting, resolve_repos};
 use crate::session::{ConfigOverrides, Session};
 use forge_config::{FlagSetting, ResolvedConfig};
 use forge_runtime::{
@@ -248,14 +248,9 @@ async fn run_program(
 
 fn exec_flags(args: &SandboxExecArgs) -> Vec<FlagSetting> {
     let mut flags = Vec::new();
-    let mut flag = |key: &str, name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            flags.push(FlagSetting { key: key.to_owned(), value, name: name.to_owned() });
-        }
-    };
-    flag("sandbox.backend", "--backend", args.backend.clone());
-    flag("sandbox.image", "--image", args.image.clone());
-    flag("workspace.mode", "--workspace", args.workspace.map(|mode| mode.name().to_owned()));
+    push_flag(&mut flags, "sandbox.backend", "--backend", args.backend.as_ref());
+    push_flag(&mut flags, "sandbox.image", "--image", args.image.as_ref());
+    push_setting(&mut flags, "workspace.mode", args.workspace.and_then(choice_name));
     push_network_flags(&args.network, &mut flags);
     flags
 }
