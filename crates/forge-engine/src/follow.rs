@@ -45,7 +45,7 @@ pub struct RunFollower {
 impl RunFollower {
     /// Creates a follower of a run's wire events after position `after`.
     pub fn new(journal: Arc<dyn Journal>, queue: Arc<dyn Queue>, run: RunId, after: u64) -> Self {
-        let changes = journal.watch(WatchScope::All);
+        let changes = journal.watch(WatchScope::Run(run));
         let blobs = PayloadCache::new(journal.clone());
         let projector = Projector::new(run, None);
         Self { journal, queue, blobs, changes, run, after, projector, ready: VecDeque::new(), end: None }

@@ -239,13 +239,15 @@ pub struct EventPage {
     pub damage: Option<String>,
 }
 
-/// The kind of change that a watcher is notified of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The changes that a watcher is notified of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WatchScope {
     /// Every change.
     All,
-    /// New commands. A process that appends to a run need not be woken by its own appends.
-    Commands,
+    /// Changes of one run.
+    Run(RunId),
+    /// New commands of one run. A process that appends to a run need not be woken by its own appends.
+    Commands(RunId),
 }
 
 /// The journal: append-only, ordered per run, durable when `append` returns.
@@ -275,6 +277,6 @@ pub trait Journal: Send + Sync {
     async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, RunCommand)>, Error>;
 
     /// Returns a counter that changes after each change of this kind, made by this process or another one on the same
-    /// data. The counter may also change without cause, but never misses a change.
-    fn watch(&self, news: WatchScope) -> watch::Receiver<u64>;
+    /// data. The counter may rarely change without cause, but never misses a change.
+    fn watch(&self, scope: WatchScope) -> watch::Receiver<u64>;
 }

@@ -17,6 +17,7 @@ mod reserve;
 mod routing_state;
 mod runs;
 mod schema;
+mod watchers;
 mod write;
 mod writer;
 

@@ -1,11 +1,12 @@
 //! Change notifications between processes that share a data directory.
 //!
-//! Each store that is watched binds a datagram socket in `<data dir>/wake`; every commit sends one byte to all
-//! sockets there. The socket of a dead process refuses the byte, and its file is removed, at the latest when
-//! the next store closes. A lost byte does no harm: while a store is watched, it polls the database's change
-//! counter once a second.
+//! Each store that is watched binds a datagram socket in `<data dir>/wake`; every commit sends one message with the
+//! changed runs to all sockets there. The socket of a dead process refuses the message, and its file is removed, at the
+//! latest when the next store closes. A lost message does no harm: while a store is watched, it polls the database's
+//! change counter once a second.
 
 use crate::schema::{self, ConnectionPurpose};
+use crate::watchers::{ChangeCounters, MAX_MESSAGE_BYTES, RunChange, decode_changes, encode_changes};
 use forge_ports::journal::WatchScope;
 use forge_types::CommandId;
 use rusqlite::Connection;
@@ -31,10 +32,7 @@ const MAX_SUN_PATH_BYTES: usize = 107;
 pub(crate) struct ChangeNotifier {
     database: PathBuf,
     socket_dir: PathBuf,
-    counter: watch::Sender<u64>,
-    /// Counts commands sent here, and every notification from other processes, which don't name the kind of
-    /// change.
-    commands: watch::Sender<u64>,
+    counters: ChangeCounters,
     peers: Mutex<PeerSockets>,
     stop: AtomicBool,
     listener: Mutex<Option<SocketListener>>,
@@ -74,8 +72,7 @@ impl ChangeNotifier {
         Self {
             database: database.to_owned(),
             socket_dir: data_dir.join("wake"),
-            counter: watch::Sender::new(0),
-            commands: watch::Sender::new(0),
+            counters: ChangeCounters::new(),
             peers: Mutex::default(),
             stop: AtomicBool::new(false),
             listener: Mutex::new(None),
@@ -83,11 +80,8 @@ impl ChangeNotifier {
     }
 
     /// Returns the counter that is incremented with every change of this kind.
-    pub(crate) fn watch(self: &Arc<Self>, news: WatchScope) -> watch::Receiver<u64> {
-        let receiver = match news {
-            WatchScope::All => self.counter.subscribe(),
-            WatchScope::Commands => self.commands.subscribe(),
-        };
+    pub(crate) fn watch(self: &Arc<Self>, scope: WatchScope) -> watch::Receiver<u64> {
+        let receiver = self.counters.subscribe(scope);
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {
             // The listener may be waiting without a timeout, because nothing was watched so far.
@@ -102,33 +96,26 @@ impl ChangeNotifier {
         receiver
     }
 
-    /// Counts a change; `Commands` if it includes, or may include, commands.
-    pub(crate) fn bump(&self, news: WatchScope) {
-        self.counter.send_modify(|count| *count = count.wrapping_add(1));
-        if news == WatchScope::Commands {
-            self.commands.send_modify(|count| *count = count.wrapping_add(1));
-        }
+    /// Counts committed changes.
+    pub(crate) fn count(&self, changes: &[RunChange]) {
+        self.counters.count(changes);
     }
 
-    fn is_watched(&self) -> bool {
-        self.counter.receiver_count() + self.commands.receiver_count() > 0
-    }
-
-    /// Notifies the other processes.
-    pub(crate) fn notify_processes(&self, own: &UnixDatagram) {
+    /// Notifies the other processes of these changes.
+    pub(crate) fn notify_processes(&self, own: &UnixDatagram, changes: &[RunChange]) {
         let mut others = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         others.refresh(&self.socket_dir);
         if others.sockets.is_empty() {
             return;
         }
         let mine = self.socket_file();
+        let message = encode_changes(changes);
         for path in others.sockets.iter().filter(|path| Some(*path) != mine.as_ref()) {
-            match with_short_path(&self.socket_dir, path, |path| own.send_to(&[1], path)) {
+            match with_short_path(&self.socket_dir, path, |path| own.send_to(&message, path)) {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     let _ = fs::remove_file(path);
                 }
-                // A full queue serves as well as one more byte in it; a socket that is gone needs no
-                // notification.
+                // The process of a full socket polls; a socket that is gone needs no notification.
                 _ => {}
             }
         }
@@ -218,22 +205,25 @@ fn with_short_path<T>(
 
 fn listen(wake: &ChangeNotifier, socket: &UnixDatagram) {
     let mut changes = DataVersion { connection: None, last: None };
-    let mut byte = [0_u8; 1];
+    let mut message = [0_u8; MAX_MESSAGE_BYTES];
     loop {
-        let timeout = wake.is_watched().then_some(POLL_INTERVAL);
+        let timeout = wake.counters.is_watched().then_some(POLL_INTERVAL);
         if socket.set_read_timeout(timeout).is_err() {
             return;
         }
-        let got = socket.recv(&mut byte);
+        let got = socket.recv(&mut message);
         if wake.stop.load(Ordering::Acquire) {
             return;
         }
         match got {
-            Ok(_) if byte[0] == 1 => wake.bump(WatchScope::Commands),
-            Ok(_) => {}
+            Ok(length) => match decode_changes(&message[..length]) {
+                Some(changes) if changes.is_empty() => wake.counters.count_unknown(),
+                Some(changes) => wake.counters.count(&changes),
+                None => {}
+            },
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 if changes.has_changed(&wake.database) {
-                    wake.bump(WatchScope::Commands);
+                    wake.counters.count_unknown();
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

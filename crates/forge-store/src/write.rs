@@ -4,6 +4,7 @@ use crate::queue::table;
 use crate::read::{SEQ_BITS, event_id};
 use crate::routing_state::RoutingWrite;
 use crate::runs::{self, to_sqlite_int};
+use crate::watchers::RunChange;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
 use forge_ports::queue::ItemStatus;
 use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
@@ -88,6 +89,20 @@ impl WriteOp {
             | Self::UpdateRouting(_)
             | Self::ReleaseRun { .. } => 0,
         }
+    }
+
+    /// Returns the run that the change concerns; `None` for what all runs share.
+    pub(crate) fn run_change(&self) -> Option<RunChange> {
+        let (run, command) = match self {
+            Self::Append(batch) => (batch.run, false),
+            Self::Send { run, .. } => (*run, true),
+            Self::Enqueue { run, .. }
+            | Self::MarkProcessing { run, .. }
+            | Self::SetStatus { run, .. }
+            | Self::ReleaseRun { run } => (*run, false),
+            Self::UpdateRouting(_) => return None,
+        };
+        Some(RunChange { run, command })
     }
 
     /// Applies the change within the current transaction of `connection`. Returns the number of attempts or of

@@ -4,8 +4,9 @@
 use crate::fault;
 use crate::notify::ChangeNotifier;
 use crate::reserve::DiskReserve;
+use crate::watchers::RunChange;
 use crate::write::{WriteError, WriteOp};
-use forge_ports::journal::{Error, WatchScope};
+use forge_ports::journal::Error;
 use rusqlite::Connection;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -78,9 +79,9 @@ impl StoreWriter {
                 .sum::<usize>();
             log += pages;
             room.used_bytes += pages * LOG_PAGE_BYTES;
-            self.process_group(group);
+            let changes = self.process_group(group);
             if let Ok(teller) = &teller {
-                self.notifier.notify_processes(teller);
+                self.notifier.notify_processes(teller, &changes);
             }
             if !reserved {
                 reserved = true;
@@ -145,8 +146,8 @@ impl StoreWriter {
         }
     }
 
-    /// Commits a group of changes and replies to their callers.
-    fn process_group(&self, group: Vec<WriteJob>) {
+    /// Commits a group of changes and replies to their callers. Returns the committed changes, each once.
+    fn process_group(&self, group: Vec<WriteJob>) -> Vec<RunChange> {
         let writes: Vec<&WriteOp> = group.iter().map(|job| &job.write).collect();
         let outcomes = match self.commit(&writes) {
             Ok(outcomes) => outcomes,
@@ -158,14 +159,18 @@ impl StoreWriter {
             Err(_) if writes.len() > 1 => writes.iter().map(|write| self.commit_single(write)).collect(),
             Err(error) => vec![self.retry_with_reserve(writes[0], error)],
         };
+        let committed = writes.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        let mut changes: Vec<RunChange> = committed.filter_map(|(write, _)| write.run_change()).collect();
+        changes.sort_unstable();
+        changes.dedup();
         if outcomes.iter().any(Result::is_ok) {
-            let commands = writes.iter().any(|write| matches!(write, WriteOp::Send { .. }));
-            self.notifier.bump(if commands { WatchScope::Commands } else { WatchScope::All });
+            self.notifier.count(&changes);
         }
         for (job, outcome) in group.into_iter().zip(outcomes) {
             // A caller that no longer waits has been cancelled; the change is committed all the same.
             let _ = job.reply.send(outcome);
         }
+        changes
     }
 
     fn commit_single(&self, write: &WriteOp) -> WriteOutcome {

@@ -104,7 +104,7 @@ impl RunEngine {
         let keeper = SandboxSession::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
         keeper.set_restore_point(restore_point(&plan, projector.state()));
         if matches!(when, OpenTiming::Now) && projector.state().attempt == 0 && plan.needs_sandbox() {
-            let commands = self.parts.journal.watch(WatchScope::Commands);
+            let commands = self.parts.journal.watch(WatchScope::Commands(run));
             // A run that is cancelled this early ends in order once its journal is read.
             tokio::select! {
                 biased;
@@ -127,7 +127,7 @@ impl RunEngine {
         let blobs = Arc::new(PayloadCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
         let mut drive = RunDriver {
-            commands: self.parts.journal.watch(WatchScope::Commands),
+            commands: self.parts.journal.watch(WatchScope::Commands(projector.state().run)),
             parts: self.parts.clone(),
             plan,
             projector,

@@ -2,7 +2,7 @@
 
 use crate::{again, events, open, role};
 use forge_ports::Journal;
-use forge_ports::journal::Error;
+use forge_ports::journal::{Error, WatchScope};
 use forge_store::SqliteStore;
 use forge_testkit::sample::event_batch;
 use forge_testkit::scale;
@@ -12,6 +12,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout};
+use std::time::Instant;
 
 const RUN: RunId = RunId::from_u128(77);
 
@@ -36,7 +37,7 @@ fn say(line: &str) {
 
 /// Waits for changes until the run has an event, without ever looking in between.
 async fn follow(store: &SqliteStore) {
-    let mut changes = store.watch(forge_ports::journal::WatchScope::All);
+    let mut changes = store.watch(WatchScope::All);
     changes.borrow_and_update();
     say("ready");
     while events(store, RUN).await.is_empty() {
@@ -154,14 +155,15 @@ fn sockets(dir: &Path) -> (UnixDatagram, PathBuf, PathBuf) {
 }
 
 #[tokio::test]
-async fn every_commit_sends_a_byte_to_each_socket_in_the_folder() {
+async fn every_commit_names_its_run_to_each_socket_in_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let (socket, alive, dead) = sockets(dir.path());
     let store = open(dir.path());
     store.append(event_batch(RUN, 0, 1)).await.unwrap();
     drop(store);
-    let mut byte = [0; 8];
-    assert_eq!(socket.recv(&mut byte).unwrap(), 1);
+    let mut message = [0; 64];
+    let length = socket.recv(&mut message).unwrap();
+    assert_eq!(message[..length], [&[1, 0][..], &RUN.as_u128().to_be_bytes()].concat());
     assert!(!dead.exists(), "what nobody listens on is removed");
     assert!(alive.exists());
 }
@@ -181,11 +183,30 @@ async fn a_data_folder_with_a_very_long_name_has_sockets_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("d".repeat(90)).join("e".repeat(90));
     let (one, other) = (open(&deep), open(&deep));
-    let mut changes = other.watch(forge_ports::journal::WatchScope::All);
+    let mut changes = other.watch(WatchScope::All);
     changes.borrow_and_update();
     assert_eq!(fs::read_dir(deep.join("wake")).unwrap().count(), 1);
     one.append(event_batch(RUN, 0, 1)).await.unwrap();
     changes.changed().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_process_wakes_only_the_watchers_of_the_changed_run() {
+    let dir = tempfile::tempdir().unwrap();
+    // Another store of the same data is notified as another process is.
+    let (one, other) = (open(dir.path()), open(dir.path()));
+    let unchanged = RunId::from_u128(9);
+    one.append(event_batch(unchanged, 0, 1)).await.unwrap();
+    let (mut changes, quiet) = (other.watch(WatchScope::Run(RUN)), other.watch(WatchScope::Run(unchanged)));
+    let (began, before) = (Instant::now(), *quiet.borrow());
+    for expected in 0..50 {
+        changes.borrow_and_update();
+        one.append(event_batch(RUN, expected, 1)).await.unwrap();
+        changes.changed().await.unwrap();
+    }
+    // A second without messages is followed by a look at the database, which does not tell which run changed.
+    let polls = began.elapsed().as_secs() + 1;
+    assert!(*quiet.borrow() - before <= polls, "{} of {polls}", *quiet.borrow() - before);
 }
 
 #[tokio::test]

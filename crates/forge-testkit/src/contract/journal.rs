@@ -288,8 +288,29 @@ pub async fn every_change_moves_the_counter(store: &(impl Journal + Clone + 'sta
     store.append(event_batch(run, 0, 1)).await.unwrap();
     waiting.await.unwrap().unwrap();
     two.changed().await.unwrap();
-    let (mut three, mut four) = (store.watch(WatchScope::All), store.watch(WatchScope::Commands));
+    let (mut three, mut four) = (store.watch(WatchScope::All), store.watch(WatchScope::Commands(run)));
     store.send_command(run, CommandId::generate(), RunCommand::Pause).await.unwrap();
     three.changed().await.unwrap();
     four.changed().await.unwrap();
+}
+
+/// A watcher of one run is not woken by the changes of others, nor one of commands by events.
+pub async fn a_watcher_of_a_run_sees_the_changes_of_that_run(store: &(impl Journal + Clone + 'static)) {
+    let (run, other) = (RunId::from_u128(1), RunId::from_u128(2));
+    for run in [run, other] {
+        store.append(event_batch(run, 0, 1)).await.unwrap();
+    }
+    let (mut changes, mut commands) =
+        (store.watch(WatchScope::Run(run)), store.watch(WatchScope::Commands(run)));
+    let mut all = store.watch(WatchScope::All);
+    store.append(event_batch(other, 1, 1)).await.unwrap();
+    store.send_command(other, CommandId::generate(), RunCommand::Pause).await.unwrap();
+    all.changed().await.unwrap();
+    assert!(!changes.has_changed().unwrap() && !commands.has_changed().unwrap());
+    store.append(event_batch(run, 1, 1)).await.unwrap();
+    changes.changed().await.unwrap();
+    assert!(!commands.has_changed().unwrap());
+    store.send_command(run, CommandId::generate(), RunCommand::Pause).await.unwrap();
+    changes.changed().await.unwrap();
+    commands.changed().await.unwrap();
 }

@@ -35,6 +35,7 @@ macro_rules! journal_contract {
             lists_are_filtered_and_newest_first
             a_row_comes_back_as_it_was_written
             every_change_moves_the_counter
+            a_watcher_of_a_run_sees_the_changes_of_that_run
         }
         $crate::journal_contract! { @cases $make, ledger:
             reservations_become_spending_when_settled

@@ -13,6 +13,7 @@ use forge_ports::async_trait;
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
 use forge_ports::ledger::{Balance, Ledger};
 use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,7 +65,8 @@ struct SharedData {
     tables: Mutex<Tables>,
     /// The turn to claim a run, or to be sure that nobody does.
     turn: Arc<tokio::sync::Mutex<()>>,
-    changes: watch::Sender<u64>,
+    /// One counter for each scope that was ever watched.
+    changes: Mutex<HashMap<WatchScope, watch::Sender<u64>>>,
     processes: AtomicU64,
 }
 
@@ -98,7 +100,7 @@ impl MemoryStore {
         let data = SharedData {
             tables: Mutex::new(Tables::default()),
             turn: Arc::default(),
-            changes: watch::Sender::new(0),
+            changes: Mutex::default(),
             processes: AtomicU64::new(0),
         };
         Self::open_process(Arc::new(data), Box::new(hook))
@@ -140,7 +142,7 @@ impl MemoryStore {
     pub fn crash(&self) {
         self.process.dead.store(true, Ordering::SeqCst);
         self.lock_tables().free_leases(self.process.number);
-        self.notify_change();
+        self.notify_change(None, false);
     }
 
     fn lock_tables(&self) -> MutexGuard<'_, Tables> {
@@ -153,8 +155,19 @@ impl MemoryStore {
         if self.has_crashed() { Err(crash_error()) } else { Ok(tables) }
     }
 
-    fn notify_change(&self) {
-        self.data.changes.send_modify(|count| *count += 1);
+    /// Counts a change of `run`, or of any run.
+    fn notify_change(&self, run: Option<RunId>, command: bool) {
+        let changes = self.data.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (scope, counter) in changes.iter() {
+            let moved = match scope {
+                WatchScope::All => true,
+                WatchScope::Run(watched) => run.is_none_or(|run| run == *watched),
+                WatchScope::Commands(watched) => run.is_none_or(|run| run == *watched && command),
+            };
+            if moved {
+                counter.send_modify(|count| *count += 1);
+            }
+        }
     }
 
     fn ask_hook(&self, index: u64, moment: AppendMoment) -> Result<(), Error> {
@@ -187,8 +200,9 @@ impl Journal for MemoryStore {
         for durable in &batch.after {
             durable.wait().await.map_err(|why| Error::Unavailable { path: "memory".to_owned(), why })?;
         }
+        let run = batch.run;
         self.lock_if_alive()?.append(batch)?;
-        self.notify_change();
+        self.notify_change(Some(run), false);
         self.ask_hook(index, AppendMoment::After)
     }
 
@@ -210,7 +224,7 @@ impl Journal for MemoryStore {
 
     async fn send_command(&self, run: RunId, id: CommandId, command: RunCommand) -> Result<(), Error> {
         self.lock_if_alive()?.send_command(run, id, command)?;
-        self.notify_change();
+        self.notify_change(Some(run), true);
         Ok(())
     }
 
@@ -218,8 +232,9 @@ impl Journal for MemoryStore {
         Ok(self.lock_if_alive()?.pending_commands(run))
     }
 
-    fn watch(&self, _news: WatchScope) -> watch::Receiver<u64> {
-        self.data.changes.subscribe()
+    fn watch(&self, scope: WatchScope) -> watch::Receiver<u64> {
+        let mut changes = self.data.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.entry(scope).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 }
 

@@ -56,7 +56,7 @@ impl Queue for MemoryStore {
         let latest = tables.open_items().iter().map(|item| item.created_at.as_micros()).max().unwrap_or(0);
         tables.enqueue_item(run, priority, Timestamp::from_micros(latest + 1));
         drop(tables);
-        self.notify_change();
+        self.notify_change(Some(run), false);
         Ok(())
     }
 
@@ -77,9 +77,10 @@ impl Queue for MemoryStore {
     }
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
-        let outcome = self.lock_if_alive().and_then(|mut tables| tables.set_status(lease.run_id(), status));
+        let run = lease.run_id();
+        let outcome = self.lock_if_alive().and_then(|mut tables| tables.set_status(run, status));
         drop(lease);
-        self.notify_change();
+        self.notify_change(Some(run), false);
         outcome
     }
 
