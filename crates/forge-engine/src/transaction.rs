@@ -20,6 +20,7 @@ pub struct JournalTransaction<'a> {
     state: RunState,
     /// The last event of the journal before this transaction.
     expected: Seq,
+    fence: Option<u64>,
     events: Vec<Event>,
     blobs: Vec<Blob>,
     taken: Vec<CommandId>,
@@ -38,6 +39,7 @@ impl<'a> JournalTransaction<'a> {
         let now = now.max(state.at);
         Self {
             expected: state.seq,
+            fence: None,
             state,
             events: Vec::new(),
             blobs: Vec::new(),
@@ -48,6 +50,13 @@ impl<'a> JournalTransaction<'a> {
             plan,
             redactor,
         }
+    }
+
+    /// Sets the fencing number of the lease under which the transaction is written.
+    #[must_use]
+    pub fn with_fence(mut self, fence: u64) -> Self {
+        self.fence = Some(fence);
+        self
     }
 
     /// Returns the state after the events so far.
@@ -144,6 +153,7 @@ impl<'a> JournalTransaction<'a> {
         Batch {
             run: self.state.run,
             expected: self.expected,
+            fence: self.fence,
             row: run_row(&self.state, self.plan, now),
             events: self.events,
             blobs: self.blobs,

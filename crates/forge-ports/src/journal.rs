@@ -21,6 +21,12 @@ pub enum Error {
         /// The last event in the journal.
         actual: Seq,
     },
+    /// Another process has claimed the run since; nothing was written.
+    #[error("this process no longer works on run {run}: another one has taken it over")]
+    LeaseLost {
+        /// The run.
+        run: RunId,
+    },
     /// A reservation would exceed a ceiling; nothing was written.
     #[error(
         "the request would exceed the ceiling of {account} ({ceiling}): {used} is spent or reserved, {wanted} is \
@@ -82,7 +88,7 @@ impl Error {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Conflict { .. } => ErrorClass::Retry { after: None },
-            Self::Ceiling { .. } => ErrorClass::Denied,
+            Self::Ceiling { .. } | Self::LeaseLost { .. } => ErrorClass::Denied,
             Self::NotFound { .. } => ErrorClass::Invalid,
             Self::Unavailable { .. } => ErrorClass::Unavailable,
             Self::Damaged { .. } | Self::TooNew { .. } | Self::DiskFull { .. } => ErrorClass::Fatal,
@@ -200,6 +206,8 @@ pub struct Batch {
     pub run: RunId,
     /// The last event of the journal before this batch.
     pub expected: Seq,
+    /// The fencing number of the writer's lease; `None` for the batch that creates a run, which is not claimed yet.
+    pub fence: Option<u64>,
     /// The events, numbered from `expected + 1` without gaps.
     pub events: Vec<Event>,
     /// Payloads that the events refer to.

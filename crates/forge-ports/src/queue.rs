@@ -55,12 +55,24 @@ impl ClaimError {
 }
 
 /// A lease on a run: the right to work on it. It ends when dropped, or with the process.
+#[async_trait]
 pub trait Lease: Send + Sync {
     /// Returns the run.
     fn run_id(&self) -> RunId;
 
     /// Returns the number of claims of the run, including this one.
     fn attempt(&self) -> u32;
+
+    /// Returns the fencing number: it grows with every claim of the run. The journal refuses a batch with the number of
+    /// an earlier claim, so a worker that lost its lease without noticing cannot write.
+    fn fence(&self) -> u64 {
+        u64::from(self.attempt())
+    }
+
+    /// Waits until the lease is lost to another worker. An adapter with leases that expire renews them while they are held. Leases that end only with their process are never lost.
+    async fn lost(&self) {
+        std::future::pending().await
+    }
 }
 
 /// A guard that keeps every worker away from a run until it is dropped.

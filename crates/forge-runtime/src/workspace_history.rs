@@ -272,7 +272,7 @@ impl Forge {
 
     /// Appends one event and returns the resulting state.
     async fn append_event(&self, held: &ClaimedRun, kind: EventKind) -> Result<RunState, Error> {
-        Ok(self.engine().append_event(&held.state, &held.plan, kind).await?)
+        Ok(self.engine().append_event(held.lease.as_ref(), &held.state, &held.plan, kind).await?)
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum WriteOp {
     /// Marks an item as being worked on.
     MarkProcessing { run: RunId, at: Timestamp },
     /// Sets an item's status.
-    SetStatus { run: RunId, status: ItemStatus },
+    SetStatus { run: RunId, attempt: u32, status: ItemStatus },
     /// Updates the routing state that runs share.
     UpdateRouting(Box<RoutingWrite>),
     /// Releases the reservations of a run that no process works on.
@@ -35,6 +35,7 @@ pub(crate) enum WriteOp {
 pub(crate) struct PreparedBatch {
     run: RunId,
     expected: Seq,
+    fence: Option<u64>,
     last: Seq,
     events: Vec<EncodedEvent>,
     blobs: Vec<Blob>,
@@ -116,12 +117,12 @@ impl WriteOp {
                 Ok(0)
             }
             Self::MarkProcessing { run, at } => Ok(table::mark_processing(connection, *run, *at)?),
-            Self::SetStatus { run, status } => match table::set_status(connection, *run, *status)? {
-                true => Ok(0),
-                false => {
-                    Err(WriteError::Refused(Error::NotFound { what: format!("run {run} in the queue") }))
+            Self::SetStatus { run, attempt, status } => {
+                match table::set_status(connection, *run, *attempt, *status)? {
+                    true => Ok(0),
+                    false => Err(WriteError::Refused(Error::LeaseLost { run: *run })),
                 }
-            },
+            }
             Self::UpdateRouting(advice) => advice.apply(connection).map_err(WriteError::from),
             Self::ReleaseRun { run } => release_run(connection, *run).map(|()| 0),
         }
@@ -153,6 +154,7 @@ impl PreparedBatch {
         Ok(Self {
             run: batch.run,
             expected: batch.expected,
+            fence: batch.fence,
             last,
             events,
             blobs: batch.blobs,
@@ -171,6 +173,11 @@ impl PreparedBatch {
             || WriteError::Refused(Error::Conflict { run: self.run, expected: self.expected, actual });
         if actual != self.expected {
             return Err(conflict());
+        }
+        if let Some(fence) = self.fence
+            && table::attempts(connection, self.run)?.map(u64::from) != Some(fence)
+        {
+            return Err(WriteError::Refused(Error::LeaseLost { run: self.run }));
         }
         let no = runs::upsert_run(connection, head, self.last, &self.row)?;
         for id in &self.taken {

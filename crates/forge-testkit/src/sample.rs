@@ -45,6 +45,7 @@ pub fn new_run_row(run: RunId) -> RunRow {
 pub fn event_batch(run: RunId, expected: u64, count: u64) -> Batch {
     let events = (expected + 1..=expected + count).map(|seq| text_event(run, seq, &format!("event {seq}")));
     Batch {
+        fence: None,
         run,
         expected: Seq(expected),
         events: events.collect(),

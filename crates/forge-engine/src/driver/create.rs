@@ -4,6 +4,7 @@ use super::{CachedNewRun, RunEngine};
 use crate::Error;
 use crate::transaction::JournalTransaction;
 use forge_ports::journal::Blob;
+use forge_ports::queue::Lease;
 use forge_types::{Event, EventKind, Message, Payload, Plan, RunCreation, RunId, RunSource, RunState};
 use forge_wire::{PlanFacts, Projector};
 use std::path::PathBuf;
@@ -55,19 +56,20 @@ impl RunEngine {
         Ok(run)
     }
 
-    /// Appends one event to a run that no process drives, and returns the resulting state. The caller holds the run's
-    /// lease.
+    /// Appends one event to a run under a lease on it, and returns the resulting state.
     ///
     /// # Errors
     /// If the journal can't be written.
     pub async fn append_event(
         &self,
+        lease: &dyn Lease,
         state: &RunState,
         plan: &Plan,
         kind: EventKind,
     ) -> Result<RunState, Error> {
         let now = self.parts.clock.now();
-        let mut transaction = JournalTransaction::new(state.clone(), now, plan, &self.parts.redactor);
+        let mut transaction =
+            JournalTransaction::new(state.clone(), now, plan, &self.parts.redactor).with_fence(lease.fence());
         transaction.push(kind)?;
         let state = transaction.state().clone();
         self.parts.journal.append(transaction.into_batch(now, None)).await?;

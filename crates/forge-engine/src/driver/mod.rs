@@ -19,7 +19,7 @@ use crate::payload_cache::PayloadCache;
 use crate::sandbox_session::SandboxSession;
 use forge_policy::agent;
 use forge_ports::Workspace;
-use forge_ports::journal::{Checkpoint, WatchScope};
+use forge_ports::journal::{self, Checkpoint, WatchScope};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_types::{
@@ -130,6 +130,7 @@ impl RunEngine {
             commands: self.parts.journal.watch(WatchScope::Commands(projector.state().run)),
             parts: self.parts.clone(),
             plan,
+            fence: lease.fence(),
             projector,
             live,
             blobs,
@@ -146,7 +147,12 @@ impl RunEngine {
             cooldowns: Vec::new(),
             cut_text: CutText::default(),
         };
-        let ended = match drive.run(&self.worker, lease.attempt()).await {
+        let run = drive.state().run;
+        let ended = tokio::select! {
+            ended = drive.run(&self.worker, lease.attempt()) => ended,
+            () = lease.lost() => Err(journal::Error::LeaseLost { run }.into()),
+        };
+        let ended = match ended {
             Ok(()) => Ok(()),
             Err(Error::Journal(error)) => drive.record_failure(error).await,
             Err(error) => Err(error),
@@ -193,6 +199,8 @@ struct RunDriver {
     /// A counter that changes with new commands.
     commands: watch::Receiver<u64>,
     plan: Arc<Plan>,
+    /// The fencing number of this process's lease.
+    fence: u64,
     projector: Projector,
     live: Arc<dyn LiveSink>,
     blobs: Arc<PayloadCache>,

@@ -178,7 +178,8 @@ impl RunDriver {
         let redactor = self.parts.redactor.clone();
         let plan = self.plan.clone();
         let mut draft =
-            JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
+            JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor)
+                .with_fence(self.fence);
         for event in arrived.events {
             draft.push(event)?;
         }
@@ -437,7 +438,8 @@ impl RunDriver {
         let redactor = self.parts.redactor.clone();
         let plan = self.plan.clone();
         let mut draft =
-            JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
+            JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor)
+                .with_fence(self.fence);
         let open: Vec<_> = draft.state().open.keys().copied().collect();
         for effect in open {
             draft.settle_effect(effect, Outcome::Interrupted, None)?;

@@ -68,6 +68,31 @@ async fn a_run_that_nobody_works_on_is_cancelled_at_once() {
 }
 
 #[tokio::test]
+async fn a_process_that_loses_its_lease_stops_and_writes_nothing_more() {
+    let world = World::new();
+    let forge = world.forge(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));
+    let run = world.create(&forge, &plan(&world.repo())).await;
+    let driver = tokio::spawn({
+        let forge = forge.clone();
+        async move { forge.drive(run, Arc::new(())).await }
+    });
+    until(&world, run, runs_a_tool).await;
+    let written = world.events(run).await.len();
+    world.store.expire_lease(run);
+    let error = driver.await.expect("no panic").expect_err("another process may work on the run now");
+    assert_eq!(
+        error.to_string(),
+        format!("this process no longer works on run {run}: another one has taken it over")
+    );
+    assert_eq!(world.events(run).await.len(), written);
+    let other = world.forge(&world.store.reopen(), Arc::new(Brain::careful()));
+    let delivery =
+        other.send_command(run, RunCommand::Cancel { by: "other".into() }).await.expect("it is free");
+    assert_eq!(delivery, Delivery::Applied { status: RunStatus::Cancelled });
+    assert_one_outcome_per_intent(&world.events(run).await);
+}
+
+#[tokio::test]
 async fn of_two_processes_one_works_on_a_run() {
     let world = World::new();
     let forge = world.forge(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));

@@ -132,7 +132,7 @@ impl Queue for LocalQueue {
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
         // The lease ends after the table is updated, so that no other process finds the item open and free in
         // between.
-        let outcome = self.store.set_item_status(lease.run_id(), status).await;
+        let outcome = self.store.set_item_status(lease.run_id(), lease.attempt(), status).await;
         drop(lease);
         outcome
     }
@@ -174,8 +174,8 @@ impl SqliteStore {
         self.submit_write(WriteOp::MarkProcessing { run, at }).await
     }
 
-    /// Sets the item's status.
-    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
-        self.submit_write(WriteOp::SetStatus { run, status }).await.map(|_| ())
+    /// Sets the status of an item that is claimed for this attempt.
+    async fn set_item_status(&self, run: RunId, attempt: u32, status: ItemStatus) -> Result<(), Error> {
+        self.submit_write(WriteOp::SetStatus { run, attempt, status }).await.map(|_| ())
     }
 }

@@ -42,12 +42,25 @@ pub(crate) fn mark_processing(connection: &Connection, run: RunId, at: Timestamp
     Ok(attempts.unwrap_or(1))
 }
 
-/// Sets the status of an item; returns whether there is such an item.
-pub(crate) fn set_status(connection: &Connection, run: RunId, status: ItemStatus) -> rusqlite::Result<bool> {
+/// Sets the status of an item if this was the last attempt at it; returns whether it was.
+pub(crate) fn set_status(
+    connection: &Connection,
+    run: RunId,
+    attempt: u32,
+    status: ItemStatus,
+) -> rusqlite::Result<bool> {
     let changed = connection
-        .prepare_cached("UPDATE queue_items SET status = ?2 WHERE run = ?1")?
-        .execute(params![run.to_string(), item_status_name(status)])?;
+        .prepare_cached("UPDATE queue_items SET status = ?2 WHERE run = ?1 AND attempts = ?3")?
+        .execute(params![run.to_string(), item_status_name(status), attempt])?;
     Ok(changed > 0)
+}
+
+/// Returns the number of attempts at an item, if there is one.
+pub(crate) fn attempts(connection: &Connection, run: RunId) -> rusqlite::Result<Option<u32>> {
+    connection
+        .prepare_cached("SELECT attempts FROM queue_items WHERE run = ?1")?
+        .query_row([run.to_string()], |row| row.get(0))
+        .optional()
 }
 
 /// Returns the queued and processing items, highest priority first and, within a priority, oldest first.

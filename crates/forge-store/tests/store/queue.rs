@@ -1,10 +1,13 @@
 //! The queue on file locks: its contract, and leases that die with their process.
 
 use crate::open as open_store;
+use forge_ports::Journal as _;
 use forge_ports::Queue;
+use forge_ports::journal::{Batch, Error};
 use forge_ports::queue::{ClaimError, ItemStatus};
 use forge_store::{LocalQueue, QueueOptions};
 use forge_testkit::clock::TestClock;
+use forge_testkit::sample::event_batch;
 use forge_types::RunId;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -81,13 +84,34 @@ async fn a_killed_process_frees_its_run_at_once_though_its_child_lives() {
     let who = queue.holder(RUN).await.unwrap().expect("it holds the lease");
     assert!(who.ends_with(&format!(":{pid}")), "{who}");
     let refused = queue.claim(RUN).await.map(|_| ()).unwrap_err();
-    assert!(refused.to_string().contains(&who) && refused.to_string().contains("forge logs -f"), "{refused}");
+    assert_eq!(refused.to_string(), format!("run {RUN} is active in {who}"));
     other.0.kill().unwrap();
     other.0.wait().unwrap();
     assert!(grandchild.exists());
     assert_eq!(queue.holder(RUN).await.unwrap(), None);
     drop(queue.claim(RUN).await.unwrap());
     drop(input);
+}
+
+#[tokio::test]
+async fn a_batch_of_an_earlier_claim_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, queue) = (open_store(dir.path()), open(dir.path()));
+    let early = queue.claim(RUN).await.unwrap();
+    let fence = early.fence();
+    let batch = |fence, expected| Batch { fence: Some(fence), ..event_batch(RUN, expected, 1) };
+    store.append(batch(fence, 0)).await.unwrap();
+    drop(early);
+    let later = queue.claim(RUN).await.unwrap();
+    assert!(later.fence() > fence);
+    let refused = store.append(batch(fence, 1)).await.unwrap_err();
+    assert!(matches!(refused, Error::LeaseLost { run: RUN }), "{refused}");
+    store.append(batch(later.fence(), 1)).await.unwrap();
+    assert_eq!(crate::events(&store, RUN).await.len(), 2);
+    // Nobody has ever claimed this run.
+    let other = RunId::from_u128(6);
+    let refused = store.append(Batch { fence: Some(1), ..event_batch(other, 0, 1) }).await.unwrap_err();
+    assert!(matches!(refused, Error::LeaseLost { .. }), "{refused}");
 }
 
 #[tokio::test]

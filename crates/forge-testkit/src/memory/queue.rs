@@ -2,8 +2,9 @@
 
 use super::MemoryStore;
 use super::tables::Tables;
+use forge_ports::Journal as _;
 use forge_ports::async_trait;
-use forge_ports::journal::Error;
+use forge_ports::journal::{Error, WatchScope};
 use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue};
 use forge_types::{RunId, Timestamp};
 
@@ -14,6 +15,7 @@ struct MemoryLease {
     attempt: u32,
 }
 
+#[async_trait]
 impl Lease for MemoryLease {
     fn run_id(&self) -> RunId {
         self.run
@@ -21,6 +23,16 @@ impl Lease for MemoryLease {
 
     fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    async fn lost(&self) {
+        let mut changes = self.store.watch(WatchScope::Run(self.run));
+        loop {
+            let held = self.store.lock_tables().leases.get(&self.run).is_some_and(|(_, n)| *n == self.number);
+            if !held || changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -39,6 +51,12 @@ fn process_name(process: u64) -> String {
 }
 
 impl MemoryStore {
+    /// Ends the lease on a run as if its time had run out: another process can claim the run.
+    pub fn expire_lease(&self, run: RunId) {
+        self.lock_tables().leases.remove(&run);
+        self.notify_change(Some(run), false);
+    }
+
     fn grant_lease(&self, tables: &mut Tables, run: RunId) -> Box<dyn Lease> {
         tables.last_lease += 1;
         let number = tables.last_lease;
@@ -78,7 +96,8 @@ impl Queue for MemoryStore {
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
         let run = lease.run_id();
-        let outcome = self.lock_if_alive().and_then(|mut tables| tables.set_status(run, status));
+        let outcome =
+            self.lock_if_alive().and_then(|mut tables| tables.set_status(run, lease.attempt(), status));
         drop(lease);
         self.notify_change(Some(run), false);
         outcome

@@ -100,6 +100,10 @@ impl Tables {
         if batch.expected != actual {
             return Err(conflict);
         }
+        let attempts = self.items.get(&run).map(|item| u64::from(item.attempts));
+        if batch.fence.is_some() && batch.fence != attempts {
+            return Err(Error::LeaseLost { run });
+        }
         let mut inbox = self.runs.get(&run).map(|run| run.inbox.clone()).unwrap_or_default();
         for taken in &batch.taken {
             match inbox.iter().position(|(id, _)| id == taken) {
@@ -236,9 +240,9 @@ impl Tables {
         item.attempts
     }
 
-    pub(super) fn set_status(&mut self, run: RunId, status: ItemStatus) -> Result<(), Error> {
-        let not_found = || Error::NotFound { what: format!("run {run} in the queue") };
-        self.items.get_mut(&run).ok_or_else(not_found)?.status = status;
+    pub(super) fn set_status(&mut self, run: RunId, attempt: u32, status: ItemStatus) -> Result<(), Error> {
+        let item = self.items.get_mut(&run).filter(|item| item.attempts == attempt);
+        item.ok_or(Error::LeaseLost { run })?.status = status;
         Ok(())
     }
 
