@@ -2,6 +2,7 @@
 //! /v1/embeddings` (also used by llama.cpp, vLLM and OpenRouter), Gemini's `:batchEmbedContents` and Ollama's `POST
 //! /api/embed`.
 
+use forge_catalog::vendors::EmbeddingApi;
 use forge_ports::model::Error;
 use forge_types::{EmbedRequest, Embeddings, Usage};
 use serde::Deserialize;
@@ -9,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::errors;
 use crate::service::ConfiguredProvider;
-use crate::vendors::EmbeddingApi;
 use crate::wire_format::model_segment;
 
 /// Returns the path below the provider's API version and the body.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use forge_catalog::WireFormat;
+use forge_catalog::vendors::Vendor;
 use forge_ports::model::Error;
 use forge_types::ErrorKind;
 use serde_json::Value;
 
-use crate::options::{ApiKey, ReplyLimits};
-use crate::vendors::Vendor;
-use crate::wire_format::WireFormat;
+use crate::key::ApiKey;
+use crate::options::ReplyLimits;
 
 /// Largest number of characters of a provider's message that are passed on.
 const MAX_MESSAGE_CHARS: usize = 600;
@@ -16,7 +17,7 @@ const MAX_MESSAGE_CHARS: usize = 600;
 /// The provider of a request, for messages.
 pub(crate) struct ErrorContext<'a> {
     pub(crate) vendor: &'a Vendor,
-    pub(crate) shape: WireFormat,
+    pub(crate) wire_format: WireFormat,
     pub(crate) model: &'a str,
     /// Scheme, host and port, without secrets.
     pub(crate) origin: &'a str,
@@ -124,7 +125,7 @@ pub(crate) fn from_report(asked: &ErrorContext<'_>, json: &Value, after: Option<
 
 fn build_error(asked: &ErrorContext<'_>, said: &ReportedError, after: Option<Duration>) -> Error {
     let status = said.status.unwrap_or(0);
-    let kind = classify_error(asked.shape, status, &said.haystack);
+    let kind = classify_error(asked.wire_format, status, &said.haystack);
     let name = asked.vendor.name;
     let what = match kind {
         ErrorKind::Auth => "refused the key",
@@ -174,10 +175,10 @@ fn hint_for(haystack: &str) -> &'static str {
     ERROR_HINTS.iter().find(|(texts, _)| fits(texts)).map_or("", |(_, way)| *way)
 }
 
-fn classify_error(shape: WireFormat, status: u16, haystack: &str) -> ErrorKind {
-    let sign = ERROR_SIGNS
-        .iter()
-        .find(|(of, text, _)| of.is_none_or(|of| of == shape) && status >= 400 && haystack.contains(text));
+fn classify_error(wire_format: WireFormat, status: u16, haystack: &str) -> ErrorKind {
+    let sign = ERROR_SIGNS.iter().find(|(of, text, _)| {
+        of.is_none_or(|of| of == wire_format) && status >= 400 && haystack.contains(text)
+    });
     if let Some((_, _, kind)) = sign {
         return *kind;
     }

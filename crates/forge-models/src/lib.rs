@@ -1,18 +1,18 @@
 //! Models of providers: seven wire formats over HTTP, and a scripted provider.
 //!
 //! [`ModelProviders`] implements the ports `Model` and `Embedder`. One call is one HTTP attempt; the caller decides how
-//! to proceed after an error, by its class alone. Vendors are rows of [`vendors`], models rows of [`catalog`]; no other
-//! code depends on a vendor's name.
+//! to proceed after an error, by its class alone. Vendors and models are rows of the tables in `forge-catalog`; no code
+//! depends on a vendor's name.
 //!
 //! Invariants: an API key is sent to its own provider's address only and is never printed; a stream without its proper
 //! end is an error, never an answer; equal requests are encoded as equal bytes, and a longer conversation extends the
 //! bytes of a shorter one; nothing is read or connected before the first call.
 
-pub mod catalog;
 mod embed;
 mod errors;
 mod fetch;
 mod http;
+mod key;
 mod oauth_token;
 mod options;
 mod probe;
@@ -23,15 +23,12 @@ mod scripted;
 mod service;
 pub mod sse;
 mod structured;
-pub mod tiers;
 pub mod tokens;
-pub mod vendors;
 mod wire_format;
 
-pub use catalog::{Catalog, CatalogError, model_facts};
 pub use fetch::fetch_table;
+pub use key::ApiKey;
 pub use oauth_token::{SharedTokenSource, TokenError, TokenSource};
-pub use options::{ApiKey, Options, ProviderOptions, ReplyLimits, ScriptSource};
+pub use options::{Options, ProviderOptions, ReplyLimits, ScriptSource};
 pub use probe::{ConnectionTest, LocalServerInfo};
 pub use service::{ModelProviders, ProviderSetupError};
-pub use wire_format::WireFormat;

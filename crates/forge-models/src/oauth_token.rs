@@ -7,7 +7,7 @@ use forge_ports::async_trait;
 use forge_ports::model::Error;
 use forge_types::ErrorKind;
 
-use crate::options::ApiKey;
+use crate::key::ApiKey;
 
 /// Failure to obtain a token. The message describes the error and the next step, and holds no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

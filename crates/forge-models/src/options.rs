@@ -1,35 +1,13 @@
 //! Options of this adapter, derived from the configuration.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::Catalog;
+use forge_catalog::Catalog;
 
+use crate::key::ApiKey;
 use crate::oauth_token::SharedTokenSource;
-
-/// A credential. `Debug` prints a placeholder for it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Wraps a credential and trims white space, a common paste error.
-    pub fn new(secret: impl AsRef<str>) -> Self {
-        Self(secret.as_ref().trim().to_owned())
-    }
-
-    /// Returns the credential itself, which its renewal needs.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(hidden)")
-    }
-}
 
 /// Source of the scripted provider's replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +18,10 @@ pub enum ScriptSource {
     Text(String),
 }
 
-/// Settings of one provider. Fields that are `None` have the value in [`crate::vendors`].
+/// Settings of one provider. Fields that are `None` have the value in [`forge_catalog::vendors`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderOptions {
-    /// Name of the provider in [`crate::vendors`].
+    /// Name of the provider in [`forge_catalog::vendors`].
     pub name: String,
     /// Base URL; a full endpoint is cut to its base.
     pub base_url: Option<String>,

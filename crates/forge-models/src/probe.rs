@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use forge_catalog::vendors::{DetectionRule, KeyRule};
 use serde_json::Value;
 
 use crate::http::{self, elapsed_millis};
 use crate::service::{ConfiguredProvider, ModelProviders};
-use crate::vendors::DetectionRule;
 
 /// A local server that answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,7 +142,7 @@ fn judge_model_list(
     if names.iter().any(|name| bare(name) == bare(model)) {
         return (true, format!("{name} answers at {url} and has `{model}`"));
     }
-    if known.vendor.key == crate::vendors::KeyRule::None && names.len() == 1 {
+    if known.vendor.key == KeyRule::None && names.len() == 1 {
         // A server with one model serves it under any name.
         return (true, format!("{name} answers at {url}; it has `{}`", names[0]));
     }

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use forge_catalog::vendors::{EmbeddingApi, KeyRule, ProviderAddress, VENDORS, Vendor, find_vendor};
+use forge_catalog::{Catalog, WireFormat};
 use forge_ports::model::Error;
 use forge_ports::{DeltaSink, Embedder, Model, async_trait};
 use forge_types::{EmbedRequest, Embeddings, ErrorKind, ModelReply, ModelRequest, PartKind, Payload};
 
-use crate::catalog::{self, Catalog};
 use crate::errors::{self, ErrorContext};
 use crate::http::{self, HttpClients, ReuseTracker};
+use crate::key::ApiKey;
 use crate::oauth_token::SharedTokenSource;
-use crate::options::{ApiKey, Options, ProviderOptions, ReplyLimits};
+use crate::options::{Options, ProviderOptions, ReplyLimits};
 use crate::probe::HealthCache;
 use crate::scripted::ModelScript;
-use crate::vendors::{EmbeddingApi, KeyRule, ProviderAddress, VENDORS, Vendor, find_vendor};
-use crate::wire_format::{ConversationKey, WireFormat};
+use crate::wire_format::{ConversationKey, key_header};
 
 /// An invalid provider configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +109,7 @@ impl ConfiguredProvider {
             reuse_tracker: ReuseTracker::default(),
             slots: SlotCache::default(),
         };
-        if vendor.shape == WireFormat::Scripted {
+        if vendor.wire_format == WireFormat::Scripted {
             let source = options.script.clone();
             let source = source.ok_or_else(|| ProviderSetupError::NoScript(options.name.clone()))?;
             provider.script = Some(ModelScript::new(source));
@@ -124,11 +125,17 @@ impl ConfiguredProvider {
     }
 
     pub(crate) fn wire_format(&self) -> WireFormat {
-        self.address.shape
+        self.address.wire_format
     }
 
     pub(crate) fn error_context<'a>(&'a self, model: &'a str, key: Option<&'a ApiKey>) -> ErrorContext<'a> {
-        ErrorContext { vendor: self.vendor, shape: self.wire_format(), model, origin: &self.origin, key }
+        ErrorContext {
+            vendor: self.vendor,
+            wire_format: self.wire_format(),
+            model,
+            origin: &self.origin,
+            key,
+        }
     }
 
     /// Returns the credential of a request: the API key, else a token; `None` if there is neither.
@@ -161,7 +168,7 @@ impl ConfiguredProvider {
         organization: Option<&str>,
     ) -> Vec<(&'static str, String)> {
         let mut headers = Vec::new();
-        headers.extend(key.map(|key| self.wire_format().key_header(key)));
+        headers.extend(key.map(|key| key_header(self.wire_format(), key)));
         let organization = organization.filter(|name| !name.is_empty()).or(self.organization.as_deref());
         if let (Some(name), Some(value)) = (self.vendor.organization_header, organization) {
             headers.push((name, value.to_owned()));
@@ -232,7 +239,7 @@ impl ModelProviders {
             clients: HttpClients::new(options),
             probe_timeout: options.probe_timeout,
             limits: options.limits,
-            catalog: options.catalog.clone().unwrap_or_else(|| Arc::clone(catalog::shared_catalog())),
+            catalog: options.catalog.clone().unwrap_or_else(|| Arc::clone(Catalog::builtin())),
             health: HealthCache::default(),
         })
     }

@@ -9,10 +9,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use forge_catalog::Catalog;
+use forge_catalog::models::Vocabulary;
 use forge_types::{Message, ModelRequest, PartKind, ReplyFormat};
 use tiktoken_rs::CoreBPE;
 
-use crate::catalog::{Catalog, Vocabulary};
 use crate::reply_builder::inline_text;
 
 /// Overhead of each message, and of the beginning of the reply.

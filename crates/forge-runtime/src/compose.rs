@@ -54,7 +54,7 @@ impl Forge {
         let worker = options.worker.clone();
         let queue = Arc::new(forge_store::LocalQueue::new(options, store.as_ref().clone(), clock.clone()));
         let redactor = Arc::new(Redactor::new(loaded.secrets.values_to_redact()));
-        let keys: Vec<(&str, String)> = forge_models::vendors::VENDORS
+        let keys: Vec<(&str, String)> = forge_catalog::vendors::VENDORS
             .iter()
             .filter_map(|vendor| Some((vendor.name, logins::credential_id(loaded, vendor.name)?)))
             .collect();
@@ -237,7 +237,7 @@ pub(crate) fn build_models(
 fn provider_options(loaded: &ResolvedConfig, redactor: &Arc<Redactor>) -> Vec<ProviderOptions> {
     let settings = &loaded.settings;
     let wanted = model_preference(loaded).provider;
-    forge_models::vendors::VENDORS
+    forge_catalog::vendors::VENDORS
         .iter()
         .map(|vendor| {
             let own = settings.providers.get(vendor.name);

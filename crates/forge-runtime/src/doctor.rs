@@ -3,8 +3,8 @@
 use crate::compose;
 use crate::logins::{self, LoginState};
 use crate::secret_stores::{SecretStores, StoreScope};
+use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS};
 use forge_config::{ResolvedConfig, SecretOrigin};
-use forge_models::vendors::{DetectionRule, KeyRule, VENDORS};
 use forge_ports::Sandbox;
 use forge_types::{NextStep, SandboxLayer, SandboxLayerState};
 use serde::Serialize;

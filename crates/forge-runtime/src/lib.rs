@@ -66,7 +66,7 @@ pub fn list_tools() -> Vec<forge_types::ToolSpec> {
 
 /// Returns whether there is a provider of this name.
 pub fn is_provider(name: &str) -> bool {
-    forge_models::vendors::VENDORS.iter().any(|vendor| vendor.name == name)
+    forge_catalog::vendors::VENDORS.iter().any(|vendor| vendor.name == name)
 }
 
 /// Returns the description of a tool for people.

@@ -1,8 +1,8 @@
 //! The table of models and prices: the built-in one, or a newer one that the user fetched.
 
 use crate::Error;
+use forge_catalog::Catalog;
 use forge_config::{ResolvedConfig, trust};
-use forge_models::Catalog;
 use forge_types::ModelFacts;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ fn table_path(data: &Path) -> PathBuf {
 }
 
 fn read_catalog(path: &Path) -> (Arc<Catalog>, Option<String>) {
-    let builtin = || Arc::new(Catalog::builtin().clone());
+    let builtin = || Arc::clone(Catalog::builtin());
     match forge_files::read_text(path, MAX_TABLE_BYTES) {
         Ok(text) => match Catalog::parse(&text) {
             Ok(catalog) => (Arc::new(catalog), None),

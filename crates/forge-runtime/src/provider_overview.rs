@@ -2,8 +2,8 @@
 
 use crate::routing::{configuration_hash, has_address, is_fresh, model_preference};
 use crate::{Error, Forge, compose, prices};
+use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS, Vendor};
 use forge_config::ResolvedConfig;
-use forge_models::vendors::{DetectionRule, KeyRule, VENDORS, Vendor};
 use forge_models::{ConnectionTest, ModelProviders};
 use forge_policy::cooldown;
 use forge_ports::routing::ProviderHealth;
@@ -266,7 +266,7 @@ fn provider_row(
     not_asked: Option<String>,
     cooling: &[Cooldown],
     now: Timestamp,
-    catalog: &forge_models::Catalog,
+    catalog: &forge_catalog::Catalog,
 ) -> ProviderRow {
     let settings = &loaded.settings;
     let named = model_preference(loaded);

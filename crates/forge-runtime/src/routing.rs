@@ -1,9 +1,9 @@
 //! Models that a run may ask: settings, keys, cooldowns and weights, combined for the pure routing decision.
 
 use crate::{Error, Forge, executors, prices};
+use forge_catalog::tiers;
+use forge_catalog::vendors::{DetectionRule, KeyRule, OWN_SERVER, ROUTER_DEFAULT_SERVER, VENDORS, Vendor};
 use forge_config::{ClassifierKind, FallbackEntry, ResolvedConfig, TierMode, ValueOrigin};
-use forge_models::tiers;
-use forge_models::vendors::{DetectionRule, KeyRule, OWN_SERVER, ROUTER_DEFAULT_SERVER, VENDORS, Vendor};
 use forge_policy::route::complexity::Thresholds;
 use forge_policy::route::escalation::EscalationStep;
 use forge_policy::route::{
@@ -443,7 +443,7 @@ fn escalation_steps(
 }
 
 /// Returns the model that costs are compared with, if its price is known.
-fn reference_price(loaded: &ResolvedConfig, catalog: &forge_models::Catalog) -> Option<ReferenceModel> {
+fn reference_price(loaded: &ResolvedConfig, catalog: &forge_catalog::Catalog) -> Option<ReferenceModel> {
     let name = loaded.settings.cost.reference_model.as_str();
     let whole = name.split_once('/').filter(|(provider, _)| VENDORS.iter().any(|v| v.name == *provider));
     let routes: Vec<ModelRoute> = match whole {

@@ -3,11 +3,11 @@
 //! A store is opened only if it may hold a key that is needed: a run with a local model pays nothing, and its
 //! user is not asked for a passphrase.
 
+use forge_catalog::vendors::{OWN_SERVER, ROUTER_DEFAULT_SERVER};
 use forge_config::stores;
 use forge_config::{
     ConfigNotice, ExecutorName, NoticeKind, ResolvedConfig, SecretOrigin, SecretValue, UserDirs,
 };
-use forge_models::vendors::{OWN_SERVER, ROUTER_DEFAULT_SERVER};
 use forge_secrets::{ExposeSecret as _, LinkPolicy, SecretStore, SecretString, SecretValues};
 use forge_types::ErrorClass;
 use std::path::{Path, PathBuf};

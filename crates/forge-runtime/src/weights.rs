@@ -1,7 +1,7 @@
 //! Weights of models by kind of work, set by hand.
 
 use crate::{Error, Forge};
-use forge_models::vendors::VENDORS;
+use forge_catalog::vendors::VENDORS;
 use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
 /// The lowest weight: a model that failed often is still asked occasionally.

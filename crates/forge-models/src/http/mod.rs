@@ -5,6 +5,7 @@ mod clients;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use forge_catalog::WireFormat;
 use forge_ports::DeltaSink;
 use forge_ports::model::Error;
 use forge_types::{EmbedRequest, Embeddings, ModelReply, ModelRequest, OnSchemaMismatch, ReplyFormat, Usage};
@@ -13,14 +14,14 @@ use reqwest::header::HeaderValue;
 use serde_json::Value;
 
 use crate::errors::{self, ErrorContext};
-use crate::options::ApiKey;
+use crate::key::ApiKey;
 use crate::reply_builder::{ReplyBuilder, StreamError};
 use crate::retry_after::retry_after;
 use crate::service::{ConfiguredProvider, ModelProviders};
 use crate::sse::{FrameEvent, Ndjson, Sse};
 use crate::wire_format::{
-    ConversationKey, EncodedRequest, StreamDecoder, StreamFraming, StreamProgress, WireFormat, WireRequest,
-    encode_template_request,
+    ConversationKey, EncodedRequest, StreamDecoder, StreamFraming, StreamProgress, WireRequest,
+    encode_request, encode_template_request, new_decoder, stream_framing,
 };
 use crate::{embed, structured};
 
@@ -69,21 +70,22 @@ pub(crate) async fn request_reply(
     let (organization, timeout) = (request.organization.as_deref(), request.settings.timeout_ms);
     let exchange = ProviderExchange::new(models, provider, key, &request.route.model, organization, timeout);
     let started = Instant::now();
-    let shape = provider.wire_format();
-    let mut call = WireRequest::new(provider.vendor, shape, &models.catalog, request);
+    let wire_format = provider.wire_format();
+    let mut call = WireRequest::new(provider.vendor, wire_format, &models.catalog, request);
     if let Some((form, _)) = call.json {
         structured::check_format(form).map_err(errors::invalid_request)?;
     }
-    let talk = (shape == WireFormat::Completion).then(|| ConversationKey::from_request(&call));
+    let talk = (wire_format == WireFormat::Completion).then(|| ConversationKey::from_request(&call));
     if let Some(talk) = talk {
         call.prompt = exchange.render_template(&call).await?;
         call.slot = provider.slots.get(talk);
     }
-    let encoded = shape.encode(&call);
+    let encoded = encode_request(wire_format, &call);
     let prompt_bytes = encoded.body.len() as u64;
     let url = provider.address.url(&encoded.path);
     let mut reply = ReplyBuilder::new(request, deltas);
-    let heard = exchange.stream_reply(&url, encoded, shape.new_decoder(&call).as_mut(), &mut reply).await;
+    let heard =
+        exchange.stream_reply(&url, encoded, new_decoder(wire_format, &call).as_mut(), &mut reply).await;
     if let (Some(talk), Err(_)) = (talk, &heard) {
         // A request for a slot that no longer exists would wait forever.
         provider.slots.remove(talk);
@@ -189,7 +191,7 @@ impl ProviderExchange<'_> {
     ) -> Result<Response, Error> {
         let mut response =
             self.send_request(url, encoded, self.provider.reuse_tracker.reuse_policy()).await?;
-        let framing = self.asked.shape.framing();
+        let framing = stream_framing(self.asked.wire_format);
         check_response(&self.asked, framing, &mut response, self.silence).await?;
         self.read_events(framing, decoder, &mut response, reply).await?;
         Ok(response)

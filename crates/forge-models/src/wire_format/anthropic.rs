@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 
+use forge_catalog::vendors::StructuredMode;
 use forge_types::{FinishReason, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,7 +24,6 @@ use crate::reply_builder::{
     ReplyBuilder, StreamError, inline_text, own_state, reasoning_part, sendable_arguments,
 };
 use crate::sse::FrameEvent;
-use crate::vendors::StructuredMode;
 
 /// API version implemented here.
 const API_VERSION: &str = "2023-06-01";

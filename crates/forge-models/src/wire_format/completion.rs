@@ -7,6 +7,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use forge_catalog::vendors::StructuredMode;
 use forge_types::{FinishReason, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +16,6 @@ use super::text_tools::{self, TextToolParser};
 use super::{EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, parse_event};
 use crate::reply_builder::{ReplyBuilder, StreamError, join_text};
 use crate::sse::FrameEvent;
-use crate::vendors::StructuredMode;
 
 /// Reply limit in tokens where none is given; the server's default is unlimited.
 const DEFAULT_MAX_TOKENS: u64 = 512;

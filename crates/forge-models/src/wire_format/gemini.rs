@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use forge_catalog::vendors::StructuredMode;
 use forge_types::{FinishReason, MessagePart, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,7 +18,6 @@ use crate::reply_builder::{
     ReplyBuilder, StreamError, inline_text, own_state, reasoning_part, sendable_arguments,
 };
 use crate::sse::FrameEvent;
-use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use forge_catalog::vendors::StructuredMode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,7 +15,6 @@ use super::{
 };
 use crate::reply_builder::{ReplyBuilder, StreamError};
 use crate::sse::FrameEvent;
-use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 //! The wire formats, one file each, all with the same interface.
 //!
-//! A wire format turns a neutral request into bytes ([`WireFormat::encode`]) and the events of a stream into a reply
-//! ([`StreamDecoder`]). It is independent of HTTP, and of vendors except for the data in [`crate::vendors`].
+//! A wire format turns a neutral request into bytes ([`encode_request`]) and the events of a stream into a reply
+//! ([`StreamDecoder`]). It is independent of HTTP, and of vendors except for the data in [`forge_catalog::vendors`].
 
 mod anthropic;
 mod completion;
@@ -14,39 +14,19 @@ mod text_tools;
 
 use std::borrow::Cow;
 
+use forge_catalog::models::SamplingParameter;
+use forge_catalog::vendors::{StructuredMode, Vendor};
+use forge_catalog::{Catalog, WireFormat};
 use forge_types::{JsonFormat, ModelRequest, ReplyFormat, Usage};
 use serde_json::value::RawValue;
 
-use crate::catalog::{Catalog, SamplingParameter};
-use crate::options::ApiKey;
+use crate::key::ApiKey;
 use crate::reply_builder::{ReplyBuilder, StreamError};
 use crate::sse::FrameEvent;
 use crate::structured;
-use crate::vendors::{StructuredMode, Vendor};
 
 pub(crate) use completion::{ConversationKey, encode_template_request};
 pub(crate) use gemini::model_segment;
-
-/// A wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WireFormat {
-    /// The format of OpenAI chat completions.
-    OpenAi,
-    /// The format of OpenAI responses.
-    Responses,
-    /// The format of Anthropic messages.
-    Anthropic,
-    /// The format of Gemini `streamGenerateContent`.
-    Gemini,
-    /// The format of Ollama `/api/chat`.
-    Ollama,
-    /// The format of Ollama `/api/generate`.
-    Generate,
-    /// The format of llama.cpp `/completion`.
-    Completion,
-    /// No wire format: replies from a file.
-    Scripted,
-}
 
 /// The framing of a stream's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +53,15 @@ pub(crate) struct WireRequest<'a> {
 impl<'a> WireRequest<'a> {
     pub(crate) fn new(
         vendor: &'static Vendor,
-        shape: WireFormat,
+        wire_format: WireFormat,
         catalog: &'a Catalog,
         request: &'a ModelRequest,
     ) -> Self {
         let json = match &request.format {
             ReplyFormat::Text => None,
-            ReplyFormat::Json(format) => Some((format, vendor.structured_mode(shape, request.tools.len()))),
+            ReplyFormat::Json(format) => {
+                Some((format, vendor.structured_mode(wire_format, request.tools.len())))
+            }
         };
         Self { vendor, catalog, request, json, prompt: None, slot: None }
     }
@@ -165,61 +147,46 @@ pub(crate) trait StreamDecoder: Send {
     }
 }
 
-impl WireFormat {
-    /// Encodes the request; equal requests are encoded as equal bytes.
-    pub(crate) fn encode(self, call: &WireRequest<'_>) -> EncodedRequest {
-        match self {
-            Self::OpenAi | Self::Scripted => openai::encode_request(call),
-            Self::Responses => responses::encode_request(call),
-            Self::Anthropic => anthropic::encode_request(call),
-            Self::Gemini => gemini::encode_request(call),
-            Self::Ollama => ollama::encode_request(call),
-            Self::Generate => generate::encode_request(call),
-            Self::Completion => completion::encode_request(call),
-        }
+/// Encodes the request; equal requests are encoded as equal bytes.
+pub(crate) fn encode_request(wire_format: WireFormat, call: &WireRequest<'_>) -> EncodedRequest {
+    match wire_format {
+        WireFormat::OpenAi | WireFormat::Scripted => openai::encode_request(call),
+        WireFormat::Responses => responses::encode_request(call),
+        WireFormat::Anthropic => anthropic::encode_request(call),
+        WireFormat::Gemini => gemini::encode_request(call),
+        WireFormat::Ollama => ollama::encode_request(call),
+        WireFormat::Generate => generate::encode_request(call),
+        WireFormat::Completion => completion::encode_request(call),
     }
+}
 
-    /// Creates a decoder for the reply.
-    pub(crate) fn new_decoder(self, call: &WireRequest<'_>) -> Box<dyn StreamDecoder> {
-        match self {
-            Self::OpenAi | Self::Scripted => Box::new(openai::OpenAiDecoder::default()),
-            Self::Responses => Box::new(responses::ResponsesDecoder::new(call)),
-            Self::Anthropic => Box::new(anthropic::AnthropicDecoder::new(call)),
-            Self::Gemini => Box::new(gemini::GeminiDecoder::default()),
-            Self::Ollama => Box::new(ollama::OllamaDecoder::default()),
-            Self::Generate => Box::new(generate::GenerateDecoder::default()),
-            Self::Completion => Box::new(completion::CompletionDecoder::default()),
-        }
+/// Creates a decoder for the reply.
+pub(crate) fn new_decoder(wire_format: WireFormat, call: &WireRequest<'_>) -> Box<dyn StreamDecoder> {
+    match wire_format {
+        WireFormat::OpenAi | WireFormat::Scripted => Box::new(openai::OpenAiDecoder::default()),
+        WireFormat::Responses => Box::new(responses::ResponsesDecoder::new(call)),
+        WireFormat::Anthropic => Box::new(anthropic::AnthropicDecoder::new(call)),
+        WireFormat::Gemini => Box::new(gemini::GeminiDecoder::default()),
+        WireFormat::Ollama => Box::new(ollama::OllamaDecoder::default()),
+        WireFormat::Generate => Box::new(generate::GenerateDecoder::default()),
+        WireFormat::Completion => Box::new(completion::CompletionDecoder::default()),
     }
+}
 
-    /// Returns the path below the API version, if it is constant.
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Self::OpenAi => "/chat/completions",
-            Self::Responses => "/responses",
-            Self::Anthropic => "/messages",
-            Self::Ollama => "/chat",
-            Self::Generate => "/generate",
-            Self::Completion => "/completion",
-            Self::Gemini | Self::Scripted => "",
-        }
+/// Returns the framing of streams.
+pub(crate) const fn stream_framing(wire_format: WireFormat) -> StreamFraming {
+    match wire_format {
+        WireFormat::Ollama | WireFormat::Generate => StreamFraming::Lines,
+        _ => StreamFraming::Sse,
     }
+}
 
-    /// Returns the framing of streams.
-    pub(crate) const fn framing(self) -> StreamFraming {
-        match self {
-            Self::Ollama | Self::Generate => StreamFraming::Lines,
-            _ => StreamFraming::Sse,
-        }
-    }
-
-    /// Returns the header that carries the API key.
-    pub(crate) fn key_header(self, key: &ApiKey) -> (&'static str, String) {
-        match self {
-            Self::Anthropic => ("x-api-key", key.reveal().to_owned()),
-            Self::Gemini => ("x-goog-api-key", key.reveal().to_owned()),
-            _ => ("authorization", format!("Bearer {}", key.reveal())),
-        }
+/// Returns the header that carries the API key.
+pub(crate) fn key_header(wire_format: WireFormat, key: &ApiKey) -> (&'static str, String) {
+    match wire_format {
+        WireFormat::Anthropic => ("x-api-key", key.reveal().to_owned()),
+        WireFormat::Gemini => ("x-goog-api-key", key.reveal().to_owned()),
+        _ => ("authorization", format!("Bearer {}", key.reveal())),
     }
 }
 

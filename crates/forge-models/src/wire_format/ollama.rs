@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use forge_catalog::vendors::StructuredMode;
 use forge_types::{FinishReason, Message, PartKind, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +17,6 @@ use super::{
 };
 use crate::reply_builder::{ReplyBuilder, StreamError, inline_text, join_text, sendable_arguments};
 use crate::sse::FrameEvent;
-use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 

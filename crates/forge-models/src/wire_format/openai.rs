@@ -1,5 +1,5 @@
 //! OpenAI chat completions, as published in the API reference of `POST /v1/chat/completions`; also the format of
-//! OpenRouter, llama.cpp, vLLM and many others. Their differences are data in [`crate::vendors`].
+//! OpenRouter, llama.cpp, vLLM and many others. Their differences are data in [`forge_catalog::vendors`].
 //!
 //! Opaque state: OpenRouter's `reasoning_details` (documented under "Preserving reasoning") and the `reasoning_content`
 //! of several servers are sent back on the assistant message that they came with.
@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use forge_catalog::vendors::StructuredMode;
 use forge_types::{FinishReason, Message, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,7 +20,6 @@ use crate::reply_builder::{
     ReplyBuilder, StreamError, inline_text, join_text, own_state, reasoning_part, sendable_arguments,
 };
 use crate::sse::FrameEvent;
-use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 

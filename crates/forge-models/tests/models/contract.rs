@@ -1,8 +1,9 @@
 //! The contract of the port `Model`, run by every vendor in its usual shape and at every native endpoint that its
 //! base URL can name.
 
-use forge_models::vendors::VENDORS;
-use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions, catalog};
+use forge_catalog::WireFormat;
+use forge_catalog::vendors::VENDORS;
+use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions};
 use forge_ports::Model;
 use forge_testkit::contract::model::Fixture;
 use forge_testkit::model_contract;
@@ -89,20 +90,15 @@ providers! {
 #[test]
 fn every_vendor_and_every_endpoint_is_in_the_contract() {
     let server = ModelServer::start(forge_testkit::model_server::ReplyScript::new());
-    for vendor in VENDORS.iter().filter(|vendor| vendor.shape != forge_models::WireFormat::Scripted) {
+    for vendor in VENDORS.iter().filter(|vendor| vendor.wire_format != WireFormat::Scripted) {
         let mine: Vec<_> = ALL.iter().filter(|provider| provider.0 == vendor.name).collect();
         let spoken: Vec<_> = mine
             .iter()
-            .map(|provider| vendor.parse_address(&provider.server_base_url(&server)).shape)
+            .map(|provider| vendor.parse_address(&provider.server_base_url(&server)).wire_format)
             .collect();
-        assert!(spoken.contains(&vendor.shape), "{} in its usual shape", vendor.name);
-        for shape in vendor.endpoints.iter().filter_map(|endpoint| endpoint.shape) {
-            assert!(spoken.contains(&shape), "{} as {shape:?}", vendor.name);
+        assert!(spoken.contains(&vendor.wire_format), "{} in its usual wire format", vendor.name);
+        for format in vendor.endpoints.iter().filter_map(|endpoint| endpoint.wire_format) {
+            assert!(spoken.contains(&format), "{} as {format:?}", vendor.name);
         }
     }
-}
-
-#[test]
-fn the_table_of_models_is_read() {
-    assert!(catalog::builtin_catalog().as_of.starts_with("20"));
 }

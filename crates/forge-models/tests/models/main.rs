@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test may panic like the test")]
 
-mod catalog;
 mod contract;
 mod native;
 mod parsers;

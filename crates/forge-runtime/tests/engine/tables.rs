@@ -1,7 +1,7 @@
 //! Two crates that may not see each other name the same providers: they must say the same.
 
+use forge_catalog::vendors::VENDORS;
 use forge_config::ForgeSettings;
-use forge_models::vendors::VENDORS;
 
 #[test]
 fn the_schema_and_the_vendors_agree() {

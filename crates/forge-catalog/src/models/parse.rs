@@ -105,7 +105,7 @@ pub(super) fn parse_catalog(text: &str) -> Result<Catalog, CatalogError> {
         }
     }
     let families = match read_list(table, "families")? {
-        None => super::builtin_catalog().families.clone(),
+        None => Catalog::builtin().families.clone(),
         Some(rows) => {
             let families = rows.iter().enumerate().map(|(at, row)| RowReader::new(at, row)?.read_family());
             families.collect::<Result<_, _>>()?

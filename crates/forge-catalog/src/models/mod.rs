@@ -19,8 +19,10 @@ const DEFAULT_WINDOW_TOKENS: u64 = 128_000;
 
 /// Sampling parameters that a model may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SamplingParameter {
+pub enum SamplingParameter {
+    /// The sampling temperature.
     Temperature,
+    /// The threshold of nucleus sampling.
     TopP,
 }
 
@@ -93,23 +95,13 @@ pub struct Catalog {
     families: Vec<ModelFamily>,
 }
 
-/// Returns the built-in table.
-pub fn builtin_catalog() -> &'static Catalog {
-    shared_catalog()
-}
-
-/// Returns the built-in table as a shared pointer.
-pub(crate) fn shared_catalog() -> &'static Arc<Catalog> {
-    static BUILTIN_CATALOG: OnceLock<Arc<Catalog>> = OnceLock::new();
-    BUILTIN_CATALOG.get_or_init(|| {
-        Arc::new(Catalog::parse(include_str!("models.json")).expect("a test reads the embedded table"))
-    })
-}
-
 impl Catalog {
     /// Returns the built-in table.
-    pub fn builtin() -> &'static Self {
-        builtin_catalog()
+    pub fn builtin() -> &'static Arc<Self> {
+        static BUILTIN_CATALOG: OnceLock<Arc<Catalog>> = OnceLock::new();
+        BUILTIN_CATALOG.get_or_init(|| {
+            Arc::new(Self::parse(include_str!("models.json")).expect("a test reads the embedded table"))
+        })
     }
 
     /// Parses a table: a JSON object with `as_of` (a date), `source`, `models` and optionally `families`. Without
@@ -148,17 +140,13 @@ impl Catalog {
         self.models.iter().map(|row| (row.provider.as_str(), row.model.as_str(), row.purpose))
     }
 
-    pub(crate) fn refuses_parameter(
-        &self,
-        provider: &str,
-        model: &str,
-        parameter: SamplingParameter,
-    ) -> bool {
+    /// Returns whether a model refuses a sampling parameter.
+    pub fn refuses_parameter(&self, provider: &str, model: &str, parameter: SamplingParameter) -> bool {
         self.find_row(provider, model).is_some_and(|row| row.refuses.contains(&parameter))
     }
 
     /// Returns whether a model supports reasoning in a form that can be requested.
-    pub(crate) fn supports_reasoning(&self, provider: &str, model: &str) -> bool {
+    pub fn supports_reasoning(&self, provider: &str, model: &str) -> bool {
         self.find_row(provider, model).is_some_and(|row| row.reasons)
     }
 
@@ -200,17 +188,12 @@ impl CatalogRow {
     }
 }
 
-/// Returns the facts about a model in the built-in table.
-pub fn model_facts(provider: &str, model: &str) -> ModelFacts {
-    builtin_catalog().model_facts(provider, model)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn price(provider: &str, model: &str) -> Option<Price> {
-        model_facts(provider, model).price
+        Catalog::builtin().model_facts(provider, model).price
     }
 
     #[test]
@@ -267,7 +250,7 @@ mod tests {
             ("ollama", "llama3.1", 32_768),
             ("llama_cpp", "qwen3", 8_192),
         ] {
-            assert_eq!(model_facts(provider, model).window, window, "{provider} {model}");
+            assert_eq!(Catalog::builtin().model_facts(provider, model).window, window, "{provider} {model}");
         }
     }
 
@@ -282,9 +265,9 @@ mod tests {
             ("text-embedding-3-small", Some(Vocabulary::Cl100kBase)),
             ("gpt-99", None),
         ] {
-            assert_eq!(builtin_catalog().vocabulary("openai", model), vocabulary, "{model}");
+            assert_eq!(Catalog::builtin().vocabulary("openai", model), vocabulary, "{model}");
         }
-        assert_eq!(builtin_catalog().vocabulary("openrouter", "openai/gpt-4o"), Some(Vocabulary::O200kBase));
-        assert_eq!(builtin_catalog().vocabulary("anthropic", "claude-sonnet-4"), None);
+        assert_eq!(Catalog::builtin().vocabulary("openrouter", "openai/gpt-4o"), Some(Vocabulary::O200kBase));
+        assert_eq!(Catalog::builtin().vocabulary("anthropic", "claude-sonnet-4"), None);
     }
 }

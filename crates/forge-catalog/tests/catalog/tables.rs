@@ -1,7 +1,7 @@
 //! Tables of models: what is read, what is refused and how that is said.
 
-use forge_models::Catalog;
-use forge_models::catalog::ModelPurpose;
+use forge_catalog::Catalog;
+use forge_catalog::models::ModelPurpose;
 use forge_types::Money;
 use proptest::prelude::*;
 
@@ -30,6 +30,11 @@ fn a_table_is_read_and_answers() {
     assert_eq!(catalog.model_facts("custom", "llama3").window, 8_192, "families stay");
     let all: Vec<_> = catalog.list_models().collect();
     assert_eq!(all[1], ("gemini", "e-1", ModelPurpose::Embedding));
+}
+
+#[test]
+fn the_built_in_table_is_read() {
+    assert!(Catalog::builtin().as_of.starts_with("20"));
 }
 
 #[test]

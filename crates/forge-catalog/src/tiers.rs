@@ -68,8 +68,12 @@ pub fn find_tiers(provider: &str) -> Option<&'static TierRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::model_facts;
+    use crate::models::Catalog;
     use crate::vendors::find_vendor;
+
+    fn price(provider: &str, model: &str) -> Option<forge_types::Price> {
+        Catalog::builtin().model_facts(provider, model).price
+    }
 
     #[test]
     fn every_model_has_a_provider_and_a_price() {
@@ -78,14 +82,14 @@ mod tests {
         let rows = TIERS.iter().flat_map(|row| [row.simple, row.medium, row.hard].map(|m| (row.provider, m)));
         for (provider, model) in rungs.chain(rows) {
             assert!(find_vendor(provider).is_some(), "{provider}");
-            assert!(model_facts(provider, model).price.is_some(), "{provider}/{model}");
+            assert!(price(provider, model).is_some(), "{provider}/{model}");
         }
     }
 
     #[test]
     fn escalation_goes_up() {
         let prices = ESCALATION_MODELS.iter().filter_map(|name| name.split_once('/'));
-        let prices: Vec<_> = prices.filter_map(|(p, m)| model_facts(p, m).price).map(|p| p.input).collect();
+        let prices: Vec<_> = prices.filter_map(|(p, m)| price(p, m)).map(|p| p.input).collect();
         assert!(prices.is_sorted() && prices.len() == ESCALATION_MODELS.len(), "{prices:?}");
     }
 }

@@ -70,15 +70,15 @@ pub struct EndpointSuffix {
     /// Suffix without the part before the API version.
     pub ending: &'static str,
     /// Wire format of the endpoint; `None` if it does not serve conversations, so that the usual format is used.
-    pub shape: Option<WireFormat>,
+    pub wire_format: Option<WireFormat>,
 }
 
-const fn native_endpoint(ending: &'static str, shape: WireFormat) -> EndpointSuffix {
-    EndpointSuffix { ending, shape: Some(shape) }
+const fn native_endpoint(ending: &'static str, wire_format: WireFormat) -> EndpointSuffix {
+    EndpointSuffix { ending, wire_format: Some(wire_format) }
 }
 
 const fn sibling_endpoint(ending: &'static str) -> EndpointSuffix {
-    EndpointSuffix { ending, shape: None }
+    EndpointSuffix { ending, wire_format: None }
 }
 
 /// A provider.
@@ -87,7 +87,7 @@ pub struct Vendor {
     /// Name in configuration, events and prices.
     pub name: &'static str,
     /// Wire format, unless the base URL names another endpoint.
-    pub shape: WireFormat,
+    pub wire_format: WireFormat,
     /// Base URL; `None` if it must be configured.
     pub base_url: Option<&'static str>,
     /// API version in paths.
@@ -149,7 +149,7 @@ const ALL_ENDPOINTS: &[EndpointSuffix] = &[
 pub const VENDORS: &[Vendor] = &[
     Vendor {
         name: "openai",
-        shape: WireFormat::OpenAi,
+        wire_format: WireFormat::OpenAi,
         base_url: Some("https://api.openai.com/v1"),
         version: "/v1",
         nested: NestedBase::HasVersion,
@@ -168,7 +168,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "anthropic",
-        shape: WireFormat::Anthropic,
+        wire_format: WireFormat::Anthropic,
         base_url: Some("https://api.anthropic.com"),
         version: "/v1",
         nested: NestedBase::WantsVersion,
@@ -187,7 +187,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "gemini",
-        shape: WireFormat::Gemini,
+        wire_format: WireFormat::Gemini,
         base_url: Some("https://generativelanguage.googleapis.com"),
         version: "/v1beta",
         nested: NestedBase::WantsVersion,
@@ -206,7 +206,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "openrouter",
-        shape: WireFormat::OpenAi,
+        wire_format: WireFormat::OpenAi,
         base_url: Some("https://openrouter.ai/api/v1"),
         version: "/v1",
         nested: NestedBase::HasVersion,
@@ -225,7 +225,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "ollama",
-        shape: WireFormat::Ollama,
+        wire_format: WireFormat::Ollama,
         base_url: Some("http://localhost:11434"),
         version: "/api",
         nested: NestedBase::WantsVersion,
@@ -250,7 +250,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "llama_cpp",
-        shape: WireFormat::OpenAi,
+        wire_format: WireFormat::OpenAi,
         base_url: Some("http://127.0.0.1:8080"),
         version: "/v1",
         nested: NestedBase::HasVersion,
@@ -280,7 +280,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "custom",
-        shape: WireFormat::OpenAi,
+        wire_format: WireFormat::OpenAi,
         base_url: None,
         version: "/v1",
         nested: NestedBase::HasVersion,
@@ -299,7 +299,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "scripted",
-        shape: WireFormat::Scripted,
+        wire_format: WireFormat::Scripted,
         base_url: None,
         version: "",
         nested: NestedBase::WantsVersion,
@@ -329,7 +329,7 @@ pub struct ProviderAddress {
     /// Base URL without trailing slash, query and endpoint.
     pub base: String,
     /// Wire format at this address.
-    pub shape: WireFormat,
+    pub wire_format: WireFormat,
     /// API version that precedes paths; empty if the base contains it already.
     version: &'static str,
 }
@@ -348,16 +348,16 @@ impl Vendor {
         let given = given.split(['?', '#']).next().unwrap_or(given).trim_end_matches('/');
         let ending = self.endpoints.iter().find(|endpoint| given.ends_with(endpoint.ending));
         match ending {
-            Some(EndpointSuffix { ending, shape: Some(shape) }) => {
+            Some(EndpointSuffix { ending, wire_format: Some(wire_format) }) => {
                 // A full endpoint includes the API version, even if that is empty.
-                let path = if ending.ends_with(shape.path()) { shape.path() } else { "" };
+                let path = if ending.ends_with(wire_format.path()) { wire_format.path() } else { "" };
                 ProviderAddress {
                     base: given[..given.len() - path.len()].to_owned(),
-                    shape: *shape,
+                    wire_format: *wire_format,
                     version: "",
                 }
             }
-            Some(EndpointSuffix { ending, shape: None }) => {
+            Some(EndpointSuffix { ending, wire_format: None }) => {
                 self.default_address(&given[..given.len() - ending.len()])
             }
             None => self.default_address(given),
@@ -371,13 +371,13 @@ impl Vendor {
         let has_version = own_path.ends_with(self.version)
             || (self.nested == NestedBase::HasVersion && !own_path.is_empty());
         let version = if has_version { "" } else { self.version };
-        ProviderAddress { base: base.to_owned(), shape: self.shape, version }
+        ProviderAddress { base: base.to_owned(), wire_format: self.wire_format, version }
     }
 
     /// Returns the URL of a vendor-specific path (list of models, embeddings). It is at the vendor's usual API,
     /// whichever endpoint the address names.
     pub fn vendor_url(&self, address: &ProviderAddress, path: &str) -> String {
-        if address.shape == self.shape {
+        if address.wire_format == self.wire_format {
             return address.url(path);
         }
         format!("{}{}{path}", self.root_url(address), self.version)
@@ -391,8 +391,8 @@ impl Vendor {
     }
 
     /// Returns the means of obtaining a reply in JSON in this wire format, with the given number of tools.
-    pub(crate) fn structured_mode(&self, shape: WireFormat, tools: usize) -> StructuredMode {
-        match shape {
+    pub fn structured_mode(&self, wire_format: WireFormat, tools: usize) -> StructuredMode {
+        match wire_format {
             // The vendor's own models can be required to call a tool; other servers with this format may not enforce
             // it.
             WireFormat::Anthropic if self.structured == StructuredMode::Tool => StructuredMode::Tool,
