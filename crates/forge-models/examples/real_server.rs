@@ -105,11 +105,10 @@ impl Stage {
             key: Some(ApiKey::new("none")),
             ..ProviderOptions::with_name(provider)
         };
-        let models = ModelProviders::new(&Options { providers: vec![options], ..Options::default() });
-        Self {
-            models: models.expect("a provider with a base URL"),
-            route: ModelRoute { provider: provider.to_owned(), model: "smollm2".to_owned() },
-        }
+        let (models, faults) =
+            ModelProviders::new(&Options { providers: vec![options], ..Options::default() });
+        assert!(faults.is_empty(), "a provider with a base URL: {faults:?}");
+        Self { models, route: ModelRoute { provider: provider.to_owned(), model: "smollm2".to_owned() } }
     }
 
     fn request(&self, messages: Vec<Message>) -> ModelRequest {

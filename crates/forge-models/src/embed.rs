@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::errors;
-use crate::service::ConfiguredProvider;
+use crate::provider::ConfiguredProvider;
 use crate::wire_format::model_segment;
 
 /// Returns the path below the provider's API version and the body.

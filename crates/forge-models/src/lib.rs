@@ -8,6 +8,7 @@
 //! end is an error, never an answer; equal requests are encoded as equal bytes, and a longer conversation extends the
 //! bytes of a shorter one; nothing is read or connected before the first call.
 
+mod connection_reuse;
 mod embed;
 mod errors;
 mod fetch;
@@ -16,6 +17,7 @@ mod key;
 mod oauth_token;
 mod options;
 mod probe;
+mod provider;
 mod reply_builder;
 mod retry_after;
 mod schema;
@@ -31,4 +33,5 @@ pub use key::ApiKey;
 pub use oauth_token::{SharedTokenSource, TokenError, TokenSource};
 pub use options::{Options, ProviderOptions, ReplyLimits, ScriptSource};
 pub use probe::{ConnectionTest, LocalServerInfo};
-pub use service::{ModelProviders, ProviderSetupError};
+pub use provider::ProviderSetupError;
+pub use service::ModelProviders;

@@ -1,14 +1,13 @@
 //! Detection of local servers and connection tests.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use forge_catalog::vendors::{DetectionRule, KeyRule};
 use serde_json::Value;
 
-use crate::http::{self, elapsed_millis};
-use crate::service::{ConfiguredProvider, ModelProviders};
+use crate::errors;
+use crate::http::{self, HttpTransport, elapsed_millis};
+use crate::provider::ConfiguredProvider;
 
 /// A local server that answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,98 +29,58 @@ pub struct ConnectionTest {
     pub latency_ms: u64,
 }
 
-/// Longest time for a connection test.
-const CONNECTION_TEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// Time for which the result of a connection test is used as a provider's health (PROV-10).
-const MAX_HEALTH_AGE: Duration = Duration::from_secs(300);
-
-/// The results of connection tests with the time of each test.
-#[derive(Debug, Default)]
-pub(crate) struct HealthCache(Mutex<HashMap<String, (tokio::time::Instant, ConnectionTest)>>);
-
-impl HealthCache {
-    fn get(&self, provider: &str) -> Option<ConnectionTest> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, test) = known.get(provider)?;
-        (at.elapsed() < MAX_HEALTH_AGE).then(|| test.clone())
-    }
-
-    fn insert(&self, provider: &str, test: &ConnectionTest) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(provider.to_owned(), (tokio::time::Instant::now(), test.clone()));
+impl ConnectionTest {
+    /// Creates the outcome of a test in which no request was sent.
+    pub(crate) const fn failed(message: String) -> Self {
+        Self { success: false, message, latency_ms: 0 }
     }
 }
 
-impl ModelProviders {
-    /// Detects the local server of a provider. An open port is no proof, because any program could own it; the server
-    /// is recognized by a response specific to it. `None` for providers that are detected by their API key.
-    pub async fn find_local_server(&self, provider: &str) -> Option<LocalServerInfo> {
-        let provider = self.providers.get(provider)?;
-        let DetectionRule::Probe { path, members } = provider.vendor.detect else { return None };
-        let url = provider.root_url(path);
-        let (status, body) = http::get_text(
-            &self.clients,
-            &url,
-            provider.request_headers(provider.key.as_ref(), None),
-            self.probe_timeout,
-        )
-        .await
-        .ok()?;
-        let body: Value = serde_json::from_str(&body).ok()?;
-        (status == 200 && members.iter().any(|member| body.get(member).is_some()))
-            .then(|| parse_server_info(&body))
-    }
+/// Longest time for a connection test.
+const CONNECTION_TEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Detects the local server of a provider.
+pub(crate) async fn find_local_server(
+    transport: &HttpTransport,
+    provider: &ConfiguredProvider,
+    timeout: Duration,
+) -> Option<LocalServerInfo> {
+    let DetectionRule::Probe { path, members } = provider.vendor.detect else { return None };
+    let url = provider.root_url(path);
+    let headers = provider.request_headers(provider.key.as_ref(), None);
+    let (status, body) = http::get_text(&transport.clients, &url, headers, timeout).await.ok()?;
+    let body: Value = serde_json::from_str(&body).ok()?;
+    (status == 200 && members.iter().any(|member| body.get(member).is_some()))
+        .then(|| parse_server_info(&body))
+}
 
-    /// Requests the list of models, the cheapest request that needs the API key. The result also reports if the list is
-    /// complete and does not contain `model`.
-    pub async fn test_connection(&self, provider: &str, model: Option<&str>) -> ConnectionTest {
-        let Some(known) = self.providers.get(provider) else {
-            let message = format!("provider `{provider}` is not configured");
-            return ConnectionTest { success: false, message, latency_ms: 0 };
-        };
-        if known.vendor.models_path.is_empty() {
-            let message = format!("{provider} needs no connection");
-            return ConnectionTest { success: true, message, latency_ms: 0 };
-        }
-        let started = Instant::now();
-        let url = known.vendor.vendor_url(&known.address, known.vendor.models_path);
-        let version = [("anthropic-version", "2023-06-01".to_owned())];
-        let key = match known.credential().await {
-            Ok(key) => key,
-            Err(error) => return ConnectionTest { success: false, message: error.message, latency_ms: 0 },
-        };
-        let headers = known.request_headers(key.as_ref(), None).into_iter().chain(version);
-        let answer = http::get_text(&self.clients, &url, headers, CONNECTION_TEST_TIMEOUT).await;
-        let latency_ms = elapsed_millis(started);
-        let (success, message) = match answer {
-            Ok((200, body)) => judge_model_list(known, model, &url, &body),
-            Ok((status, body)) => {
-                let error = crate::errors::from_status(
-                    &known.error_context("any", key.as_ref()),
-                    status,
-                    &body,
-                    None,
-                );
-                (false, error.message)
-            }
-            Err(why) => {
-                (false, crate::errors::unreachable(&known.error_context("any", key.as_ref()), &why).message)
-            }
-        };
-        let test = ConnectionTest { success, message, latency_ms };
-        if model.is_none() {
-            self.health.insert(provider, &test);
-        }
-        test
+/// Requests the list of models of a provider.
+pub(crate) async fn test_connection(
+    transport: &HttpTransport,
+    provider: &ConfiguredProvider,
+    model: Option<&str>,
+) -> ConnectionTest {
+    let vendor = provider.vendor;
+    if vendor.models_path.is_empty() {
+        let message = format!("{} needs no connection", vendor.name);
+        return ConnectionTest { success: true, message, latency_ms: 0 };
     }
-
-    /// Returns whether a provider is usable, by a connection test that is at most 300 s old or a new one.
-    pub async fn check_health(&self, provider: &str) -> ConnectionTest {
-        match self.health.get(provider) {
-            Some(test) => test,
-            None => self.test_connection(provider, None).await,
-        }
-    }
+    let started = Instant::now();
+    let url = vendor.vendor_url(&provider.address, vendor.models_path);
+    let version = [("anthropic-version", "2023-06-01".to_owned())];
+    let key = match provider.credential().await {
+        Ok(key) => key,
+        Err(error) => return ConnectionTest::failed(error.message),
+    };
+    let headers = provider.request_headers(key.as_ref(), None).into_iter().chain(version);
+    let answer = http::get_text(&transport.clients, &url, headers, CONNECTION_TEST_TIMEOUT).await;
+    let latency_ms = elapsed_millis(started);
+    let asked = provider.error_context("any", key.as_ref());
+    let (success, message) = match answer {
+        Ok((200, body)) => judge_model_list(provider, model, &url, &body),
+        Ok((status, body)) => (false, errors::from_status(&asked, status, &body, None).message),
+        Err(why) => (false, errors::unreachable(&asked, &why).message),
+    };
+    ConnectionTest { success, message, latency_ms }
 }
 
 /// Interprets a list of models.

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use forge_catalog::Catalog;
@@ -44,28 +43,8 @@ impl std::fmt::Debug for VocabularyCounter {
 
 impl VocabularyCounter {
     /// Returns the counter for a model; `None` if its vocabulary is not public. Loads nothing yet.
-    pub fn for_model(provider: &str, model: &str) -> Option<Self> {
-        Self::in_catalog(Catalog::builtin(), provider, model)
-    }
-
-    /// Returns the counter for a model in another catalog.
     pub fn in_catalog(catalog: &Catalog, provider: &str, model: &str) -> Option<Self> {
         catalog.vocabulary(provider, model).map(|vocabulary| Self { vocabulary })
-    }
-
-    /// Returns the vocabulary.
-    pub const fn vocabulary(self) -> Vocabulary {
-        self.vocabulary
-    }
-
-    /// Loads the vocabulary, so that the first count is fast. Blocks for tenths of a second: call it on another thread.
-    pub fn load(self) {
-        let _ = self.encoder();
-    }
-
-    /// Returns whether the vocabulary is loaded, so that a count takes no extra time.
-    pub fn is_loaded(self) -> bool {
-        LOADED_VOCABULARIES[self.index()].load(Ordering::Acquire)
     }
 
     /// Counts the tokens of a text, at most as many as it has bytes.
@@ -92,7 +71,7 @@ impl VocabularyCounter {
     }
 
     /// Counts the tokens of a message, with its overhead.
-    pub fn count_message(self, message: &Message) -> u64 {
+    fn count_message(self, message: &Message) -> u64 {
         let parts = message.parts.iter().map(|part| match &part.kind {
             PartKind::Text { text } => self.count_text(inline_text(text)),
             PartKind::Call(call) => {
@@ -144,24 +123,12 @@ impl VocabularyCounter {
     }
 
     fn encoder(self) -> &'static CoreBPE {
-        let encoder = match self.vocabulary {
+        match self.vocabulary {
             Vocabulary::O200kBase => tiktoken_rs::o200k_base_singleton(),
             Vocabulary::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
-        };
-        LOADED_VOCABULARIES[self.index()].store(true, Ordering::Release);
-        encoder
-    }
-
-    const fn index(self) -> usize {
-        match self.vocabulary {
-            Vocabulary::O200kBase => 0,
-            Vocabulary::Cl100kBase => 1,
         }
     }
 }
-
-/// Flags for the vocabularies that are loaded.
-static LOADED_VOCABULARIES: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
 /// A cache of token counts, keyed by a hash for which outsiders can't construct collisions.
 #[derive(Default)]

@@ -216,22 +216,20 @@ pub(crate) fn build_models(
     loaded: &ResolvedConfig,
     redactor: &Arc<Redactor>,
 ) -> Result<ModelProviders, Error> {
-    let catalog = prices::current_catalog(loaded);
-    let mut options = forge_models::Options { catalog: Some(catalog), ..forge_models::Options::default() };
+    let (models, faults) = ModelProviders::new(&forge_models::Options {
+        providers: provider_options(loaded, redactor),
+        catalog: Some(prices::current_catalog(loaded)),
+        ..forge_models::Options::default()
+    });
     let wanted = model_preference(loaded).provider;
-    for provider in provider_options(loaded, redactor) {
-        let alone =
-            forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
-        match ModelProviders::new(&alone) {
-            Ok(_) => options.providers.push(provider),
-            // A provider that is not requested may be misconfigured.
-            Err(error) if wanted.as_deref() == Some(provider.name.as_str()) => {
-                return Err(Error::Invalid { what: error.to_string() });
-            }
-            Err(error) => tracing::debug!(%error, "skipping a misconfigured provider"),
+    for error in faults {
+        // A provider that is not requested may be misconfigured.
+        if wanted.as_deref() == Some(error.provider()) {
+            return Err(Error::Invalid { what: error.to_string() });
         }
+        tracing::debug!(%error, "skipping a misconfigured provider");
     }
-    ModelProviders::new(&options).map_err(|error| Error::Invalid { what: error.to_string() })
+    Ok(models)
 }
 
 fn provider_options(loaded: &ResolvedConfig, redactor: &Arc<Redactor>) -> Vec<ProviderOptions> {

@@ -5,7 +5,7 @@ mod clients;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use forge_catalog::WireFormat;
+use forge_catalog::{Catalog, WireFormat};
 use forge_ports::DeltaSink;
 use forge_ports::model::Error;
 use forge_types::{EmbedRequest, Embeddings, ModelReply, ModelRequest, OnSchemaMismatch, ReplyFormat, Usage};
@@ -13,11 +13,13 @@ use reqwest::Response;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
+use crate::connection_reuse::ConnectionReuse;
 use crate::errors::{self, ErrorContext};
 use crate::key::ApiKey;
+use crate::options::{Options, ReplyLimits};
+use crate::provider::ConfiguredProvider;
 use crate::reply_builder::{ReplyBuilder, StreamError};
 use crate::retry_after::retry_after;
-use crate::service::{ConfiguredProvider, ModelProviders};
 use crate::sse::{FrameEvent, Ndjson, Sse};
 use crate::wire_format::{
     ConversationKey, EncodedRequest, StreamDecoder, StreamFraming, StreamProgress, WireRequest,
@@ -25,7 +27,7 @@ use crate::wire_format::{
 };
 use crate::{embed, structured};
 
-pub(crate) use clients::{ConnectionReuse, HttpClients, ReuseTracker, root_cause};
+pub(crate) use clients::{HttpClients, root_cause};
 
 /// Largest number of bytes read of an error body.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -36,9 +38,22 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// Bytes per token for estimated usage: the value for English text and code, rounded down.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// The HTTP clients and the limits on replies, shared by all providers.
+#[derive(Debug)]
+pub(crate) struct HttpTransport {
+    pub(crate) clients: HttpClients,
+    limits: ReplyLimits,
+}
+
+impl HttpTransport {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { clients: HttpClients::new(options), limits: options.limits }
+    }
+}
+
 /// One exchange with a provider: the provider, its credentials, and the limit on silence.
 pub(crate) struct ProviderExchange<'a> {
-    models: &'a ModelProviders,
+    transport: &'a HttpTransport,
     provider: &'a ConfiguredProvider,
     asked: ErrorContext<'a>,
     organization: Option<&'a str>,
@@ -47,7 +62,7 @@ pub(crate) struct ProviderExchange<'a> {
 
 impl<'a> ProviderExchange<'a> {
     pub(crate) fn new(
-        models: &'a ModelProviders,
+        transport: &'a HttpTransport,
         provider: &'a ConfiguredProvider,
         key: Option<&'a ApiKey>,
         model: &'a str,
@@ -55,23 +70,25 @@ impl<'a> ProviderExchange<'a> {
         timeout_ms: u64,
     ) -> Self {
         let silence = Duration::from_millis(timeout_ms.max(1));
-        Self { models, provider, asked: provider.error_context(model, key), organization, silence }
+        Self { transport, provider, asked: provider.error_context(model, key), organization, silence }
     }
 }
 
 /// Sends the request and reads the reply to its end.
 pub(crate) async fn request_reply(
-    models: &ModelProviders,
+    transport: &HttpTransport,
+    catalog: &Catalog,
     provider: &ConfiguredProvider,
     key: Option<&ApiKey>,
     request: &ModelRequest,
     deltas: &dyn DeltaSink,
 ) -> Result<ModelReply, Error> {
     let (organization, timeout) = (request.organization.as_deref(), request.settings.timeout_ms);
-    let exchange = ProviderExchange::new(models, provider, key, &request.route.model, organization, timeout);
+    let exchange =
+        ProviderExchange::new(transport, provider, key, &request.route.model, organization, timeout);
     let started = Instant::now();
     let wire_format = provider.wire_format();
-    let mut call = WireRequest::new(provider.vendor, wire_format, &models.catalog, request);
+    let mut call = WireRequest::new(provider.vendor, wire_format, catalog, request);
     if let Some((form, _)) = call.json {
         structured::check_format(form).map_err(errors::invalid_request)?;
     }
@@ -119,14 +136,20 @@ pub(crate) async fn request_reply(
 
 /// Requests embeddings.
 pub(crate) async fn request_embeddings(
-    models: &ModelProviders,
+    transport: &HttpTransport,
     provider: &ConfiguredProvider,
     key: Option<&ApiKey>,
     request: &EmbedRequest,
 ) -> Result<Embeddings, Error> {
     let organization = request.organization.as_deref();
-    let exchange =
-        ProviderExchange::new(models, provider, key, &request.route.model, organization, request.timeout_ms);
+    let exchange = ProviderExchange::new(
+        transport,
+        provider,
+        key,
+        &request.route.model,
+        organization,
+        request.timeout_ms,
+    );
     let asked = &exchange.asked;
     let (path, body) = embed::encode_embed_request(provider, request)?;
     let url = provider.vendor.vendor_url(&provider.address, &path);
@@ -215,8 +238,8 @@ impl ProviderExchange<'_> {
                 }
                 Ok(Err(error)) => return Err(errors::stream_cut(asked, &root_cause(&error))),
                 Ok(Ok(None)) => break,
-                Ok(Ok(Some(piece))) if (body.len() + piece.len()) as u64 > self.models.limits.largest => {
-                    return Err(errors::reply_too_long(asked, self.models.limits));
+                Ok(Ok(Some(piece))) if (body.len() + piece.len()) as u64 > self.transport.limits.largest => {
+                    return Err(errors::reply_too_long(asked, self.transport.limits));
                 }
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
             }
@@ -238,7 +261,7 @@ impl ProviderExchange<'_> {
         headers.extend(self.provider.request_headers(asked.key, self.organization));
         let post = async |reuse: ConnectionReuse, body: Vec<u8>| {
             let mut call = self
-                .models
+                .transport
                 .clients
                 .for_url(url, reuse)?
                 .post(url)
@@ -346,13 +369,13 @@ impl ProviderExchange<'_> {
             StreamFraming::Sse => FrameSplitter::Sse(Sse::new()),
             StreamFraming::Lines => FrameSplitter::Lines(Ndjson::new()),
         };
-        let end = tokio::time::Instant::now() + self.models.limits.longest;
+        let end = tokio::time::Instant::now() + self.transport.limits.longest;
         // Bytes before the first event: they describe a body without events.
         let (mut head, mut events, mut bytes) = (Vec::new(), 0_u64, 0_u64);
         loop {
             let next = tokio::time::timeout(self.silence, response.chunk());
             let piece = match tokio::time::timeout_at(end, next).await {
-                Err(_) => return Err(errors::reply_too_long(asked, self.models.limits)),
+                Err(_) => return Err(errors::reply_too_long(asked, self.transport.limits)),
                 Ok(Err(_)) => {
                     return Err(errors::silence_timeout(asked, self.silence, "in the middle of its answer"));
                 }
@@ -362,8 +385,8 @@ impl ProviderExchange<'_> {
             let flow = match &piece {
                 Some(piece) => {
                     bytes += piece.len() as u64;
-                    if bytes > self.models.limits.largest {
-                        return Err(errors::reply_too_long(asked, self.models.limits));
+                    if bytes > self.transport.limits.largest {
+                        return Err(errors::reply_too_long(asked, self.transport.limits));
                     }
                     if events == 0 && head.len() < MAX_HEAD_BYTES {
                         head.extend_from_slice(&piece[..piece.len().min(MAX_HEAD_BYTES)]);

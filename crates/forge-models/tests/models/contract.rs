@@ -1,9 +1,10 @@
 //! The contract of the port `Model`, run by every vendor in its usual shape and at every native endpoint that its
 //! base URL can name.
 
+use crate::set_up;
 use forge_catalog::WireFormat;
 use forge_catalog::vendors::VENDORS;
-use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions};
+use forge_models::{ApiKey, Options, ProviderOptions};
 use forge_ports::Model;
 use forge_testkit::contract::model::Fixture;
 use forge_testkit::model_contract;
@@ -52,7 +53,7 @@ impl Fixture for Provider {
             key: Some(ApiKey::new(key)),
             ..ProviderOptions::with_name(self.0)
         };
-        Box::new(ModelProviders::new(&Options { providers: vec![provider], ..Options::default() }).unwrap())
+        Box::new(set_up(&Options { providers: vec![provider], ..Options::default() }))
     }
 }
 

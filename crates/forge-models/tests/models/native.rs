@@ -1,8 +1,9 @@
 //! What belongs to single endpoints and vendors: organizations, vectors, templates and slots, encrypted reasoning,
-//! endless answers, health.
+//! endless answers, connection tests.
 
 use std::time::Duration;
 
+use crate::set_up;
 use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions, ReplyLimits};
 use forge_ports::{Embedder, Model};
 use forge_testkit::contract::model::run;
@@ -24,7 +25,7 @@ fn at(name: &str, url: &str) -> ProviderOptions {
 }
 
 fn models(provider: ProviderOptions) -> ModelProviders {
-    ModelProviders::new(&Options { providers: vec![provider], ..Options::default() }).unwrap()
+    set_up(&Options { providers: vec![provider], ..Options::default() })
 }
 
 fn route(provider: &str, model: &str) -> ModelRoute {
@@ -103,7 +104,6 @@ fn texts_become_vectors_in_their_order() {
             ("llama_cpp", open.endpoint_url(VendorFormat::Completion), true),
         ] {
             let models = models(at(name, &url));
-            assert!(models.supports_embeddings(name));
             let found =
                 models.embed(texts(name, "m")).await.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(found.vectors, [[2.0, 0.195, 97.0], [4.0, 0.394, 97.0]], "{name}");
@@ -122,7 +122,6 @@ fn what_can_not_be_turned_into_vectors_is_said() {
         )
         .unwrap();
         let anthropic = models(at("anthropic", &server.url()));
-        assert!(!anthropic.supports_embeddings("anthropic"));
         let error = anthropic.embed(texts("anthropic", "m")).await.unwrap_err();
         assert!(
             error.kind == ErrorKind::Format && error.message.contains("does not support embeddings"),
@@ -206,8 +205,7 @@ fn an_answer_without_end_is_no_answer() {
                     MockReply::text("on and on").with_fault(ReplyFault::Endless)
                 ]));
                 let providers = vec![at(name, &server.endpoint_url(shape))];
-                let models =
-                    ModelProviders::new(&Options { providers, limits, ..Options::default() }).unwrap();
+                let models = set_up(&Options { providers, limits, ..Options::default() });
                 let error = models
                     .request_reply(request(name, "m", vec![Message::user("hi")]), &())
                     .await
@@ -238,7 +236,7 @@ fn marks_for_the_cache_move_with_the_conversation() {
 }
 
 #[test]
-fn health_is_asked_for_once_in_a_while() {
+fn a_connection_test_lists_the_models() {
     run(async {
         let settings = ModelServerSettings {
             models: Some(vec!["a".to_owned(), "b".to_owned()]),
@@ -246,15 +244,13 @@ fn health_is_asked_for_once_in_a_while() {
         };
         let server = ModelServer::start_with(ReplyScript::new(), settings).unwrap();
         let models = models(at("custom", &server.base_url(VendorFormat::OpenAi)));
-        for _ in 0..3 {
-            assert!(models.check_health("custom").await.success);
-        }
+        assert!(models.test_connection("custom", None).await.success);
         assert_eq!(server.request_count(), 1);
         let has = models.test_connection("custom", Some("b")).await;
         assert!(has.success && has.message.contains("`b`"), "{}", has.message);
         let lacks = models.test_connection("custom", Some("c")).await;
         assert!(!lacks.success && lacks.message.contains("a, b"), "{}", lacks.message);
-        assert!(!models.check_health("nobody").await.success);
+        assert!(!models.test_connection("nobody", None).await.success);
     });
 }
 

@@ -1,5 +1,6 @@
 //! Keys, connections, local servers, the scripted provider.
 
+use crate::set_up;
 use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions, ProviderSetupError, ScriptSource};
 use forge_ports::Model;
 use forge_testkit::contract::model::run;
@@ -12,7 +13,9 @@ use forge_types::{
 };
 
 fn models(provider: ProviderOptions) -> Result<ModelProviders, ProviderSetupError> {
-    ModelProviders::new(&Options { providers: vec![provider], ..Options::default() })
+    let (models, mut faults) =
+        ModelProviders::new(&Options { providers: vec![provider], ..Options::default() });
+    faults.pop().map_or(Ok(models), Err)
 }
 
 fn at(name: &str, url: &str) -> ProviderOptions {
@@ -59,6 +62,27 @@ fn a_provider_that_cannot_work_is_refused_at_once() {
 }
 
 #[test]
+fn a_provider_that_cannot_work_leaves_the_others_alone() {
+    run(async {
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
+        let (models, faults) = ModelProviders::new(&Options {
+            providers: vec![
+                ProviderOptions::with_name("custom"),
+                at("openai", &server.url()),
+                at("ollama", "ftp://host"),
+            ],
+            ..Options::default()
+        });
+        let names: Vec<_> = faults.iter().map(ProviderSetupError::provider).collect();
+        assert_eq!(names, ["custom", "ollama"]);
+        ask(&models, "openai", "m").await;
+        let error =
+            models.request_reply(request("custom", "m", vec![Message::user("x")]), &()).await.unwrap_err();
+        assert!(error.message.contains("is not configured"), "{error}");
+    });
+}
+
+#[test]
 fn a_key_shows_itself_to_nobody() {
     let options = at("openai", "http://h");
     let key = ApiKey::new("sk-visible\n");
@@ -89,11 +113,10 @@ fn parameters_go_by_the_names_and_rules_of_the_model() {
         let options = |name| at(name, &server.base_url(VendorFormat::OpenAi));
         let mut openai = options("openai");
         openai.organization = Some("org-1".to_owned());
-        let models = ModelProviders::new(&Options {
+        let models = set_up(&Options {
             providers: vec![openai, options("custom"), at("ollama", &server.url())],
             ..Options::default()
-        })
-        .unwrap();
+        });
         ask(&models, "openai", "gpt-5.2-2025-12-11").await;
         ask(&models, "openai", "gpt-4o-2024-08-06").await;
         ask(&models, "custom", "llama").await;
@@ -121,8 +144,7 @@ fn a_key_goes_to_its_own_provider_only() {
         first.key = Some(ApiKey::new("key-one"));
         let mut second = at("anthropic", &two.url());
         second.key = Some(ApiKey::new("key-two"));
-        let models =
-            ModelProviders::new(&Options { providers: vec![first, second], ..Options::default() }).unwrap();
+        let models = set_up(&Options { providers: vec![first, second], ..Options::default() });
         ask(&models, "openai", "m").await;
         ask(&models, "anthropic", "m").await;
         assert!(!format!("{:?}", one.recorded_requests()).contains("key-two"));
