@@ -7,6 +7,7 @@ use crate::origin;
 use crate::routing::{PlannedRoute, RoutingJob, model_preference};
 use crate::sandbox;
 use crate::{CooldownCache, EngineParts, Error, Forge, Redactor, SystemClock, prices};
+use forge_catalog::Catalog;
 use forge_config::ResolvedConfig;
 use forge_models::{ApiKey, ModelProviders, ProviderOptions, ScriptSource};
 use forge_ports::Clock;
@@ -60,8 +61,10 @@ impl Forge {
             .collect();
         let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
         let cooling = Arc::new(CooldownCache::shared(store.clone(), keys));
-        let catalog = prices::current_catalog(loaded);
         let memory_clock: Arc<dyn forge_ports::Clock> = clock.clone();
+        let catalog = prices::load_catalog(loaded);
+        let providers = Arc::new(build_models(loaded, &redactor, &catalog)?);
+        let counted = Arc::clone(&catalog);
         let parts = EngineParts {
             open_memory: Arc::new(move |plan: &Plan| executors::open_memory(plan, &memory_clock)),
             cooldowns: cooling,
@@ -69,7 +72,7 @@ impl Forge {
             count_tokens: Arc::new(move |request: &forge_types::ModelRequest| {
                 let route = &request.route;
                 let counter = forge_models::tokens::VocabularyCounter::in_catalog(
-                    &catalog,
+                    &counted,
                     &route.provider,
                     &route.model,
                 );
@@ -77,14 +80,14 @@ impl Forge {
             }),
             journal: store,
             queue,
-            model: Arc::new(build_models(loaded, &redactor)?),
+            model: providers.clone(),
             tools: Arc::new(tool_registry(loaded)),
             sandbox: boxes.clone(),
             workspaces: Arc::new(boxes.workspaces()),
             clock,
             redactor,
         };
-        Ok(Self::assemble(parts, data, worker))
+        Ok(Self::assemble(parts, data, worker).with_providers(providers, catalog))
     }
 
     /// Builds the plan of a new run on `repo` from the configuration.
@@ -215,10 +218,11 @@ fn host_of(url: &str) -> Option<String> {
 pub(crate) fn build_models(
     loaded: &ResolvedConfig,
     redactor: &Arc<Redactor>,
+    catalog: &Arc<Catalog>,
 ) -> Result<ModelProviders, Error> {
     let (models, faults) = ModelProviders::new(&forge_models::Options {
         providers: provider_options(loaded, redactor),
-        catalog: Some(prices::current_catalog(loaded)),
+        catalog: Some(Arc::clone(catalog)),
         ..forge_models::Options::default()
     });
     let wanted = model_preference(loaded).provider;

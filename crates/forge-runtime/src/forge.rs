@@ -2,7 +2,9 @@
 
 use crate::ephemeral_data_dir::EphemeralDataDir;
 use crate::{Error, run_directory};
+use forge_catalog::Catalog;
 use forge_engine::{EngineParts, LiveSink, NewRun, RunEngine, RunFollower};
+use forge_models::ModelProviders;
 use forge_ports::journal::{RunQuery, RunRow};
 use forge_types::{CommandId, Plan, RunCommand, RunId, RunLimits, RunState, RunStatus};
 use forge_wire::record::{self, RunRecord, RunSummary};
@@ -56,15 +58,26 @@ pub struct Forge {
     parts: EngineParts,
     engine: RunEngine,
     data: PathBuf,
+    /// The configured providers, for connection tests.
+    providers: Arc<ModelProviders>,
+    /// The table of models and prices, loaded once.
+    catalog: Arc<Catalog>,
     /// The data directory in memory, if any, kept as long as this value.
     scratch: Option<EphemeralDataDir>,
 }
 
 impl Forge {
-    /// Assembles Forge from `parts`; `data` is the data directory and `worker` names this process (`host:pid`).
+    /// Assembles Forge from `parts`, with the built-in table of models and no provider that can be tested; `data` is
+    /// the data directory and `worker` names this process (`host:pid`).
     pub fn assemble(parts: EngineParts, data: PathBuf, worker: String) -> Self {
         let engine = RunEngine::new(parts.clone(), worker);
-        Self { parts, engine, data, scratch: None }
+        let (providers, _) = ModelProviders::new(&forge_models::Options::default());
+        let catalog = Arc::clone(Catalog::builtin());
+        Self { parts, engine, data, providers: Arc::new(providers), catalog, scratch: None }
+    }
+
+    pub(crate) fn with_providers(self, providers: Arc<ModelProviders>, catalog: Arc<Catalog>) -> Self {
+        Self { providers, catalog, ..self }
     }
 
     pub(crate) fn with_ephemeral_dir(self, scratch: EphemeralDataDir) -> Self {
@@ -84,6 +97,16 @@ impl Forge {
     /// Returns the adapters.
     pub const fn parts(&self) -> &EngineParts {
         &self.parts
+    }
+
+    /// Returns the configured providers.
+    pub(crate) fn providers(&self) -> &ModelProviders {
+        &self.providers
+    }
+
+    /// Returns the table of models and prices.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// Returns the data directory.

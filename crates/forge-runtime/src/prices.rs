@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// The fetched table, in the data directory.
 const TABLE_FILE: &str = "prices.json";
 
-/// Returns the table in use: the fetched one if it is readable, otherwise the built-in one.
-pub(crate) fn current_catalog(loaded: &ResolvedConfig) -> Arc<Catalog> {
+/// Loads the table in use: the fetched one if it is readable, otherwise the built-in one.
+pub(crate) fn load_catalog(loaded: &ResolvedConfig) -> Arc<Catalog> {
     let (catalog, fault) = read_catalog(&table_path(&loaded.dirs.data));
     if let Some(fault) = fault {
         tracing::warn!(%fault, "the fetched price table can't be used; replace it by a new one");

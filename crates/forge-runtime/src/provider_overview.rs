@@ -1,7 +1,7 @@
 //! Overview of all providers: keys, reachability, cooldowns, context windows and prices.
 
 use crate::routing::{configuration_hash, has_address, is_fresh, model_preference};
-use crate::{Error, Forge, compose, prices};
+use crate::{Error, Forge, prices};
 use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS, Vendor};
 use forge_config::ResolvedConfig;
 use forge_models::{ConnectionTest, ModelProviders};
@@ -117,8 +117,8 @@ impl Forge {
         loaded: &ResolvedConfig,
         freshness: Freshness,
     ) -> Result<ProviderOverview, Error> {
-        let models = compose::build_models(loaded, &self.parts().redactor)?;
-        let catalog = prices::current_catalog(loaded);
+        let models = self.providers();
+        let catalog = self.catalog();
         let now = self.parts().clock.now();
         let cooling = self.parts().cooldowns.current_cooldowns(now).await;
         let health = self.parts().cooldowns.list_health().await;
@@ -128,14 +128,11 @@ impl Forge {
             let known = known.filter(|seen| freshness == Freshness::Cached && is_fresh(loaded, seen, now));
             looks.push((vendor, known.cloned(), check_askable(loaded, vendor)));
         }
-        let seen = futures::future::join_all(looks.iter().map(|(vendor, known, may)| {
-            let models = &models;
-            async move {
-                match (known, may) {
-                    (Some(known), _) => Some(known.clone()),
-                    (None, Ok(())) => Some(probe_provider(loaded, models, vendor, now).await),
-                    (None, Err(_)) => None,
-                }
+        let seen = futures::future::join_all(looks.iter().map(|(vendor, known, may)| async move {
+            match (known, may) {
+                (Some(known), _) => Some(known.clone()),
+                (None, Ok(())) => Some(probe_provider(loaded, models, vendor, now).await),
+                (None, Err(_)) => None,
             }
         }))
         .await;
@@ -144,7 +141,7 @@ impl Forge {
             if let Some(seen) = seen.as_ref().filter(|seen| known.is_none() && seen.message != SLOW_MESSAGE) {
                 self.parts().cooldowns.record_health(seen.clone()).await;
             }
-            let row = provider_row(loaded, vendor, seen, may.clone().err(), &cooling, now, &catalog);
+            let row = provider_row(loaded, vendor, seen, may.clone().err(), &cooling, now, catalog);
             providers.push(row);
         }
         let job = crate::RoutingJob::code_task(String::new());
@@ -181,8 +178,8 @@ impl Forge {
                 latency_ms: 0,
             });
         }
-        let models = compose::build_models(loaded, &self.parts().redactor)?;
-        let ConnectionTest { success, message, latency_ms } = models.test_connection(provider, model).await;
+        let ConnectionTest { success, message, latency_ms } =
+            self.providers().test_connection(provider, model).await;
         let now = self.parts().clock.now();
         if success {
             self.parts().cooldowns.record_answer(provider, now).await;

@@ -1,6 +1,6 @@
 //! Models that a run may ask: settings, keys, cooldowns and weights, combined for the pure routing decision.
 
-use crate::{Error, Forge, executors, prices};
+use crate::{Error, Forge, executors};
 use forge_catalog::tiers;
 use forge_catalog::vendors::{DetectionRule, KeyRule, OWN_SERVER, ROUTER_DEFAULT_SERVER, VENDORS, Vendor};
 use forge_config::{ClassifierKind, FallbackEntry, ResolvedConfig, TierMode, ValueOrigin};
@@ -104,7 +104,7 @@ impl Forge {
         job: &RoutingJob,
     ) -> Result<PlannedRoute, Error> {
         let choice = self.choose_route(loaded, job, ProbePolicy::Network).await?;
-        let catalog = prices::current_catalog(loaded);
+        let catalog = self.catalog();
         let target = |one: RouteTarget| FallbackTarget {
             facts: catalog.model_facts(&one.route.provider, &one.route.model),
             route: one.route,
@@ -119,7 +119,7 @@ impl Forge {
             first,
             fallbacks,
             routing: Some(choice.routing),
-            reference: reference_price(loaded, &catalog),
+            reference: reference_price(loaded, catalog),
         })
     }
 
@@ -131,7 +131,7 @@ impl Forge {
     ) -> Result<Choice, Error> {
         let remembered = self.load_history().await;
         let wish = model_preference(loaded);
-        let providers = known_providers(loaded, &remembered, &wish, reach).await?;
+        let providers = self.known_providers(loaded, &remembered, &wish, reach).await;
         let settings = &loaded.settings.routing;
         let tiers = tier_models(loaded, &providers)?;
         let agent = loaded.settings.agents.get(job.task_type.agent());
@@ -147,7 +147,7 @@ impl Forge {
             tiers.is_some() || agent_route.is_some(),
         )?;
         let fallbacks = configured_fallbacks(loaded, &providers, pin.as_ref(), &wish);
-        let catalog = prices::current_catalog(loaded);
+        let catalog = self.catalog();
         let price = |route: &ModelRoute| catalog.model_facts(&route.provider, &route.model).price;
         let ladder = escalation_steps(loaded, &providers, &price)?;
         let classified = match (settings.classifier, reach) {
@@ -194,6 +194,52 @@ impl Forge {
             tokio::join!(cooling.current_cooldowns(now), cooling.list_weights(), cooling.list_health());
         RoutingHistory { cooldowns: all, weights, health, now }
     }
+
+    /// Describes all providers. Local servers are probed if there is no key and no provider is named.
+    async fn known_providers(
+        &self,
+        loaded: &ResolvedConfig,
+        remembered: &RoutingHistory,
+        wish: &ModelPreference,
+        reach: ProbePolicy,
+    ) -> Vec<ProviderInfo> {
+        let mut providers: Vec<ProviderInfo> =
+            VENDORS.iter().map(|vendor| describe_provider(loaded, vendor, remembered)).collect();
+        let any_key = providers.iter().any(|provider| provider.access == ProviderAccess::Key);
+        if any_key {
+            // A server with a URL from the user is as good as a key.
+            for (provider, vendor) in providers.iter_mut().zip(VENDORS) {
+                let probed = matches!(vendor.detect, DetectionRule::Probe { .. });
+                if probed && provider.access == ProviderAccess::NoKeyNeeded && has_address(loaded, vendor) {
+                    provider.access = ProviderAccess::Reachable;
+                }
+            }
+        } else if wish.provider.is_none() {
+            match reach {
+                ProbePolicy::Network => self.probe_local_servers(&mut providers).await,
+                // A run would probe; here the recorded health must suffice.
+                ProbePolicy::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
+                    if matches!(vendor.detect, DetectionRule::Probe { .. }) {
+                        let sick = provider.unhealthy.clone();
+                        provider.access = sick.map_or(ProviderAccess::Unprobed, ProviderAccess::Missing);
+                    }
+                }),
+            }
+        }
+        providers
+    }
+
+    async fn probe_local_servers(&self, providers: &mut [ProviderInfo]) {
+        for provider in providers {
+            let Some(seen) = self.providers().find_local_server(&provider.name).await else { continue };
+            provider.access = ProviderAccess::Reachable;
+            let serves =
+                |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
+            if !provider.default_model.as_ref().is_some_and(serves) && !seen.models.is_empty() {
+                provider.default_model = seen.models.first().cloned();
+            }
+        }
+    }
 }
 
 /// Returns the model preference of the settings. A URL alone means the user's own server, to which no vendor's
@@ -212,53 +258,6 @@ pub(crate) fn model_preference(loaded: &ResolvedConfig) -> ModelPreference {
     let local = crate::executors::uses_router(loaded) && !model.name.as_ref().is_some_and(names_one);
     let usual = local.then(|| ROUTER_DEFAULT_SERVER.to_owned());
     ModelPreference { provider: model.provider.clone().or(own).or(usual), model: model.name.clone() }
-}
-
-/// Describes all providers. Local servers are probed if there is no key and no provider is named.
-async fn known_providers(
-    loaded: &ResolvedConfig,
-    remembered: &RoutingHistory,
-    wish: &ModelPreference,
-    reach: ProbePolicy,
-) -> Result<Vec<ProviderInfo>, Error> {
-    let mut providers: Vec<ProviderInfo> =
-        VENDORS.iter().map(|vendor| describe_provider(loaded, vendor, remembered)).collect();
-    let any_key = providers.iter().any(|provider| provider.access == ProviderAccess::Key);
-    if any_key {
-        // A server with a URL from the user is as good as a key.
-        for (provider, vendor) in providers.iter_mut().zip(VENDORS) {
-            let probed = matches!(vendor.detect, DetectionRule::Probe { .. });
-            if probed && provider.access == ProviderAccess::NoKeyNeeded && has_address(loaded, vendor) {
-                provider.access = ProviderAccess::Reachable;
-            }
-        }
-    } else if wish.provider.is_none() {
-        match reach {
-            ProbePolicy::Network => probe_local_servers(loaded, &mut providers).await?,
-            // A run would probe; here the recorded health must suffice.
-            ProbePolicy::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
-                if matches!(vendor.detect, DetectionRule::Probe { .. }) {
-                    let sick = provider.unhealthy.clone();
-                    provider.access = sick.map_or(ProviderAccess::Unprobed, ProviderAccess::Missing);
-                }
-            }),
-        }
-    }
-    Ok(providers)
-}
-
-async fn probe_local_servers(loaded: &ResolvedConfig, providers: &mut [ProviderInfo]) -> Result<(), Error> {
-    let models = crate::compose::build_models(loaded, &std::sync::Arc::default())?;
-    for provider in providers {
-        let Some(seen) = models.find_local_server(&provider.name).await else { continue };
-        provider.access = ProviderAccess::Reachable;
-        let serves =
-            |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
-        if !provider.default_model.as_ref().is_some_and(serves) && !seen.models.is_empty() {
-            provider.default_model = seen.models.first().cloned();
-        }
-    }
-    Ok(())
 }
 
 pub(crate) fn has_address(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
