@@ -86,6 +86,8 @@ const fn sibling_endpoint(ending: &'static str) -> EndpointSuffix {
 pub struct Vendor {
     /// Name in configuration, events and prices.
     pub name: &'static str,
+    /// Alternative spellings of the name in settings.
+    pub other_names: &'static [&'static str],
     /// Wire format, unless the base URL names another endpoint.
     pub wire_format: WireFormat,
     /// Base URL; `None` if it must be configured.
@@ -122,6 +124,8 @@ pub struct Vendor {
 
 /// Provider assumed when only an address is configured: the user's own server.
 pub const OWN_SERVER: &str = "custom";
+/// Provider with replies from a file.
+pub const SCRIPTED_PROVIDER: &str = "scripted";
 /// Provider that a router uses by default (PROV-3).
 pub const ROUTER_DEFAULT_SERVER: &str = "llama_cpp";
 
@@ -149,6 +153,7 @@ const ALL_ENDPOINTS: &[EndpointSuffix] = &[
 pub const VENDORS: &[Vendor] = &[
     Vendor {
         name: "openai",
+        other_names: &[],
         wire_format: WireFormat::OpenAi,
         base_url: Some("https://api.openai.com/v1"),
         version: "/v1",
@@ -168,6 +173,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "anthropic",
+        other_names: &[],
         wire_format: WireFormat::Anthropic,
         base_url: Some("https://api.anthropic.com"),
         version: "/v1",
@@ -187,6 +193,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "gemini",
+        other_names: &["google"],
         wire_format: WireFormat::Gemini,
         base_url: Some("https://generativelanguage.googleapis.com"),
         version: "/v1beta",
@@ -206,6 +213,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "openrouter",
+        other_names: &[],
         wire_format: WireFormat::OpenAi,
         base_url: Some("https://openrouter.ai/api/v1"),
         version: "/v1",
@@ -225,6 +233,7 @@ pub const VENDORS: &[Vendor] = &[
     },
     Vendor {
         name: "ollama",
+        other_names: &[],
         wire_format: WireFormat::Ollama,
         base_url: Some("http://localhost:11434"),
         version: "/api",
@@ -249,7 +258,8 @@ pub const VENDORS: &[Vendor] = &[
         models_path: "/tags",
     },
     Vendor {
-        name: "llama_cpp",
+        name: ROUTER_DEFAULT_SERVER,
+        other_names: &["llama-cpp", "llama.cpp"],
         wire_format: WireFormat::OpenAi,
         base_url: Some("http://127.0.0.1:8080"),
         version: "/v1",
@@ -279,7 +289,8 @@ pub const VENDORS: &[Vendor] = &[
         models_path: "/models",
     },
     Vendor {
-        name: "custom",
+        name: OWN_SERVER,
+        other_names: &[],
         wire_format: WireFormat::OpenAi,
         base_url: None,
         version: "/v1",
@@ -298,7 +309,8 @@ pub const VENDORS: &[Vendor] = &[
         models_path: "/models",
     },
     Vendor {
-        name: "scripted",
+        name: SCRIPTED_PROVIDER,
+        other_names: &[],
         wire_format: WireFormat::Scripted,
         base_url: None,
         version: "",
@@ -317,6 +329,11 @@ pub const VENDORS: &[Vendor] = &[
         models_path: "",
     },
 ];
+
+/// Returns the names of all providers, in the fixed order of detection.
+pub fn vendor_names() -> impl Iterator<Item = &'static str> {
+    VENDORS.iter().map(|vendor| vendor.name)
+}
 
 /// Returns the vendor with this name.
 pub fn find_vendor(name: &str) -> Option<&'static Vendor> {

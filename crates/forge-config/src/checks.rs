@@ -8,6 +8,7 @@ use crate::schema;
 use crate::secrets;
 use crate::settings::{ForgeSettings, MemorySettings, SandboxBackend, SecretsSettings};
 use crate::trust_state::TrustState;
+use forge_catalog::vendors::{OWN_SERVER, SCRIPTED_PROVIDER};
 use std::path::Path;
 
 /// Reports combinations of settings that are invalid.
@@ -105,10 +106,10 @@ fn check_provider(
     let Some(name) = settings.model.provider.as_deref() else { return };
     let own = settings.providers.get(name);
     let missing = match name {
-        "custom" if settings.model.base_url.is_none() && own.is_none_or(|own| own.base_url.is_none()) => {
+        OWN_SERVER if settings.model.base_url.is_none() && own.is_none_or(|own| own.base_url.is_none()) => {
             "model.base_url"
         }
-        "scripted" if own.is_none_or(|own| own.script.is_none()) => "providers.scripted.script",
+        SCRIPTED_PROVIDER if own.is_none_or(|own| own.script.is_none()) => "providers.scripted.script",
         _ => return,
     };
     // The setting may exist and have been ignored; its notice is not shown when there are errors.

@@ -10,6 +10,7 @@ use crate::schema::{
 };
 use crate::sources::ConfigSources;
 use crate::trust_state::TrustState;
+use forge_catalog::vendors::OWN_SERVER;
 use std::path::{Path, PathBuf};
 
 /// A value and its origin.
@@ -168,7 +169,7 @@ impl<'a> LayeredValues<'a> {
         let after = self.current_model();
         let [provider, name, base_url] = before;
         // An address without a provider means the user's own server.
-        let implied = base_url.0.as_ref().map(|_| SettingValue::Text("custom".to_owned()));
+        let implied = base_url.0.as_ref().map(|_| SettingValue::Text(OWN_SERVER.to_owned()));
         let meant = [None, provider.0.clone(), provider.0.clone().or(implied)];
         let Some(SettingValue::Text(now)) = &after[0].0 else { return };
         for (at, slot) in [(1, name), (2, base_url)] {

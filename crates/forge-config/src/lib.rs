@@ -38,7 +38,7 @@ pub use environment::{Environment, UserDirs};
 pub use error::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
 pub use file::{CONFIG_FILE_NAMES, ConfigFormat};
 pub use load::load;
-pub use provider::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
+pub use provider::{keyed_providers, local_providers};
 pub use resolved::{ResolvedConfig, ResolvedSetting};
 pub use schema::FallbackEntry;
 pub use secrets::{FoundSecrets, SecretOrigin, SecretValue};

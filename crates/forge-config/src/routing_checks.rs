@@ -3,6 +3,7 @@
 use crate::error::{ConfigError, ValueOrigin};
 use crate::schema::FallbackEntry;
 use crate::settings::ForgeSettings;
+use forge_catalog::vendors::{OWN_SERVER, SCRIPTED_PROVIDER};
 
 /// Reports invalid combinations.
 pub(crate) fn check_routing(
@@ -76,7 +77,7 @@ fn check_fallbacks(
             let hint = "an unavailable provider is skipped with all its models: name other providers";
             let found = format!("`{text}`, and `{provider}` is model.provider");
             fault("providers other than model.provider", found, hint.to_owned());
-        } else if provider == "custom" && !has_address(settings, provider) {
+        } else if provider == OWN_SERVER && !has_address(settings, provider) {
             let hint = "set providers.custom.base_url";
             fault("an address for `custom`", "none".to_owned(), hint.to_owned());
         } else if entry.name.is_none() && has_no_model(settings, provider) {
@@ -103,5 +104,6 @@ fn has_address(settings: &ForgeSettings, provider: &str) -> bool {
 }
 
 fn has_no_model(settings: &ForgeSettings, provider: &str) -> bool {
-    provider != "scripted" && settings.providers.get(provider).is_none_or(|own| own.default_model.is_none())
+    provider != SCRIPTED_PROVIDER
+        && settings.providers.get(provider).is_none_or(|own| own.default_model.is_none())
 }

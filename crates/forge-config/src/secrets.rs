@@ -1,6 +1,7 @@
 //! API keys of providers, from the environment and from the stores. They are never printed.
 
 use crate::settings::{ForgeSettings, SecretSource};
+use forge_catalog::vendors::{VENDORS, find_vendor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -193,9 +194,11 @@ pub(crate) fn egress_slot(variable: &str) -> String {
 /// Returns the variables that may hold a provider's API key, in order of precedence.
 pub(crate) fn key_variables(settings: &ForgeSettings, provider: &str) -> Vec<String> {
     let named = settings.providers.get(provider).and_then(|provider| provider.api_key_env.clone());
+    let known = find_vendor(provider).map_or(&[][..], |vendor| vendor.key_env);
     match named {
-        Some(name) if provider == "gemini" && name == "GEMINI_API_KEY" => {
-            vec![name, "GOOGLE_API_KEY".to_owned()]
+        // The canonical variable has alternatives.
+        Some(name) if known.first() == Some(&name.as_str()) => {
+            known.iter().map(|&name| name.to_owned()).collect()
         }
         Some(name) => vec![name],
         None => Vec::new(),
@@ -205,15 +208,8 @@ pub(crate) fn key_variables(settings: &ForgeSettings, provider: &str) -> Vec<Str
 /// Returns whether a variable holds an API key of any provider, so that it must not enter a sandbox.
 pub(crate) fn holds_key(settings: &ForgeSettings, variable: &str) -> bool {
     // The vendors' own variables remain keys even if `api_key_env` names another one.
-    const KNOWN_KEY_VARIABLES: [&str; 6] = [
-        "OPENAI_API_KEY",
-        "ANTHROPIC_API_KEY",
-        "GEMINI_API_KEY",
-        "GOOGLE_API_KEY",
-        "OPENROUTER_API_KEY",
-        "FORGE_PASSPHRASE",
-    ];
-    KNOWN_KEY_VARIABLES.contains(&variable)
+    VENDORS.iter().any(|vendor| vendor.key_env.contains(&variable))
+        || variable == "FORGE_PASSPHRASE"
         || settings.git.token_env == variable
         || settings.providers.values().any(|provider| provider.api_key_env.as_deref() == Some(variable))
 }

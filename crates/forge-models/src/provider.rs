@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use forge_catalog::WireFormat;
-use forge_catalog::vendors::{KeyRule, ProviderAddress, VENDORS, Vendor, find_vendor};
+use forge_catalog::vendors::{KeyRule, ProviderAddress, Vendor, find_vendor, vendor_names};
 use forge_ports::model::Error;
 use forge_types::ErrorKind;
 
@@ -102,7 +102,7 @@ impl SlotCache {
 impl ConfiguredProvider {
     pub(crate) fn new(options: &ProviderOptions) -> Result<Self, ProviderSetupError> {
         let vendor = find_vendor(&options.name).ok_or_else(|| {
-            let names: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
+            let names: Vec<_> = vendor_names().collect();
             ProviderSetupError::UnknownProvider(options.name.clone(), names.join(", "))
         })?;
         let mut provider = Self {

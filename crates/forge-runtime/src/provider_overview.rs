@@ -2,7 +2,7 @@
 
 use crate::routing::{configuration_hash, has_address, is_fresh, model_preference};
 use crate::{Error, Forge, prices};
-use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS, Vendor};
+use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS, Vendor, vendor_names};
 use forge_config::ResolvedConfig;
 use forge_models::{ConnectionTest, ModelProviders};
 use forge_policy::cooldown;
@@ -167,7 +167,7 @@ impl Forge {
             None => (name, None),
         };
         let Some(vendor) = VENDORS.iter().find(|vendor| vendor.name == provider) else {
-            let known: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
+            let known: Vec<_> = vendor_names().collect();
             let what = format!("there is no provider `{provider}` (available: {})", known.join(", "));
             return Err(Error::Invalid { what });
         };

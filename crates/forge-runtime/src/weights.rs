@@ -1,7 +1,7 @@
 //! Weights of models by kind of work, set by hand.
 
 use crate::{Error, Forge};
-use forge_catalog::vendors::VENDORS;
+use forge_catalog::vendors::{VENDORS, vendor_names};
 use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
 /// The lowest weight: a model that failed often is still asked occasionally.
@@ -74,7 +74,7 @@ fn parse_full_route(text: &str) -> Result<ModelRoute, Error> {
         !model.is_empty() && VENDORS.iter().any(|vendor| vendor.name == *provider)
     });
     let (provider, model) = parts.ok_or_else(|| {
-        let known: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
+        let known: Vec<_> = vendor_names().collect();
         let what = format!(
             "`{text}` is not of the form provider/model, such as openai/gpt-4o (providers: {})",
             known.join(", ")

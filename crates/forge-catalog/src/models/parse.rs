@@ -4,7 +4,7 @@ use forge_types::ErrorClass;
 use serde_json::{Map, Value};
 
 use super::{Catalog, CatalogRow, ModelFamily, ModelPurpose, SamplingParameter, Vocabulary};
-use crate::vendors::{VENDORS, find_vendor};
+use crate::vendors::{find_vendor, vendor_names};
 
 /// Largest size of a table in bytes.
 const MAX_TABLE_BYTES: usize = 16 << 20;
@@ -188,7 +188,7 @@ impl<'a> RowReader<'a> {
             .map_err(|name| self.row_error(name, "is not a known field"))?;
         let provider = self.read_text("provider")?;
         if find_vendor(provider).is_none() {
-            let names: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
+            let names: Vec<_> = vendor_names().collect();
             return Err(self.row_error("provider", format!("must be one of {}", names.join(", "))));
         }
         let price = |name| self.read_price(name);

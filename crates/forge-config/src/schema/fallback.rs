@@ -1,6 +1,7 @@
 //! Entries of `model.fallbacks`: `provider`, `provider:model`, or a table that may name an organization too.
 
-use super::KEYS;
+use forge_catalog::vendors::vendor_names;
+
 use super::nearest_name::nearest_name;
 use super::value::{RawSetting, ValueMismatch, quote_safely};
 
@@ -69,11 +70,11 @@ impl FallbackEntry {
     pub(crate) fn read_raw(raw: &RawSetting) -> Result<Self, ValueMismatch> {
         let entry =
             Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("an invalid entry: {found}")))?;
-        if provider_names().any(|known| known == entry.provider) {
+        if vendor_names().any(|known| known == entry.provider) {
             return Ok(entry);
         }
-        let hint = nearest_name(&entry.provider, provider_names()).map_or_else(
-            || format!("known providers: {}", provider_names().collect::<Vec<_>>().join(", ")),
+        let hint = nearest_name(&entry.provider, vendor_names()).map_or_else(
+            || format!("known providers: {}", vendor_names().collect::<Vec<_>>().join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
         Err(ValueMismatch::new(format!("the unknown provider {}", quote_safely(&entry.provider)))
@@ -107,25 +108,14 @@ impl FallbackEntry {
     }
 }
 
-/// Returns all providers in the order of the schema.
-fn provider_names() -> impl Iterator<Item = &'static str> {
-    let mut last = "";
-    KEYS.iter().filter_map(move |key| {
-        let name = key.path.strip_prefix("providers.")?.split('.').next()?;
-        let new = name != last;
-        last = name;
-        new.then_some(name)
-    })
-}
-
 /// Checks a model with its provider and returns it as written.
 pub(super) fn parse_model(text: &str) -> Result<String, ValueMismatch> {
     let (provider, name) = text.split_once('/').unwrap_or((text, ""));
     let plain = !name.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    if plain && provider_names().any(|known| known == provider) {
+    if plain && vendor_names().any(|known| known == provider) {
         return Ok(text.to_owned());
     }
-    let near = nearest_name(provider, provider_names()).filter(|_| plain);
+    let near = nearest_name(provider, vendor_names()).filter(|_| plain);
     let hint = near.map_or_else(
         || "write it as `openai/gpt-4o`".to_owned(),
         |near| format!("did you mean `{near}/{name}`?"),

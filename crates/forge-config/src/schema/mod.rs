@@ -8,8 +8,8 @@ mod fallback;
 pub(crate) mod key;
 pub(crate) mod kind;
 mod nearest_name;
+pub(crate) mod providers;
 pub(crate) mod rows;
-pub(crate) mod table;
 mod value;
 
 use crate::settings::KEY_GROUPS;

@@ -71,3 +71,13 @@ pub(crate) const fn base_url_schema(path: &'static str) -> SchemaKey {
         "Address of the server, if it differs from the provider's own.",
     )
 }
+
+pub(super) const fn script_schema(path: &'static str) -> SchemaKey {
+    SchemaKey::new(
+        path,
+        KeyKind::Path,
+        DefaultValue::Unset,
+        TrustRule::Ask,
+        "File with the replies of the scripted provider.",
+    )
+}

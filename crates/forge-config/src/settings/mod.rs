@@ -24,7 +24,7 @@ pub use services::{
 pub use workspace::{GitSettings, WorkspaceSettings};
 
 use crate::schema::key::SchemaKey;
-use crate::schema::table::PROVIDER_KEYS;
+use crate::schema::providers::PROVIDER_KEYS;
 use definition::{choices, settings};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Settings of the limits of a run, the model, its providers, and tools.
 
 use super::definition::settings;
-use crate::schema::table::PROVIDER_KIND;
+use crate::schema::providers::PROVIDER_KIND;
 use forge_types::OnLimit;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

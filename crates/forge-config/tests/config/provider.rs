@@ -1,7 +1,7 @@
 //! Provider, model and address belong together; keys belong to their providers.
 
 use crate::support::Place;
-use forge_config::{ForgeSettings, KEYED_PROVIDERS};
+use forge_config::{ForgeSettings, keyed_providers};
 
 fn model(settings: &ForgeSettings) -> (Option<&str>, Option<&str>, Option<&str>) {
     let model = &settings.model;
@@ -17,7 +17,7 @@ fn keys_are_found_by_the_vendors_names() {
         .set("GOOGLE_API_KEY", "k-google")
         .set("OPENAI_API_KEY", "k-openai");
     let secrets = place.load().secrets;
-    let found: Vec<_> = KEYED_PROVIDERS.iter().filter_map(|provider| secrets.variable_of(provider)).collect();
+    let found: Vec<_> = keyed_providers().filter_map(|provider| secrets.variable_of(provider)).collect();
     assert_eq!(found, ["OPENAI_API_KEY", "GOOGLE_API_KEY", "OPENROUTER_API_KEY"]);
     place.set("GEMINI_API_KEY", "k-gemini");
     assert_eq!(place.load().secrets.variable_of("gemini"), Some("GEMINI_API_KEY"));

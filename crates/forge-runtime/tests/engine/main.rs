@@ -9,4 +9,3 @@ mod load;
 mod model;
 mod money;
 mod pieces;
-mod tables;

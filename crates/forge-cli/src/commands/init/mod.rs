@@ -8,7 +8,7 @@ use crate::args::{FileFormat, InitArgs, LanguageArg};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use forge_config::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
+use forge_config::{keyed_providers, local_providers};
 use forge_terminal::StdoutFormat;
 pub(crate) use scaffold::detect_language;
 use scaffold::{InitOptions, InitOutcome, init_project};
@@ -61,10 +61,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliErro
 /// Returns the providers with a key.
 fn providers_with_keys(session: &Session) -> Vec<&'static str> {
     let loaded = session.load_silently(Path::new("."), &ConfigOverrides::default());
-    KEYED_PROVIDERS
-        .into_iter()
-        .filter(|name| loaded.as_ref().is_ok_and(|l| l.secrets.can_ask(name)))
-        .collect()
+    keyed_providers().filter(|name| loaded.as_ref().is_ok_and(|l| l.secrets.can_ask(name))).collect()
 }
 
 /// Asks for a provider on a terminal; without an answer, the keys that are set decide.
@@ -74,7 +71,7 @@ fn ask_provider(session: &Session) -> Option<String> {
     }
     let found = providers_with_keys(session);
     let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-    let names: Vec<_> = KEYED_PROVIDERS.iter().chain(&LOCAL_PROVIDERS).copied().collect();
+    let names: Vec<_> = keyed_providers().chain(local_providers()).collect();
     session.ui.print_note(&format!("Providers: {}, custom. Keys found: {found}.", names.join(", ")));
     let answer = session.ui.ask_line("Provider (empty: chosen by the keys that are set): ");
     let answer = answer.trim();

@@ -4,8 +4,8 @@
 use crate::error::CliError;
 use forge_config::schema::{ReadContext, find_key};
 use forge_config::{
-    CONFIG_FILE_NAMES, ConfigErrors, ConfigFormat, ConfigSources, Environment, KEYED_PROVIDERS,
-    ProjectLanguage, UserDirs, load, trust,
+    CONFIG_FILE_NAMES, ConfigErrors, ConfigFormat, ConfigSources, Environment, ProjectLanguage, UserDirs,
+    keyed_providers, load, trust,
 };
 use forge_files::Directory;
 use serde::Serialize;
@@ -222,6 +222,7 @@ fn project_file_text(options: &InitOptions) -> String {
     let name = quoted(name.trim());
     let address = options.provider.as_deref().and_then(example_address);
     let provider = options.provider.as_deref().map(quoted);
+    let example = keyed_providers().next().unwrap_or_default();
     match options.format {
         ConfigFormat::Yaml => {
             let line = |set: Option<String>, key: &str, example: &str| match set {
@@ -236,7 +237,7 @@ fn project_file_text(options: &InitOptions) -> String {
                  agent:\n  max_iterations: 25\n  # max_cost_usd: 1.0\n\n\
                  sandbox:\n  network_enabled: false\n  # memory_limit: 2g\n",
                 language = line(language.map(quoted), "language", "rust"),
-                provider = line(provider, "provider", KEYED_PROVIDERS[0]),
+                provider = line(provider, "provider", example),
                 address = address.map_or_else(String::new, |address| format!("  base_url: {address}\n")),
             )
         }
@@ -253,7 +254,7 @@ fn project_file_text(options: &InitOptions) -> String {
                  [agent]\nmax_iterations = 25\n# max_cost_usd = 1.0\n\n\
                  [sandbox]\nnetwork_enabled = false\n# memory_limit = \"2g\"\n",
                 language = line(language.map(quoted), "language", "\"rust\""),
-                provider = line(provider, "provider", &quoted(KEYED_PROVIDERS[0])),
+                provider = line(provider, "provider", &quoted(example)),
                 address = address.map_or_else(String::new, |address| format!("base_url = {address}\n")),
             )
         }
