@@ -5,7 +5,8 @@ use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossles
 use crate::matching::{EditScope, EditedText, ReplaceError, replace_text};
 use crate::path::{visible_path, writable_path};
 use crate::read_file::not_text;
-use crate::tool_error::{ToolError, from_workspace_error, into_result, tool_failure};
+use crate::tool_error::{ToolError, into_result, tool_failure};
+use crate::workspace_error::from_workspace_error;
 use crate::write_file::MAX_CONTENT_BYTES;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

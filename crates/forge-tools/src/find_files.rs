@@ -2,7 +2,8 @@
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::path::{relative_path, visible_path};
-use crate::tool_error::{ToolError, from_workspace_error, into_result};
+use crate::tool_error::{ToolError, into_result};
+use crate::workspace_error::from_workspace_error;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};

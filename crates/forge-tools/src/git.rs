@@ -1,7 +1,8 @@
 //! Runs git in the sandbox, never on the host: with arguments instead of a shell line, and without prompts.
 
 use crate::terminal::{cut_middle, render_output};
-use crate::tool_error::{ToolError, from_workspace_error, tool_failure};
+use crate::tool_error::{ToolError, tool_failure};
+use crate::workspace_error::from_workspace_error;
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::ToolEnv;
 use forge_types::ErrorKind;

@@ -32,6 +32,7 @@ mod run_shell;
 mod search_code;
 mod terminal;
 mod tool_error;
+mod workspace_error;
 mod write_file;
 
 pub use options::{GitAccess, GitHubOptions, GitHubToken, ToolOptions};

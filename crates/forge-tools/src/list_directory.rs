@@ -3,7 +3,8 @@
 use crate::arguments::{Arguments, builtin_spec, optional_flag, optional_positive, optional_text};
 use crate::bytes::format_size;
 use crate::path::{relative_path, visible_path};
-use crate::tool_error::{ToolError, from_workspace_error, into_result};
+use crate::tool_error::{ToolError, into_result};
+use crate::workspace_error::from_workspace_error;
 use forge_ports::sandbox::{EntryKind, WorkspaceEntry};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

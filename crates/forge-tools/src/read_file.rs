@@ -4,7 +4,8 @@ use crate::arguments::{Arguments, builtin_spec, optional_positive, required_text
 use crate::bytes::{binary_kind, format_size};
 use crate::path::{file_path, visible_path};
 use crate::terminal::floor_boundary;
-use crate::tool_error::{ToolError, from_workspace_error, into_result, tool_failure};
+use crate::tool_error::{ToolError, into_result, tool_failure};
+use crate::workspace_error::from_workspace_error;
 use forge_ports::sandbox::FileChunk;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

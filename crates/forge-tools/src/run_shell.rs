@@ -5,7 +5,8 @@ use crate::arguments::{
 };
 use crate::path::relative_path;
 use crate::terminal::{cut_middle, render_output};
-use crate::tool_error::{ToolError, from_workspace_error, into_result};
+use crate::tool_error::{ToolError, into_result};
+use crate::workspace_error::from_workspace_error;
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};

@@ -5,7 +5,8 @@ use crate::arguments::{
 };
 use crate::path::{relative_path, visible_path};
 use crate::terminal::{escape_controls, one_line};
-use crate::tool_error::{ToolError, from_workspace_error, into_result};
+use crate::tool_error::{ToolError, into_result};
+use crate::workspace_error::from_workspace_error;
 use forge_ports::sandbox::{Error, SearchSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
