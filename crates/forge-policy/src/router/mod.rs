@@ -8,6 +8,7 @@ mod json;
 mod parse;
 mod prompt;
 mod reply;
+mod rules;
 mod step;
 mod stream;
 

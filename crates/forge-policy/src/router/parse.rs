@@ -5,7 +5,8 @@
 //! `<content>`; then a code fence; then plain text. The time is linear in the length of the text.
 
 use super::json::{self, FoundObject};
-use super::{CHAT_TOOL, CODE_TOOL, ContentStream, NO_REPLY, prompt};
+use super::rules::leaks_rules;
+use super::{CHAT_TOOL, CODE_TOOL, ContentStream, NO_REPLY};
 use forge_types::ToolSpec;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -332,7 +333,7 @@ fn remove_blocks(text: &str, open: &str, close: &str) -> Option<String> {
 
 /// Returns whether a text is one word repeated, or part of the router's own instructions.
 fn is_noise(text: &str) -> bool {
-    is_repetition(text) || prompt::leaks_rules(text)
+    is_repetition(text) || leaks_rules(text)
 }
 
 fn is_repetition(text: &str) -> bool {
