@@ -157,8 +157,7 @@ pub fn set_key(
         EditTarget::Project(_) => ValueOrigin::project_file,
     };
     let context = ReadContext { base: folder, home: dirs.home_dir() };
-    let parsed =
-        key.read_flag(value, "the value", context).map_err(|fault| EditError::Faults(fault.into_errors()))?;
+    let parsed = key.read_flag(value, "the value", context)?;
     let literal = ValueLiteral::new(key, value, &parsed);
 
     let path = match (file::discover_file(folder, place)?, target) {

@@ -148,7 +148,7 @@ impl<'a> LayeredValues<'a> {
             };
             match KEYS[index].read_flag(&flag.value, &flag.name, self.read_context(&self.sources.cwd)) {
                 Ok(value) => self.slots[index] = (Some(value), origin),
-                Err(fault) => self.faults.push(fault),
+                Err(faults) => self.faults.extend(faults.0),
             }
         }
         self.drop_stale_model(&before);

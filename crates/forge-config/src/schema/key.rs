@@ -2,7 +2,7 @@
 
 use super::kind::{KeyKind, ReadContext};
 use super::value::SettingValue;
-use crate::error::{ConfigError, ValueOrigin};
+use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 
 /// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -194,12 +194,13 @@ impl SchemaKey {
         value: &str,
         name: &str,
         context: ReadContext<'_>,
-    ) -> Result<SettingValue, ConfigError> {
+    ) -> Result<SettingValue, ConfigErrors> {
         self.kind.read_text(value, context).map_err(|wrong| {
             let origin = ValueOrigin::Flag { name: name.to_owned() };
             ConfigError::new(origin, self.kind.expected_text(), wrong.found)
                 .with_key(self.path)
                 .with_optional_hint(wrong.hint)
+                .into_errors()
         })
     }
 

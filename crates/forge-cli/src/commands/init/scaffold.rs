@@ -115,6 +115,7 @@ fn check_options(options: &InitOptions) -> Result<(), ConfigErrors> {
     let faults: Vec<_> = given
         .into_iter()
         .filter_map(|(path, value, flag)| find_key(path)?.read_flag(value.as_ref()?, flag, context).err())
+        .flat_map(|faults| faults.0)
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(ConfigErrors(faults)) }
 }
