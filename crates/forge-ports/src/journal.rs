@@ -6,6 +6,7 @@ use forge_types::{
     CommandId, Digest, ErrorClass, Event, LimitKind, Money, NextStep, RunCommand, RunId, RunStatus, Seq,
     Timestamp, WaitingFor,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// An error of the journal.
@@ -234,8 +235,26 @@ pub struct RunQuery {
     pub prefix: Option<String>,
     /// Only runs on this repository.
     pub repo: Option<String>,
+    /// Only runs after this place in the list, which is the last one of the page before.
+    pub after: Option<RunCursor>,
     /// Maximum number of runs; 0 means all.
     pub limit: usize,
+}
+
+/// A place in a list of runs. It stays the same place when runs are created or change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunCursor {
+    /// The creation time of the run at this place.
+    pub created_at: Timestamp,
+    /// The run at this place.
+    pub run: RunId,
+}
+
+impl RunRow {
+    /// Returns the place of this row in lists.
+    pub const fn cursor(&self) -> RunCursor {
+        RunCursor { created_at: self.created_at, run: self.run }
+    }
 }
 
 /// The result of reading a journal: every readable event, and the damage found.

@@ -137,6 +137,11 @@ pub(crate) fn list(
         values.push(prefix.clone().into());
         values.push(format!("{prefix}~").into());
     }
+    if let Some(after) = query.after {
+        sql += " AND (created_at, id) < (?, ?)";
+        values.push(after.created_at.as_micros().into());
+        values.push(after.run.to_string().into());
+    }
     sql += " ORDER BY created_at DESC, id DESC";
     if query.limit > 0 {
         sql += " LIMIT ?";

@@ -248,6 +248,28 @@ pub async fn lists_are_filtered_and_newest_first(store: &impl Journal) {
     assert_eq!(ask(RunQuery { prefix: Some("cc".into()), ..all() }).await, []);
 }
 
+/// Pages of a list hold each run once, whatever is created or changed in between.
+pub async fn a_list_can_be_read_in_pages(store: &impl Journal) {
+    // Some of them were created at the same time.
+    let runs: Vec<RunId> = (1..=7).map(RunId::from_u128).collect();
+    let row = |run: RunId, at: i64| RunRow { created_at: time(at), ..new_run_row(run) };
+    for (at, run) in [1, 1, 1, 2, 3, 3, 4].into_iter().zip(&runs) {
+        store.append(Batch { row: row(*run, at), ..event_batch(*run, 0, 1) }).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    for page_number in 1.. {
+        let page = store.list_runs(RunQuery { after, limit: 2, ..RunQuery::default() }).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.cursor());
+        seen.extend(page.iter().map(|row| row.run));
+        let newer = RunId::from_u128(100 + seen.len() as u128);
+        store.append(Batch { row: row(newer, 9), ..event_batch(newer, 0, 1) }).await.unwrap();
+        store.append(Batch { row: row(runs[0], 1), ..event_batch(runs[0], page_number, 1) }).await.unwrap();
+    }
+    assert_eq!(seen, runs.into_iter().rev().collect::<Vec<_>>());
+}
+
 /// Every field of a row is kept; the time of creation stays what it was.
 pub async fn a_row_comes_back_as_it_was_written(store: &impl Journal) {
     let run = RunId::generate();

@@ -33,6 +33,7 @@ macro_rules! journal_contract {
             a_command_is_taken_once
             the_newest_checkpoint_replaces_the_one_before
             lists_are_filtered_and_newest_first
+            a_list_can_be_read_in_pages
             a_row_comes_back_as_it_was_written
             every_change_moves_the_counter
             a_watcher_of_a_run_sees_the_changes_of_that_run

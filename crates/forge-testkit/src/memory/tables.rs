@@ -160,6 +160,7 @@ impl Tables {
             .map(|run| &run.row)
             .filter(|row| query.status.is_none_or(|status| status == row.status))
             .filter(|row| query.repo.as_ref().is_none_or(|repo| *repo == row.repo))
+            .filter(|row| query.after.is_none_or(|after| row.cursor() < after))
             .filter(|row| prefix.as_ref().is_none_or(|prefix| row.run.to_string().starts_with(prefix)))
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.run)));
