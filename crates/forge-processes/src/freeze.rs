@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, poll};
 
-use crate::watch::{self, process_ids};
+use crate::process_files::{self, process_ids};
 use forge_sys as sys;
 
 /// Time within which every process stops, unless it hangs in the kernel.
@@ -76,7 +76,7 @@ pub fn is_stopped(pid: i32) -> bool {
 fn process_state(pid: i32) -> ProcessState {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let states = threads.filter_map(|thread| {
-        Some(match watch::read_state(thread.path().join("stat"))? {
+        Some(match process_files::read_state(thread.path().join("stat"))? {
             b'T' | b't' | b'Z' | b'X' => ProcessState::Still,
             b'D' => ProcessState::Waits,
             _ => ProcessState::Runs,

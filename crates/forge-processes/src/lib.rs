@@ -8,6 +8,7 @@
 pub mod freeze;
 pub mod memory_usage;
 pub mod objects;
+pub mod process_files;
 pub mod shared;
 pub mod sockets;
 pub mod watch;

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::process_files::{first_number, process_ids, process_mark};
 use crate::sockets::SocketDiag;
-use crate::watch::{first_number, process_ids, process_mark};
 
 /// Size of a full pipe, and of one created when the user had very many.
 const PIPE_BYTES: u64 = 64 << 10;

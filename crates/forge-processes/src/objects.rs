@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::watch::first_number;
+use crate::process_files::first_number;
 use forge_sys as sys;
 
 /// Divisor of the sandbox's memory that gives the share of such objects.

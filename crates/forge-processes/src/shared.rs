@@ -154,7 +154,7 @@ fn add_extents(maps: &[u8], device: &[u8], mark: Option<u64>, found: &mut HashMa
         let (Some((start, end)), Some(offset), Some(found_device)) = (range, offset, fields.next()) else {
             continue;
         };
-        let Some(inode) = fields.next().and_then(crate::watch::first_number) else { continue };
+        let Some(inode) = fields.next().and_then(crate::process_files::first_number) else { continue };
         if found_device != device || inode == 0 {
             continue;
         }

@@ -9,6 +9,7 @@ pub mod docker;
 mod file_requests;
 mod guard;
 pub mod images;
+mod jail_setup;
 mod jailed_workspace;
 mod native;
 mod one_shot;

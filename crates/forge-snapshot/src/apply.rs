@@ -20,6 +20,7 @@ mod lock;
 mod merge;
 mod stage;
 mod stale_temps;
+mod transaction;
 
 pub use error::{ChangedSince, ConflictReason, Error, Mergeable, PathConflict};
 pub use lock::{LockWait, RepoLockGuard, lock_repository};
@@ -181,7 +182,7 @@ pub fn apply(
     let mut plan = check::plan_apply(place, &root, from, &differences, &learned, options.merge)?;
     drop((differences, learned));
     store_replaced_contents(place, &root, &mut plan)?;
-    let mut work = execute::ApplyTransaction::new(place, &root, watch);
+    let mut work = transaction::ApplyTransaction::new(place, &root, watch);
     let staged = match stage::stage_plan(&mut work, &plan) {
         Ok(staged) => staged,
         Err(failed) => return Err(work.roll_back(failed)),

@@ -9,6 +9,7 @@
 //! [`TreeDelta`] for display omits it, because [`TreeNode::is_equivalent`](crate::TreeNode::is_equivalent) holds.
 
 mod digest_cache;
+mod disk_entry;
 mod full_scan;
 mod overlay;
 mod rebuild;
@@ -21,17 +22,20 @@ use crate::base::BaseManifest;
 use crate::bounds::WorkBounds;
 use crate::error::{Error, IoContext};
 use crate::host;
-use crate::node::{RelPath, TreeDelta};
+use crate::node::{DeltaEntry, RelPath, TreeDelta};
 use crate::objects::ObjectStore;
 use digest_cache::DigestCache;
 use forge_types::Digest;
-use scan::{ContentPolicy, FullDelta, WorkspaceScan};
-use std::collections::{HashMap, HashSet};
+use scan::{ContentPolicy, WorkspaceScan};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 pub use replica::{CopyKind, CopyStats, copy_tree};
+
+/// A delta with everything that a restore needs, including differences only in time or hard links.
+type FullDelta = BTreeMap<RelPath, DeltaEntry>;
 
 /// The namespace of the overlay's own attributes, which depends on how it was mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

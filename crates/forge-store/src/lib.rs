@@ -15,6 +15,7 @@ mod queue;
 mod read;
 mod reserve;
 mod routing_state;
+mod routing_tables;
 mod runs;
 mod schema;
 mod watchers;

@@ -104,7 +104,7 @@ CREATE TABLE queue_items (
 ) WITHOUT ROWID;
 CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status IN ('queued', 'processing');
 ",
-    crate::routing_state::TABLES_SQL,
+    crate::routing_tables::TABLES_SQL,
 ];
 
 /// The purpose of a connection, which determines how much memory it may use.

@@ -2,7 +2,7 @@
 
 use crate::queue::table;
 use crate::read::{SEQ_BITS, event_id};
-use crate::routing_state::RoutingWrite;
+use crate::routing_tables::RoutingWrite;
 use crate::runs::{self, to_sqlite_int};
 use crate::watchers::RunChange;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};

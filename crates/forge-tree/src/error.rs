@@ -1,6 +1,6 @@
 //! Errors for trees on disk. Messages name the path and the next step for the user.
 
-use crate::bounds::{CeilingExcess, WorkspaceCeiling};
+use crate::ceiling::{CeilingExcess, WorkspaceCeiling};
 use forge_types::{Digest, ErrorClass};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -8,13 +8,16 @@
 //! This crate is independent of snapshots, runs, sandboxes, async runtimes and git. Linux only.
 
 pub mod bounds;
+pub mod ceiling;
 pub mod copy;
 pub mod error;
 pub mod host;
 pub mod node;
+pub mod remove;
 pub mod walk;
 
-pub use bounds::{StopFlag, WorkBounds, WorkspaceCeiling};
+pub use bounds::{StopFlag, WorkBounds};
+pub use ceiling::WorkspaceCeiling;
 pub use error::Error;
 pub use host::{FileStamp, NodeKind};
 pub use node::{DeltaEntry, RelPath, TreeDelta, TreeNode};

@@ -75,7 +75,7 @@ impl CommandLauncher {
     }
 
     /// Starts a command in its own session and returns its process id. `mark` identifies its processes, see
-    /// [`forge_processes::watch::mark_for`].
+    /// [`forge_processes::process_files::mark_for`].
     pub(super) fn start_command(
         &mut self,
         workspace: BorrowedFd<'_>,

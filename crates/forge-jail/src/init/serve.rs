@@ -20,8 +20,9 @@ use crate::wire::{
 };
 use forge_processes::freeze::{self, StoppedProcesses};
 use forge_processes::objects::ObjectScope;
+use forge_processes::process_files::{is_alive, mark_for};
 use forge_processes::sockets::SocketDiag;
-use forge_processes::watch::{self, MemoryExcess, MemoryWatch, kill_marked, kill_others, mark_for};
+use forge_processes::watch::{MemoryExcess, MemoryWatch, kill_marked, kill_others};
 
 /// Time between TERM and KILL for a command that exceeded its time limit.
 const TERM_GRACE_PERIOD: Duration = Duration::from_millis(200);
@@ -362,7 +363,7 @@ impl InitServer<'_> {
         let over = || match &dying {
             KilledProcesses::Nothing => true,
             KilledProcesses::Everything => !sys::has_children(),
-            KilledProcesses::These(pids) => !pids.iter().any(|pid| watch::is_alive(*pid)),
+            KilledProcesses::These(pids) => !pids.iter().any(|pid| is_alive(*pid)),
         };
         loop {
             while let Some(reaped) = sys::reap(-1, libc::WNOHANG)? {

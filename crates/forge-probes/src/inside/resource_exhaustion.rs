@@ -1,5 +1,6 @@
 //! Exhaustion of the sandbox's limits. Each attempt is also bounded here, in case a limit is missing.
 
+use super::unattributed_memory::LIMIT_FACTOR;
 use super::{siblings, unattributed_memory};
 use crate::attempts::{self, AttemptOutcome};
 use crate::host_facts::{ResourceCeiling, probe_failed, probe_not_applicable, probe_passed, probe_untested};
@@ -13,8 +14,6 @@ const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
-/// Factor by which attempts exceed a limit.
-pub(super) const LIMIT_FACTOR: u64 = 3;
 /// Maximum size of endless output.
 const MAX_FLOOD_BYTES: u64 = 10 << 30;
 

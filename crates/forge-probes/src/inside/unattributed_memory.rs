@@ -1,6 +1,5 @@
 //! Memory that is not part of any process's resident size, or belongs to processes that hide.
 
-use super::resource_exhaustion::LIMIT_FACTOR;
 use crate::attempts::{self, AttemptOutcome};
 use crate::host_facts::{probe_failed, probe_passed, probe_untested};
 use rustix::fs::MemfdFlags;
@@ -8,6 +7,9 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+/// Factor by which attempts exceed a limit.
+pub(super) const LIMIT_FACTOR: u64 = 3;
 
 const CHUNK_BYTES: usize = 1 << 20;
 /// Time for which memory is held, because the supervisor measures at intervals.

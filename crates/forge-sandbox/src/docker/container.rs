@@ -3,7 +3,7 @@
 use super::engine::EngineClient;
 use super::error::Error;
 use super::host_dir::ContainerHostDir;
-use super::mounts::MaskKind;
+use super::mounts::{BindMount, MaskKind, MountAccess};
 use super::{EngineKind, owner};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ImageInspect, Mount,
@@ -14,21 +14,6 @@ use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 use forge_jail::{HelperBinary, JailSpec, NetworkAccess, RawBytes, WrittenCode};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-/// A host path and its mount point in the container.
-#[derive(Clone, Debug)]
-pub(crate) struct BindMount {
-    pub(crate) source: PathBuf,
-    pub(crate) target: PathBuf,
-    pub(crate) access: MountAccess,
-}
-
-/// The access to a mounted path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MountAccess {
-    Read,
-    Write,
-}
 
 /// The complete plan of a container.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ mod mounts;
 mod owner;
 
 use crate::guard::GuardedWorkspace;
+use crate::jail_setup::{EgressSetup, apply_spec};
 use crate::jailed_workspace::{JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
-use crate::native::{EgressSetup, apply_spec};
 use crate::stale_temps;
 use bollard::query_parameters::WaitContainerOptions;
 pub(crate) use container::inspect_image;

@@ -1,11 +1,25 @@
 //! Host directories that are mounted in a container: the workspace, and those in the specification.
 
-use super::container::{BindMount, MountAccess};
 use super::error::Error;
 use super::host_dir::ContainerHostDir;
 use forge_jail::{IdMappedMount, JailSpec, MissingSource, RootMode, RunUser, WORKSPACE_PATH, WorkspaceRoot};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// A host path and its mount point in the container.
+#[derive(Clone, Debug)]
+pub(crate) struct BindMount {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) access: MountAccess,
+}
+
+/// The access to a mounted path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MountAccess {
+    Read,
+    Write,
+}
 
 /// The host's side of a container's workspace.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@
 
 use super::check::{ActionKind, ApplyPlan, PathAction, open_directory};
 use super::error::{ApplyContext, Error};
-use super::execute::ApplyTransaction;
-use super::stale_temps::{NEW_TEMP_PREFIX, temp_path};
+use super::stale_temps::{NEW_TEMP_PREFIX, ancestor_dirs, temp_path};
+use super::transaction::{ApplyTransaction, MAX_FILE_SYNCS};
 use super::{ApplyStep, ConflictReason};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::{RelPath, TreeNode};
@@ -16,9 +16,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-
-/// Maximum number of new files that are synced individually; above it, one sync of the file system is cheaper.
-pub(super) const MAX_FILE_SYNCS: usize = 64;
 
 /// The temporaries by their paths: only those that are renamed themselves, not those inside of them.
 pub(super) type StagedTemps = HashMap<RelPath, RelPath>;
@@ -96,11 +93,6 @@ pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> R
         rustix::fs::syncfs(work.root).apply_context("sync", work.sources.repository)?;
     }
     Ok(staged)
-}
-
-/// Returns the ancestors of a path, nearest first.
-pub(super) fn ancestor_dirs(path: &RelPath) -> impl Iterator<Item = RelPath> {
-    std::iter::successors(path.parent(), RelPath::parent)
 }
 
 fn ancestor_gone(folder: &RelPath) -> ConflictReason {

@@ -6,7 +6,6 @@
 
 use super::check::open_directory;
 use super::error::{ApplyContext, Error};
-use super::stage::ancestor_dirs;
 use crate::bounds::{BoundedTally, WorkBounds};
 use crate::compare::{ContentSources, TreeChange};
 use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
@@ -21,6 +20,11 @@ use std::path::Path;
 
 pub(super) const NEW_TEMP_PREFIX: &str = ".forge-tmp-apply-new-";
 pub(super) const OLD_TEMP_PREFIX: &str = ".forge-tmp-apply-old-";
+
+/// Returns the ancestors of a path, nearest first.
+pub(super) fn ancestor_dirs(path: &RelPath) -> impl Iterator<Item = RelPath> {
+    std::iter::successors(path.parent(), RelPath::parent)
+}
 
 /// Returns the temporary for `path` in the given directory.
 pub(super) fn temp_path(prefix: &str, folder: &RelPath, path: &RelPath) -> RelPath {

@@ -1,7 +1,7 @@
 //! Results of earlier scans: digests of unchanged files, and baseline contents.
 
+use super::FullDelta;
 use super::TrackerOptions;
-use super::scan::FullDelta;
 use crate::base::{self, BaseItem, BaseManifest};
 use crate::bounds::WorkBounds;
 use crate::error::{Error, IoContext};

@@ -5,8 +5,8 @@
 //! directory; `redirect` names the lower directory of a renamed directory: a sibling's name, or a path from the root
 //! of the layer if it begins with a slash.
 
+use super::disk_entry::{DiskEntry, OverlayMark};
 use super::full_scan::ScanError;
-use super::restore_plan::{DiskEntry, OverlayMark};
 use super::scan::{ContentPolicy, WorkspaceScan};
 use super::{OverlayXattrs, Tracker};
 use crate::error::{Error, IoContext};

@@ -3,7 +3,8 @@
 
 mod dir_access;
 
-use super::restore_plan::{DiskEntry, LinkGroup, OverlayMark, PathChange, RestorePlan};
+use super::disk_entry::{DiskEntry, OverlayMark};
+use super::restore_plan::{LinkGroup, PathChange, RestorePlan};
 use super::{Layout, OverlayXattrs, Tracker};
 use crate::base;
 use crate::bounds::BoundedTally;
@@ -77,7 +78,7 @@ impl RebuildWork<'_> {
             self.tracker.is_ignored(&RelPath::new([path.as_bytes(), below].concat()).unwrap_or_default())
         };
         let tally = BoundedTally::of_tree(&self.tracker.bounds, self.tracker.workspace_path());
-        match host::remove_tree(folder.as_fd(), name, &keep, &tally) {
+        match forge_tree::remove::remove_tree(folder.as_fd(), name, &keep, &tally) {
             Ok(()) => Ok(()),
             Err(error) if host::is_absent(&error) => Ok(()),
             Err(error) => Err(Error::from_io("remove", &shown, error)),

@@ -1,39 +1,13 @@
 //! Comparison of the target files of a snapshot with the files on disk.
 
+use super::disk_entry::{DiskEntry, OverlayMark};
 use super::overlay;
-use super::scan::{ContentPolicy, FullDelta};
-use super::{Layout, OverlayXattrs, Tracker};
+use super::scan::ContentPolicy;
+use super::{FullDelta, Layout, OverlayXattrs, Tracker};
 use crate::error::Error;
 use crate::host::NodeKind;
 use crate::node::{RelPath, TreeNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// A file on disk, in the workspace's own layout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum DiskEntry {
-    /// A file, symbolic link or named pipe.
-    Node(TreeNode),
-    /// A directory.
-    Directory {
-        /// Permission bits.
-        mode: u32,
-        /// The mark, in an upper layer.
-        mark: OverlayMark,
-    },
-    /// A whiteout in an upper layer.
-    Whiteout,
-}
-
-/// The effect of an upper directory on its lower directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OverlayMark {
-    /// Shows the lower directory. Also used for directories outside of an upper layer.
-    Merge,
-    /// Hides the lower directory.
-    Opaque,
-    /// Shows another lower directory. Never a target state.
-    Redirect,
-}
 
 /// A group of hard links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

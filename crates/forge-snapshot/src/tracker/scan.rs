@@ -14,9 +14,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A delta with everything that a restore needs, including differences only in time or hard links.
-pub(super) type FullDelta = BTreeMap<RelPath, DeltaEntry>;
-
 /// Maximum size of baseline contents that are stored when a path first differs, for merges.
 const MAX_STORED_BASE_BYTES: u64 = 8 * 1024 * 1024;
 

@@ -1,7 +1,7 @@
 //! A snapshot as a tree of directory objects: each lists its entries and, by digest, the subdirectories with
 //! differences.
 
-use super::scan::FullDelta;
+use super::FullDelta;
 use crate::bounds::{BoundedTally, WorkBounds};
 use crate::bytes::{ByteReader, ByteWriter};
 use crate::error::Error;

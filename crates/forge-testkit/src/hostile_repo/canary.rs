@@ -1,6 +1,6 @@
 //! What shows that a repository had something run, written or asked on the host.
 
-use super::git_config::write_executable;
+use super::programs::write_executable;
 use crate::seeded_rng::SeededRng;
 use std::collections::BTreeMap;
 use std::fs;

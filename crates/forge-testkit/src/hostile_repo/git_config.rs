@@ -2,10 +2,10 @@
 
 use super::canary::Canary;
 use super::git_keys::{GIT_KEYS, GitConfigKey, KeyMeaning};
+use super::programs::write_executable;
 use crate::seeded_rng::SeededRng;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// All that git starts by itself.
@@ -118,10 +118,4 @@ pub(super) fn add_attributes_and_hooks(repo: &Path, canary: &Canary) -> io::Resu
         }
     }
     Ok(())
-}
-
-/// Writes a file that can be started.
-pub(super) fn write_executable(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path, text)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

@@ -52,7 +52,7 @@ impl HostileRepo {
         honest::create_private_repository(&private, PRIVATE_MARKER)?;
         canary.record_baseline()?;
         for name in ["canary.sh", "git", "sh", "ssh", "less", "vi"] {
-            git_config::write_executable(&repo.join(name), &canary.marker_script(name))?;
+            programs::write_executable(&repo.join(name), &canary.marker_script(name))?;
         }
         let mut made =
             Self { changes_made: Vec::new(), names: Vec::new(), canary, changing_files: Vec::new() };

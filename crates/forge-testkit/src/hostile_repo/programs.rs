@@ -1,7 +1,9 @@
 //! Programs of the machine that make what the standard library can't make.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,4 +35,10 @@ fn run_to_end(command: &mut Command, arguments: &[&OsStr]) -> io::Result<()> {
     }
     let (program, said) = (command.get_program().display(), String::from_utf8_lossy(&output.stderr));
     Err(io::Error::other(format!("{program} {arguments:?}: {said}")))
+}
+
+/// Writes a file that can be started.
+pub(super) fn write_executable(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
