@@ -11,9 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::owner::process_start_time;
-use crate::spec::{DisabledProtection, JailLimits};
+use forge_jail_protocol::{DisabledProtection, IsolationLayer, JailLimits, LayerReport};
+use forge_processes::init_name::process_start_time;
 
 /// Prefix of the group names; then owner's process id, its start time, the sandbox's number and label.
 const GROUP_PREFIX: &str = "forge-";

@@ -16,11 +16,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::cgroup::{CgroupSetup, JailCgroups};
 use crate::error::Error;
 use crate::init::{FailureCause, INIT_ARGV0, InitBoot, InitRequest, ReservedUid};
-use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::loader::HelperBinary;
 use crate::probe;
-use crate::spec::{DisabledProtection, JailLimits, JailSpec};
-use crate::wire::{self, JailReply, JailRequest, OverlayAttributes, StartupMessage, WireFrame};
+use crate::wire::{self, StartupMessage, WireFrame};
+use forge_jail_protocol::{
+    DisabledProtection, IsolationLayer, JailLimits, JailReply, JailRequest, JailSpec, LayerReport,
+    OverlayAttributes,
+};
 
 mod attach;
 mod prewarm;

@@ -1,10 +1,8 @@
 //! Errors of the crate, with messages that a user can act on.
 
+use forge_jail_protocol::{FileFault, IsolationLayer, LayerReport, StartFault};
 use std::io;
 use std::path::PathBuf;
-
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::wire::{FileFault, StartFault};
 
 /// A failure of the sandbox or of a request to it.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,9 @@
 //! [`JailRequest`]s over a socket: commands, and file operations under the same isolation layers. The sandbox dies with
 //! its handle and with the process that holds it.
 //!
-//! This crate knows nothing of async runtimes, configuration, the purpose of a command, or any other crate of the
-//! project. It runs nothing without isolation. Linux 5.14 or newer, x86-64 and aarch64.
+//! The description of a sandbox and the messages are those of `forge-jail-protocol`, re-exported here. This crate knows
+//! nothing of async runtimes, configuration, the purpose of a command, or runs. It runs nothing without isolation. Linux
+//! 5.14 or newer, x86-64 and aarch64.
 //!
 //! ```no_run
 //! use forge_jail::{INIT_ARGV0, Jail, JailRequest, JailSpec, init_main};
@@ -29,12 +30,8 @@ mod error;
 mod idmapped_mount;
 mod image;
 mod init;
-mod isolation_layer;
 mod loader;
-mod owner;
 mod probe;
-mod programs;
-mod spec;
 mod wire;
 
 use forge_sys as sys;
@@ -42,23 +39,19 @@ use forge_sys as sys;
 pub use cgroup::prune_stale_groups;
 pub use client::{ConnectedContainer, Jail, PrewarmedJail, ReplyWithFd};
 pub use error::Error;
+pub use forge_jail_protocol::{
+    BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, FileStat,
+    FinalSymlink, HELPER_PATH, HOME_PATH, HostBind, IsolationLayer, JailCommand, JailFileKind,
+    JailLayerState, JailLimits, JailReply, JailRequest, JailSpec, LayerReport, MissingSource, NetworkAccess,
+    OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting, RootMode, StartFault, SyncToDisk,
+    WORKSPACE_PATH, WorkspaceRoot, WrittenCode, written_code,
+};
+pub use forge_processes::init_name::is_jail_alive;
 pub use forge_seccomp::docker_seccomp_profile;
 pub use idmapped_mount::{IdMappedMount, RunUser};
 pub use init::{
     CONTAINED_ARGV0, CONTAINER_SOCKET_PATH, INIT_ARGV0, NO_CALLER_EXIT_CODE, RootedFiles, TEMP_PREFIX,
     contained_main, init_main, init_main_weakened,
 };
-pub use isolation_layer::{IsolationLayer, JailLayerState, LayerReport};
 pub use loader::HelperBinary;
-pub use owner::is_jail_alive;
 pub use probe::{probe_layers, probe_overlay};
-pub use programs::{WrittenCode, written_code};
-pub use spec::{
-    DisabledProtection, HELPER_PATH, HOME_PATH, HostBind, JailLimits, JailSpec, MissingSource, NetworkAccess,
-    RootMode, WORKSPACE_PATH, WorkspaceRoot,
-};
-pub use wire::{
-    BackgroundProcesses, ExecEnd, ExecOutcome, FaultKind, FileFault, FileStat, FinalSymlink, JailCommand,
-    JailFileKind, JailReply, JailRequest, OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting,
-    StartFault, SyncToDisk,
-};

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::init::CONTAINED_ARGV0;
-use crate::spec::{HELPER_PATH, HostBind, MissingSource};
+use forge_jail_protocol::{HELPER_PATH, HostBind, MissingSource};
 
 /// The directory of the host's loader and libraries in the sandbox.
 const LIBRARY_DIR: &str = "/run/forge/lib";

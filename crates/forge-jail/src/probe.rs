@@ -7,9 +7,9 @@ use std::path::Path;
 
 use crate::client::Jail;
 use crate::error::Error;
-use crate::isolation_layer::{IsolationLayer, JailLayerState, LayerReport};
-use crate::spec::{JailSpec, RootMode};
-use crate::wire::OverlayAttributes;
+use forge_jail_protocol::{
+    IsolationLayer, JailLayerState, JailSpec, LayerReport, OverlayAttributes, RootMode,
+};
 
 /// Starts a sandbox around `workspace` and ends it again: the most reliable test, in a few milliseconds. Writes
 /// nothing. `exe` is a binary that acts as init, normally `/proc/self/exe`.

@@ -3,7 +3,7 @@
 use super::ProbeOutcomes;
 use super::host_facts::{HostFacts, ProbeLine, ProberTask, probe_untested};
 use super::inside::PROBER_ARG;
-use forge_jail::HELPER_PATH;
+use forge_jail_protocol::HELPER_PATH;
 use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, OutputSink};
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{RunId, SandboxReport, SandboxSpec};

@@ -1,7 +1,7 @@
 //! Git data outside the repository that a sandbox needs: of a worktree, a submodule, or a `.git` that is a link.
 
 use forge_git::{Error, GitData, normalize_path};
-use forge_jail::{HostBind, MissingSource, WORKSPACE_PATH};
+use forge_jail_protocol::{HostBind, MissingSource, WORKSPACE_PATH};
 use std::path::Path;
 
 /// Directories below which nothing of the host is bound.

@@ -106,7 +106,7 @@ const INIT_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 fn wait_for_init_exit(place: &WorkspaceLayout, run: RunId) {
     let (begun, label) = (Instant::now(), run.to_string());
     while place.root_dir().exists()
-        && forge_jail::is_jail_alive(&label)
+        && forge_processes::init_name::is_jail_alive(&label)
         && begun.elapsed() < INIT_EXIT_TIMEOUT
     {
         std::thread::park_timeout(POLL_INTERVAL);

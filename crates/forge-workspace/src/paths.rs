@@ -1,7 +1,7 @@
 //! Paths as models write them, made relative to the workspace. Only the text is normalised here: the kernel decides
 //! whether a path leaves the workspace when it is opened.
 
-use forge_jail::{FaultKind, FileFault, JailFileKind, RawBytes, WORKSPACE_PATH};
+use forge_jail_protocol::{FaultKind, FileFault, JailFileKind, RawBytes, WORKSPACE_PATH};
 use forge_ports::sandbox::{Error, PathErrorKind};
 use std::path::{Path, PathBuf};
 

@@ -97,7 +97,7 @@ impl BranchPublisher<'_> {
             // A missing file is not copied.
             self.exec_in_sandbox(&["cp", "--", &from, &format!("{git_dir}/{to}")], &[]).await?;
         }
-        let inside = format!("{}/{}{git_dir}", forge_jail::WORKSPACE_PATH, self.prefix());
+        let inside = format!("{}/{}{git_dir}", forge_jail_protocol::WORKSPACE_PATH, self.prefix());
         let env = [
             ("GIT_OBJECT_DIRECTORY".to_owned(), format!("{inside}/objects")),
             ("GIT_INDEX_FILE".to_owned(), format!("{inside}/index")),
@@ -264,7 +264,7 @@ impl BranchPublisher<'_> {
 
     async fn exec_in_sandbox(&self, argv: &[&str], env: &[(String, String)]) -> Result<ExecResult, Error> {
         // Overrides the work tree that the configuration may name.
-        let here = format!("{}/{}", forge_jail::WORKSPACE_PATH, self.directory);
+        let here = format!("{}/{}", forge_jail_protocol::WORKSPACE_PATH, self.directory);
         let mut all = BTreeMap::from([("GIT_WORK_TREE".to_owned(), here)]);
         all.extend(env.iter().cloned());
         all.retain(|_, value| !value.is_empty());

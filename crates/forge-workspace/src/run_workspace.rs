@@ -7,7 +7,7 @@ use crate::paths::WorkspacePaths;
 use crate::secret_masks::{self, InitialScan, SecretMasks};
 use crate::strategy::MountStrategy;
 use crate::{gitdir, masks, snapshot_id, strategy};
-use forge_jail::{HostBind, OverlayAttributes, RawBytes, RootMode, WORKSPACE_PATH, WorkspaceRoot};
+use forge_jail_protocol::{HostBind, OverlayAttributes, RawBytes, RootMode, WORKSPACE_PATH, WorkspaceRoot};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{
     BaseManifest, CopyStats, Layout, ObjectStore, OverlayXattrs, RelPath, StopFlag, Tracker, WorkBounds,

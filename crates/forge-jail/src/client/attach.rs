@@ -14,10 +14,9 @@ use super::{
 use crate::cgroup::JailCgroups;
 use crate::error::Error;
 use crate::init::{ContainerBoot, InitRequest, own_namespaces};
-use crate::isolation_layer::{IsolationLayer, JailLayerState as LayerState, LayerReport};
-use crate::spec::{HELPER_PATH, JailSpec};
 use crate::sys;
 use crate::wire::{self, WireFrame};
+use forge_jail_protocol::{HELPER_PATH, IsolationLayer, JailLayerState as LayerState, JailSpec, LayerReport};
 
 /// The facts about a container with a connected init.
 #[derive(Debug)]

@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::image;
 use crate::init::{ReservedUid, SetupCommand, is_run_user_id, reserve_run_user};
 use crate::loader::HelperBinary;
-use crate::spec::{JailSpec, RootMode};
 use crate::sys;
 use crate::wire;
+use forge_jail_protocol::{JailSpec, RootMode};
 
 /// A sandbox that waits for its specification. Dropping it ends it.
 #[derive(Debug)]

@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::programs::IsolationProvider;
 use super::{FailureCause, InitReady, InitSetupError, SetupContext, harden, serve};
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::spec::{HOME_PATH, JailSpec, NetworkAccess, WORKSPACE_PATH};
 use crate::sys;
 use crate::wire::{self, StartupMessage};
+use forge_jail_protocol::{HOME_PATH, IsolationLayer, JailSpec, LayerReport, NetworkAccess, WORKSPACE_PATH};
 use forge_processes::sockets::SocketDiag;
 
 /// The `argv[0]` under which a binary must call [`contained_main`] before it does anything else.
@@ -103,7 +102,7 @@ fn run_stages(control: &OwnedFd) -> Result<(), InitSetupError> {
             "being process 1 (the engine put another init before it)",
         ));
     }
-    crate::owner::set_init_name(&guest.spec.label);
+    forge_processes::init_name::set_init_name(&guest.spec.label);
     check_same_directory(guest.workspace)?;
     let mut layers = compare_namespaces(&guest)?;
     check_no_privileges(&mut layers)?;

@@ -11,9 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::spec::{DisabledProtection, JailSpec};
 use crate::sys;
-use crate::wire::BackgroundProcesses;
+use forge_jail_protocol::{BackgroundProcesses, DisabledProtection, JailSpec};
 
 /// Rights that a domain must handle to be valid: creating block devices, which no process may, and moving files between
 /// directories, which a domain that does not handle this right forbids.

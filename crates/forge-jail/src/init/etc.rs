@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::mounts;
 use crate::image;
-use crate::spec::{HOME_PATH, JailSpec, NetworkAccess};
+use forge_jail_protocol::{HOME_PATH, JailSpec, NetworkAccess};
 
 /// Entries of the host's /etc that programs need and that contain no secrets: bound read-only where they exist. A name
 /// that ends in `*` matches all entries with that prefix.

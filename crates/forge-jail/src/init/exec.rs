@@ -14,8 +14,7 @@ use super::domains::CommandDomains;
 use super::programs::ProgramList;
 use super::programs::broker::STARTING_PID;
 use crate::loader::HelperBinary;
-use crate::spec::HELPER_PATH;
-use crate::wire::{JailCommand, RawBytes, StartFault};
+use forge_jail_protocol::{HELPER_PATH, JailCommand, RawBytes, StartFault};
 
 /// Size of the child's stack until `execve`; it makes a few system calls and does not recurse.
 const CHILD_STACK_BYTES: usize = 64 * 1024;

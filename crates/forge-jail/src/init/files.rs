@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveF
 use rustix::io::Errno;
 
 use super::git_directories;
-use crate::wire::{
+use forge_jail_protocol::{
     FaultKind, FileFault, FileStat, FinalSymlink, JailFileKind, JailReply, JailRequest, RawBytes,
     RemovalScope, ReplaceExisting, SyncToDisk,
 };

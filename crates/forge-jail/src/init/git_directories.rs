@@ -6,9 +6,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use forge_jail_protocol::FaultKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-
-use crate::wire::FaultKind;
 
 /// Deepest directory that is checked; the path of a deeper one cannot be passed in one call anyway.
 const MAX_DEPTH: usize = 2048;

@@ -10,9 +10,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::programs::ProgramList;
 use super::{InitSetupError, SetupContext};
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::spec::{DisabledProtection, JailSpec, RootMode};
 use crate::sys;
+use forge_jail_protocol::{DisabledProtection, IsolationLayer, JailSpec, LayerReport, RootMode};
 
 /// Resets every signal to its default, also those the caller ignored: children inherit this.
 pub(super) fn reset_signals() {

@@ -11,10 +11,8 @@ use rustix::thread::UnshareFlags;
 
 use super::reserve::{FIRST_UID, InheritedUid, ReservedUid, UID_COUNT};
 use super::{InitSetupError, SetupContext, share};
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::spec::{JailSpec, RootMode};
 use crate::sys::{self, ForkSide};
-use crate::wire::OverlayAttributes;
+use forge_jail_protocol::{IsolationLayer, JailSpec, LayerReport, OverlayAttributes, RootMode};
 
 /// The id that sandboxes started by root see as their own.
 const INNER_ID: u32 = 1000;

@@ -50,11 +50,12 @@ use self::identity::JailIds;
 use self::network::NetworkHandover;
 use self::programs::{IsolationProvider, ProgramList};
 use self::reserve::InheritedUid;
-use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::loader::HelperBinary;
-use crate::spec::{DisabledProtection, JailSpec, NetworkAccess};
 use crate::sys::{self, ForkSide};
-use crate::wire::{self, OverlayAttributes, RawBytes, StartupMessage};
+use crate::wire::{self, StartupMessage};
+use forge_jail_protocol::{
+    DisabledProtection, IsolationLayer, JailSpec, LayerReport, NetworkAccess, OverlayAttributes, RawBytes,
+};
 use forge_processes::sockets::{self, SocketDiag};
 
 /// The `argv[0]` under which a binary must call [`init_main`] before it does anything else.
@@ -221,7 +222,7 @@ fn run_stages(
         let step = format!("leaving out {} (only the init of a test does this)", names.join(", "));
         return Err(io::Error::from_raw_os_error(libc::EPERM)).step_context(step);
     }
-    crate::owner::set_init_name(&spec.label);
+    forge_processes::init_name::set_init_name(&spec.label);
     let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
     layers.extend(spec.without.iter().map(|weakness| LayerReport::left_out(*weakness)));
     let ids = identity::prepare_ids(&spec, user)?;
@@ -256,7 +257,7 @@ fn run_stages(
     let Some(spec) = wait_for_spec(control).step_context("waiting for the description of the box")? else {
         return Ok(());
     };
-    crate::owner::set_init_name(&spec.label);
+    forge_processes::init_name::set_init_name(&spec.label);
     rootfs::complete_root_fs(&spec, &ids, ground)?;
     let overlay = ids.overlay_attributes(&spec);
     ids.enter_user(&spec, &mut layers)?;

@@ -11,10 +11,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::{InitSetupError, SetupContext, identity};
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::spec::{DisabledProtection, JailSpec, NetworkAccess};
 use crate::sys;
 use crate::wire;
+use forge_jail_protocol::{DisabledProtection, IsolationLayer, JailSpec, LayerReport, NetworkAccess};
 
 /// The connection from the first process to the init. Each side uses its end and drops the other.
 pub(super) struct NetworkHandover {

@@ -13,10 +13,9 @@ use super::identity::JailIds;
 use super::mounts::{self, MaskCover};
 use super::{FailureCause, InitSetupError, SetupContext, etc, roots};
 use crate::image;
-use crate::isolation_layer::IsolationLayer;
 use crate::loader::HelperBinary;
-use crate::spec::{DisabledProtection, HELPER_PATH, JailSpec, MissingSource};
 use crate::sys::{self, MountAttributes, Recursive};
+use forge_jail_protocol::{DisabledProtection, HELPER_PATH, IsolationLayer, JailSpec, MissingSource};
 
 /// System directories of the host. `/usr` is always a directory; the others are links into it on most systems.
 const SYSTEM_DIRS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];

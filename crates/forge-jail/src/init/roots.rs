@@ -17,10 +17,8 @@ use rustix::mount::MountAttrFlags;
 
 use super::identity::JailIds;
 use super::{FailureCause, InitSetupError, SetupContext, mounts};
-use crate::isolation_layer::IsolationLayer;
-use crate::spec::{JailSpec, RootMode, WorkspaceRoot};
 use crate::sys::{self, MountAttributes, Recursive};
-use crate::wire::{OverlayAttributes, RawBytes};
+use forge_jail_protocol::{IsolationLayer, JailSpec, OverlayAttributes, RawBytes, RootMode, WorkspaceRoot};
 
 /// Any directory that the sandbox does not need: the mapped source of an overlay is attached there, because kernels
 /// before 6.15 accept no detached layer. The descriptor identifies it, so one source may cover another.

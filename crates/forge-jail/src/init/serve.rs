@@ -12,11 +12,11 @@ use super::domains::CommandDomains;
 use super::exec::{CommandIsolation, CommandLauncher};
 use super::files::RootedFiles;
 use super::{InitReady, harden};
-use crate::spec::{DisabledProtection, JailSpec, WORKSPACE_PATH};
 use crate::sys::{self, ReapedChild};
-use crate::wire::{
-    self, BackgroundProcesses, ExecEnd, ExecOutcome, FaultKind, FileFault, JailCommand, JailReply,
-    JailRequest, RawBytes, StartFault, StartupMessage, WireFrame,
+use crate::wire::{self, StartupMessage, WireFrame};
+use forge_jail_protocol::{
+    BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, JailCommand,
+    JailReply, JailRequest, JailSpec, RawBytes, StartFault, WORKSPACE_PATH,
 };
 use forge_processes::freeze::{self, StoppedProcesses};
 use forge_processes::objects::ObjectScope;

@@ -10,9 +10,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::spec::{DisabledProtection, JailSpec};
 use crate::sys;
+use forge_jail_protocol::{DisabledProtection, IsolationLayer, JailSpec, LayerReport};
 use forge_processes::objects;
 
 /// Semaphores per set, in total, operations per call, sets: the usual values before the defaults became unlimited.

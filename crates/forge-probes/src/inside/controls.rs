@@ -2,7 +2,7 @@
 
 use crate::attempts::{AttemptOutcome, ChildEnd, in_child};
 use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed};
-use forge_jail::WORKSPACE_PATH;
+use forge_jail_protocol::WORKSPACE_PATH;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -2,7 +2,7 @@
 
 use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
 use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
-use forge_jail::{HELPER_PATH, WORKSPACE_PATH};
+use forge_jail_protocol::{HELPER_PATH, WORKSPACE_PATH};
 use forge_types::Digest;
 use std::fs;
 use std::io::Read as _;

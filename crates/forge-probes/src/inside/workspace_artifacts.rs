@@ -1,7 +1,7 @@
 //! Files that the sandbox leaves in the workspace: traps for programs on the host, and files that are hard to handle.
 
 use crate::traps::{self, WorkspaceTrap};
-use forge_jail::WORKSPACE_PATH;
+use forge_jail_protocol::WORKSPACE_PATH;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;

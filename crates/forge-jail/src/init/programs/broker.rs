@@ -22,7 +22,7 @@ use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::find::{AllowedPrograms, DeviceInode, is_read_only_mount};
-use crate::programs::file_name;
+use forge_jail_protocol::file_name;
 use forge_sys as sys;
 use forge_sys::notify::{self, CallAnswer, NotifiedCall};
 

@@ -13,9 +13,9 @@ use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 
 use crate::init::contained::CONTAINED_ARGV0;
 use crate::loader;
-use crate::programs::{MULTI_CALL_BINARIES, SHELLS, collect_requirements, file_name};
-use crate::spec::HELPER_PATH;
-use crate::wire::RawBytes;
+use forge_jail_protocol::{
+    HELPER_PATH, MULTI_CALL_BINARIES, RawBytes, SHELLS, collect_requirements, file_name,
+};
 
 /// Longest first line of a script that is read, in bytes; the kernel reads 256.
 const MAX_LINE_BYTES: usize = 256;

@@ -18,13 +18,13 @@ use rustix::fs::{Mode, OFlags};
 
 use self::broker::ExecPolicy;
 use self::find::{AllowedPrograms, ProgramFinder};
-use crate::isolation_layer::{IsolationLayer, LayerReport};
-use crate::programs::{WrittenCode, collect_requirements, written_code};
-use crate::spec::{DisabledProtection, JailSpec, WORKSPACE_PATH};
-use crate::wire::{JailCommand, RawBytes};
 use forge_sys as sys;
 
 use super::{InitSetupError, SetupContext};
+use forge_jail_protocol::{
+    DisabledProtection, IsolationLayer, JailCommand, JailSpec, LayerReport, RawBytes, WORKSPACE_PATH,
+    WrittenCode, collect_requirements, written_code,
+};
 
 /// `LANDLOCK_ACCESS_FS_EXECUTE` and `LANDLOCK_ACCESS_FS_REFER`, as in the kernel's `linux/landlock.h`.
 const ACCESS_FS_EXECUTE: u64 = 1;

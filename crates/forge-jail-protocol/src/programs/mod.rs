@@ -1,12 +1,12 @@
-//! Program lists. The sandbox finds the files that an entry refers to; the table holds what each program needs in
-//! addition.
+//! Program lists. The init of a sandbox finds the files that an entry refers to; the table holds what each program needs
+//! in addition.
 
 mod table;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-pub(crate) use table::{MULTI_CALL_BINARIES, ProgramRequirements, SHELLS};
+pub use table::{MULTI_CALL_BINARIES, ProgramRequirements, SHELLS};
 
 /// The degree to which files that commands can write may become code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub enum WrittenCode {
 }
 
 /// Returns the table entries for a list, each once: those of its programs, and of the programs that these start.
-pub(crate) fn collect_requirements(list: &[String]) -> Vec<&'static ProgramRequirements> {
+pub fn collect_requirements(list: &[String]) -> Vec<&'static ProgramRequirements> {
     let mut names: Vec<&str> = list.iter().map(|entry| file_name(entry)).collect();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     while let Some(name) = names.pop() {
@@ -46,7 +46,7 @@ pub fn written_code(list: Option<&[String]>) -> WrittenCode {
 }
 
 /// Returns the last part of a path.
-pub(crate) fn file_name(path: &str) -> &str {
+pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 

@@ -1,12 +1,12 @@
-//! The description of a sandbox that a caller hands to [`crate::Jail::spawn`].
+//! The description of a sandbox that a caller hands to `forge_jail::Jail::spawn`.
 
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::isolation_layer::IsolationLayer;
+use crate::isolation_layer::DisabledProtection;
 use crate::programs::{WrittenCode, written_code};
-use crate::wire::RawBytes;
+use crate::raw_bytes::RawBytes;
 
 /// The path of the workspace inside every sandbox.
 pub const WORKSPACE_PATH: &str = "/workspace";
@@ -35,7 +35,7 @@ pub struct JailSpec {
     pub image: Option<PathBuf>,
     /// The network access of the sandbox.
     pub network: NetworkAccess,
-    /// A port of the sandbox's own network. The init listens there on 127.0.0.1 and [`crate::Jail::claim_listener`]
+    /// A port of the sandbox's own network. The init listens there on 127.0.0.1 and `forge_jail::Jail::claim_listener`
     /// hands the TCP listener to the caller, so the accepting code runs outside. Only with [`NetworkAccess::Off`].
     pub listen: Option<u16>,
     /// Size in bytes of a writable `/cache` in memory, if wanted.
@@ -50,7 +50,7 @@ pub struct JailSpec {
     /// [`crate::written_code`].
     #[serde(default)]
     pub programs: Option<Vec<String>>,
-    /// Protections to leave out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
+    /// Protections to leave out, for the tests of the tests: only `forge_jail::init_main_weakened` obeys this.
     #[serde(default)]
     pub without: Vec<DisabledProtection>,
 }
@@ -89,125 +89,23 @@ pub enum RootMode {
     Owned,
 }
 
-/// A protection that a sandbox can be started without, so that a suite of escape attempts can show that it detects the
-/// gap. Never for real work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The extended attributes of the upper layer in which the kernel keeps an overlay's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DisabledProtection {
-    /// No system call filter: ptrace, keyrings, io_uring, raw sockets, new namespaces, TIOCSTI and so on are subject
-    /// only to the kernel's ordinary checks.
-    Seccomp,
-    /// No Landlock: abstract sockets and signals are no longer scoped, and a hole in the mounts is no longer covered.
-    Landlock,
-    /// Every command has all capabilities of the user namespace: operations that need one are stopped only by the
-    /// system call filter and because the mounts belong to a parent namespace.
-    Capabilities,
-    /// `no_new_privs` is not set: setuid programs could gain privileges where a mount allows them.
-    NoNewPrivs,
-    /// Files of /proc that reveal the machine (kallsyms, keys, kmsg and so on) are not covered.
-    ProcHidden,
-    /// /proc is mounted read-write: commands can try sysctls of their own namespaces and oom_score_adj.
-    ReadOnlyProc,
-    /// The caller's process ids: other processes of the machine are visible, and those of the same user can be reached.
-    /// Processes that outlive a command are found only by their mark and may outlive the sandbox.
-    PidNamespace,
-    /// The caller's network: loopback services of the host, the metadata address and the outside are reachable.
-    NetNamespace,
-    /// The caller's System V and POSIX objects.
-    IpcNamespace,
-    /// The caller's host name.
-    UtsNamespace,
-    /// The root directory and /etc are writable, and Landlock allows it: a command can place files that mislead
-    /// programs of later commands.
-    ReadOnlySystem,
-    /// Masked paths of the workspace are readable.
-    Masks,
-    /// Commands get the variables that the init was started with, plus those of the sandbox.
-    EnvironmentCleared,
-    /// No memory ceiling: one command can take all memory of the machine.
-    Memory,
-    /// No process ceiling: a fork bomb takes all process ids of the machine.
-    Pids,
-    /// Processes that outlive a command run until the sandbox ends.
-    KillBackground,
-    /// File requests resolve without `RESOLVE_BENEATH`: `..`, absolute paths and links lead anywhere in the sandbox.
-    FilesBeneath,
-    /// Commands start without a Landlock domain of their own: a process can inspect processes of other commands, and
-    /// write into their output where it may open it.
-    Siblings,
-    /// The sandbox can exhaust what the kernel counts per user, such as inotify instances.
-    Counts,
-    /// A program list is not enforced: commands can execute any program.
-    ProgramList,
+pub enum OverlayAttributes {
+    /// `trusted.overlay.*`: mounted by root; renamed directories carry a redirect.
+    Trusted,
+    /// `user.overlay.*`: mounted in a user namespace; directories of the source are copied instead of renamed.
+    User,
 }
 
-impl DisabledProtection {
-    /// All protections.
-    pub const ALL: &[Self] = &[
-        Self::Seccomp,
-        Self::Landlock,
-        Self::Capabilities,
-        Self::NoNewPrivs,
-        Self::ProcHidden,
-        Self::ReadOnlyProc,
-        Self::PidNamespace,
-        Self::NetNamespace,
-        Self::IpcNamespace,
-        Self::UtsNamespace,
-        Self::ReadOnlySystem,
-        Self::Masks,
-        Self::EnvironmentCleared,
-        Self::Memory,
-        Self::Pids,
-        Self::KillBackground,
-        Self::FilesBeneath,
-        Self::Siblings,
-        Self::Counts,
-        Self::ProgramList,
-    ];
-
-    /// Returns the layer that a report lists as missing without this protection.
+impl OverlayAttributes {
+    /// Returns the prefix of the attributes' names.
     #[must_use]
-    pub const fn layer(self) -> IsolationLayer {
+    pub const fn xattr_prefix(self) -> &'static str {
         match self {
-            Self::Seccomp => IsolationLayer::Seccomp,
-            Self::Landlock => IsolationLayer::Landlock,
-            Self::Capabilities => IsolationLayer::Capabilities,
-            Self::PidNamespace => IsolationLayer::PidNamespace,
-            Self::NetNamespace => IsolationLayer::NetNamespace,
-            Self::IpcNamespace => IsolationLayer::IpcNamespace,
-            Self::UtsNamespace => IsolationLayer::UtsNamespace,
-            Self::Memory => IsolationLayer::Memory,
-            Self::Pids => IsolationLayer::Pids,
-            Self::ProgramList => IsolationLayer::ProgramList,
-            other => IsolationLayer::Measure(other),
-        }
-    }
-
-    /// Returns a description of the protection.
-    #[must_use]
-    pub const fn describe(self) -> &'static str {
-        match self {
-            Self::Seccomp => "system call filter",
-            Self::Landlock => "landlock",
-            Self::Capabilities => "no capabilities",
-            Self::NoNewPrivs => "no new privileges",
-            Self::ProcHidden => "covered files of /proc",
-            Self::ReadOnlyProc => "read-only /proc",
-            Self::PidNamespace => "own process ids",
-            Self::NetNamespace => "own network",
-            Self::IpcNamespace => "own ipc objects",
-            Self::UtsNamespace => "own host name",
-            Self::ReadOnlySystem => "read-only system",
-            Self::Masks => "masked files",
-            Self::EnvironmentCleared => "environment from nothing",
-            Self::Memory => "memory limit",
-            Self::Pids => "process limit",
-            Self::KillBackground => "end of what commands leave behind",
-            Self::FilesBeneath => "file requests beneath the workspace",
-            Self::Siblings => "commands kept apart",
-            Self::Counts => "share of what is counted by user",
-            Self::ProgramList => "program list",
+            Self::Trusted => "trusted.overlay.",
+            Self::User => "user.overlay.",
         }
     }
 }
@@ -310,18 +208,18 @@ impl JailSpec {
     }
 
     /// Returns whether no file that commands can write may become code; its mounts are then noexec.
-    pub(crate) fn forbids_written_code(&self) -> bool {
+    pub fn forbids_written_code(&self) -> bool {
         !self.lacks_protection(DisabledProtection::ProgramList)
             && written_code(self.programs.as_deref()) == WrittenCode::None
     }
 
     /// Returns whether a protection is left out.
-    pub(crate) fn lacks_protection(&self, weakness: DisabledProtection) -> bool {
+    pub fn lacks_protection(&self, weakness: DisabledProtection) -> bool {
         self.without.contains(&weakness)
     }
 
     /// Returns the error in the description, if any, before a process is started.
-    pub(crate) fn validation_error(&self) -> Option<String> {
+    pub fn validation_error(&self) -> Option<String> {
         if let Some(fault) = self.roots_error() {
             return Some(fault);
         }

@@ -1,4 +1,4 @@
-//! Checks whether a process or a sandbox is still alive, by names that are never reused.
+//! The name of a sandbox's init, by which every process of the machine can tell whether the sandbox is still alive.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn init_process_name(label: &str) -> String {
 }
 
 /// Names this process as the init of a sandbox.
-pub(crate) fn set_init_name(label: &str) {
+pub fn set_init_name(label: &str) {
     if let Ok(name) = std::ffi::CString::new(init_process_name(label)) {
         // Only used by processes that wait for the end of a sandbox after its owner was killed.
         let _ = rustix::thread::set_name(&name);
@@ -34,7 +34,7 @@ pub fn is_jail_alive(label: &str) -> bool {
 
 /// Returns the start time of a process, in clock ticks since boot: with the process id it identifies a process
 /// permanently.
-pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
+pub fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

@@ -4,24 +4,24 @@ use super::WrittenCode;
 
 /// The needs of a program in addition to its own file, its interpreter and the shell.
 #[derive(Debug)]
-pub(crate) struct ProgramRequirements {
+pub struct ProgramRequirements {
     /// The names under which the program is listed.
-    pub(crate) names: &'static [&'static str],
+    pub names: &'static [&'static str],
     /// Other programs, found like those of the list. One that does not exist is skipped.
-    pub(crate) programs: &'static [&'static str],
+    pub programs: &'static [&'static str],
     /// Directories of programs that belong to it. `$NAME/…` begins with a variable of the sandbox's environment; a name
     /// that ends in `*` matches all names with that prefix.
-    pub(crate) directories: &'static [&'static str],
+    pub directories: &'static [&'static str],
     /// The degree to which it turns files that commands can write into code.
-    pub(crate) written: WrittenCode,
+    pub written: WrittenCode,
     /// The reason for this entry.
-    pub(crate) why: &'static str,
+    pub why: &'static str,
 }
 
 const NO_REQUIREMENTS: ProgramRequirements =
     ProgramRequirements { names: &[], programs: &[], directories: &[], written: WrittenCode::None, why: "" };
 
-pub(crate) const PROGRAM_TABLE: &[ProgramRequirements] = &[
+pub(super) const PROGRAM_TABLE: &[ProgramRequirements] = &[
     ProgramRequirements {
         names: &["git"],
         directories: &[
@@ -83,7 +83,7 @@ pub(crate) const PROGRAM_TABLE: &[ProgramRequirements] = &[
 ];
 
 /// Shells that may receive a command line, whatever the list contains.
-pub(crate) const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+pub const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 
 /// Files that contain many programs, selected by the name they are started under: there the name is checked as well.
-pub(crate) const MULTI_CALL_BINARIES: &[&str] = &["busybox", "toybox", "coreutils"];
+pub const MULTI_CALL_BINARIES: &[&str] = &["busybox", "toybox", "coreutils"];
