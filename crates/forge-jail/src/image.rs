@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use crate::error::Error;
+use crate::elf::read_elf_machine;
+use crate::protocol::error::Error;
 
 /// Programs of which every usable system has at least one.
 const COMMON_PROGRAMS: &[&str] = &["bin/sh", "usr/bin/env", "bin/busybox", "usr/bin/python3", "bin/bash"];
@@ -58,18 +58,6 @@ pub(crate) fn check_image(root: &Path) -> Result<(), Error> {
     }
     // No program to tell by, as in an image of data or scripts: a program that cannot run reports that itself.
     Ok(())
-}
-
-/// Returns the machine a program is built for, `e_machine` of elf(5); `None` for a file that is not a program.
-fn read_elf_machine(file: &File) -> Option<u16> {
-    let mut head = [0u8; 20];
-    file.read_exact_at(&mut head, 0).ok()?;
-    let bytes = [*head.get(18)?, *head.get(19)?];
-    match (head.starts_with(b"\x7fELF"), head.get(5)?) {
-        (true, 1) => Some(u16::from_le_bytes(bytes)),
-        (true, _) => Some(u16::from_be_bytes(bytes)),
-        (false, _) => None,
-    }
 }
 
 fn machine_name(machine: u16) -> String {

@@ -5,7 +5,8 @@
 //! [`JailRequest`]s over a socket: commands, and file operations under the same isolation layers. The sandbox dies with
 //! its handle and with the process that holds it.
 //!
-//! The description of a sandbox and the messages are those of `forge-jail-protocol`, re-exported here. This crate knows
+//! `host` runs in the process that owns the sandbox, `guest` is the init, and `protocol` is what both agree on; the files
+//! next to them serve both sides. The description of a sandbox and the messages are those of `forge-jail-protocol`, re-exported here. This crate knows
 //! nothing of async runtimes, configuration, the purpose of a command, or runs. It runs nothing without isolation. Linux
 //! 5.14 or newer, x86-64 and aarch64.
 //!
@@ -24,21 +25,16 @@
     reason = "the one place for system calls without a safe wrapper; each block says why it is sound"
 )]
 
-mod cgroup;
-mod client;
-mod error;
-mod idmapped_mount;
+mod elf;
+mod guest;
+mod host;
+mod id_mapping;
 mod image;
-mod init;
-mod loader;
-mod probe;
-mod wire;
+mod protocol;
+mod user_ids;
 
 use forge_sys as sys;
 
-pub use cgroup::prune_stale_groups;
-pub use client::{ConnectedContainer, Jail, PrewarmedJail, ReplyWithFd};
-pub use error::Error;
 pub use forge_jail_protocol::{
     BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, FileStat,
     FinalSymlink, HELPER_PATH, HOME_PATH, HostBind, IsolationLayer, JailCommand, JailFileKind,
@@ -48,10 +44,11 @@ pub use forge_jail_protocol::{
 };
 pub use forge_processes::init_name::is_jail_alive;
 pub use forge_seccomp::docker_seccomp_profile;
-pub use idmapped_mount::{IdMappedMount, RunUser};
-pub use init::{
-    CONTAINED_ARGV0, CONTAINER_SOCKET_PATH, INIT_ARGV0, NO_CALLER_EXIT_CODE, RootedFiles, TEMP_PREFIX,
-    contained_main, init_main, init_main_weakened,
-};
-pub use loader::HelperBinary;
-pub use probe::{probe_layers, probe_overlay};
+pub use guest::{RootedFiles, TEMP_PREFIX, contained_main, init_main, init_main_weakened};
+pub use host::cgroup::prune_stale_groups;
+pub use host::client::{ConnectedContainer, Jail, PrewarmedJail, ReplyWithFd};
+pub use host::idmapped_mount::{IdMappedMount, RunUser};
+pub use host::probe::{probe_layers, probe_overlay};
+pub use protocol::error::Error;
+pub use protocol::helper_binary::HelperBinary;
+pub use protocol::names::{CONTAINED_ARGV0, CONTAINER_SOCKET_PATH, INIT_ARGV0, NO_CALLER_EXIT_CODE};

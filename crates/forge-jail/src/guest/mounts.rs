@@ -13,7 +13,7 @@ use crate::image;
 use crate::sys::{self, MountAttributes, Recursive};
 
 /// Converts a path to a C string.
-pub(crate) fn to_c_path(path: &Path) -> io::Result<CString> {
+pub(super) fn to_c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 

@@ -19,6 +19,7 @@ mod contained;
 mod domains;
 mod etc;
 mod exec;
+mod file_conversions;
 mod files;
 mod git_directories;
 mod harden;
@@ -26,78 +27,29 @@ mod identity;
 mod mounts;
 mod network;
 mod programs;
-mod reserve;
 mod rootfs;
 mod roots;
 mod serve;
 mod share;
 
-pub use contained::{CONTAINED_ARGV0, CONTAINER_SOCKET_PATH, NO_CALLER_EXIT_CODE, contained_main};
-pub(crate) use contained::{ContainerBoot, own_namespaces};
+pub use contained::contained_main;
 pub use files::{RootedFiles, TEMP_PREFIX};
-pub(crate) use identity::{create_mapping as id_mapping, is_run_user_id, reserve_run_user};
-pub(crate) use mounts::to_c_path;
-pub(crate) use reserve::{FIRST_UID, ReservedUid, UID_COUNT};
-pub(crate) use serve::InitRequest;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use serde::{Deserialize, Serialize};
-
-use self::identity::JailIds;
+use self::identity::{InheritedUid, JailIds};
 use self::network::NetworkHandover;
 use self::programs::{IsolationProvider, ProgramList};
-use self::reserve::InheritedUid;
-use crate::loader::HelperBinary;
+use crate::protocol::helper_binary::HelperBinary;
+use crate::protocol::startup::{FailureCause, InitBoot, SetupCommand, StartupMessage};
+use crate::protocol::wire;
 use crate::sys::{self, ForkSide};
-use crate::wire::{self, StartupMessage};
 use forge_jail_protocol::{
-    DisabledProtection, IsolationLayer, JailSpec, LayerReport, NetworkAccess, OverlayAttributes, RawBytes,
+    DisabledProtection, IsolationLayer, JailSpec, LayerReport, NetworkAccess, OverlayAttributes,
 };
 use forge_processes::sockets::{self, SocketDiag};
-
-/// The `argv[0]` under which a binary must call [`init_main`] before it does anything else.
-pub const INIT_ARGV0: &str = "forge-jail-init";
-
-/// The input of the init: the sandbox, and nothing else of the caller's memory.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct InitBoot {
-    /// The description of the sandbox.
-    pub(crate) spec: JailSpec,
-    /// The user id to run as, if started by root; its name is descriptor 2 if `has_name_fd`.
-    pub(crate) user: Option<u32>,
-    /// Whether descriptor 2 holds the name.
-    pub(crate) has_name_fd: bool,
-    /// The files with which the own binary runs inside an image that lacks its libraries.
-    pub(crate) helper: Option<HelperBinary>,
-}
-
-/// A command to an init that has built the base of its sandbox.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum SetupCommand {
-    /// Join the control groups; their thread lists are passed with the message.
-    Join,
-    /// Become this sandbox. The parts that the base was built from are unchanged.
-    ApplySpec(Box<JailSpec>),
-}
-
-/// The meaning of a failed step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum FailureCause {
-    /// A step failed that works on every machine.
-    Step,
-    /// The layer is missing on this machine.
-    Layer(IsolationLayer),
-    /// The file system of this path cannot show files under another owner.
-    IdMap(RawBytes),
-    /// A copy-on-write overlay is not possible.
-    Overlay,
-    /// The image cannot be used.
-    Image,
-}
 
 /// A step that failed.
 #[derive(Debug)]
@@ -157,7 +109,7 @@ enum WeakeningPolicy {
 }
 
 /// Runs as the init of a sandbox. Called by the binary's `main`, before any thread exists, when `argv[0]` is
-/// [`INIT_ARGV0`]. Started any other way it exits with code 125. A sandbox [without](JailSpec::without) some protection
+/// [`crate::INIT_ARGV0`]. Started any other way it exits with code 125. A sandbox [without](JailSpec::without) some protection
 /// is refused.
 pub fn init_main() -> ! {
     run_init(WeakeningPolicy::Refused)

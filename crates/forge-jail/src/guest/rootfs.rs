@@ -11,9 +11,10 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 use super::identity::JailIds;
 use super::mounts::{self, MaskCover};
-use super::{FailureCause, InitSetupError, SetupContext, etc, roots};
+use super::{InitSetupError, SetupContext, etc, roots};
 use crate::image;
-use crate::loader::HelperBinary;
+use crate::protocol::helper_binary::HelperBinary;
+use crate::protocol::startup::FailureCause;
 use crate::sys::{self, MountAttributes, Recursive};
 use forge_jail_protocol::{DisabledProtection, HELPER_PATH, IsolationLayer, JailSpec, MissingSource};
 

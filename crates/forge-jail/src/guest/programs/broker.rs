@@ -35,7 +35,7 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// Process id of the process that the init is starting: its next `execve` is the init's own. Written by the child,
 /// which shares the init's memory until then.
-pub(in crate::init) static STARTING_PID: AtomicI32 = AtomicI32::new(0);
+pub(in crate::guest) static STARTING_PID: AtomicI32 = AtomicI32::new(0);
 
 /// The files and names that the checks need.
 #[derive(Clone)]

@@ -113,11 +113,12 @@ fn linked_directory(root: &OwnedFd) -> Option<(u64, u64)> {
 }
 
 fn open_directory(from: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<OwnedFd, FaultKind> {
-    rustix::fs::openat(from, path, DIRECTORY_FLAGS, Mode::empty()).map_err(super::files::fault_kind)
+    rustix::fs::openat(from, path, DIRECTORY_FLAGS, Mode::empty())
+        .map_err(super::file_conversions::fault_kind)
 }
 
 fn stat_directory(directory: BorrowedFd<'_>) -> Result<Stat, FaultKind> {
-    rustix::fs::fstat(directory).map_err(super::files::fault_kind)
+    rustix::fs::fstat(directory).map_err(super::file_conversions::fault_kind)
 }
 
 #[allow(

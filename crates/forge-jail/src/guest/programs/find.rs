@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 
-use crate::init::contained::CONTAINED_ARGV0;
-use crate::loader;
+use crate::elf::read_interpreter;
+use crate::protocol::helper_binary::LOADER_PATH;
+use crate::protocol::names::CONTAINED_ARGV0;
 use forge_jail_protocol::{
     HELPER_PATH, MULTI_CALL_BINARIES, RawBytes, SHELLS, collect_requirements, file_name,
 };
@@ -205,7 +206,7 @@ impl<'a> ProgramFinder<'a> {
 
 /// Returns the paths of the own binary, under all its names, and of the loader that starts it in some sandboxes.
 fn own_files() -> [String; 3] {
-    [HELPER_PATH.to_owned(), loader::LOADER_PATH.to_owned(), format!("/run/forge/{CONTAINED_ARGV0}")]
+    [HELPER_PATH.to_owned(), LOADER_PATH.to_owned(), format!("/run/forge/{CONTAINED_ARGV0}")]
 }
 
 fn env_variable<'a>(env: &'a [(RawBytes, RawBytes)], name: &str) -> Option<&'a [u8]> {
@@ -247,7 +248,7 @@ pub(super) fn is_read_only_mount(place: std::os::fd::BorrowedFd<'_>) -> io::Resu
 
 /// Allows the loader that a binary names, for the kernel only.
 fn add_loader(file: &File, found: &mut AllowedPrograms) -> io::Result<()> {
-    let Ok(Some(path)) = loader::read_interpreter(file) else { return Ok(()) };
+    let Ok(Some(path)) = read_interpreter(file) else { return Ok(()) };
     if let ProgramLookup::Program(_, place, identity) = lookup_program(&path)?
         && (found.inner.insert(identity) || !found.files.iter().any(|file| file.identity == identity))
     {

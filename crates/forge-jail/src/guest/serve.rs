@@ -12,8 +12,9 @@ use super::domains::CommandDomains;
 use super::exec::{CommandIsolation, CommandLauncher};
 use super::files::RootedFiles;
 use super::{InitReady, harden};
+use crate::protocol::startup::{InitRequest, StartupMessage};
+use crate::protocol::wire::{self, WireFrame};
 use crate::sys::{self, ReapedChild};
-use crate::wire::{self, StartupMessage, WireFrame};
 use forge_jail_protocol::{
     BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, JailCommand,
     JailReply, JailRequest, JailSpec, RawBytes, StartFault, WORKSPACE_PATH,
@@ -29,19 +30,6 @@ const TERM_GRACE_PERIOD: Duration = Duration::from_millis(200);
 /// Longest time that a command's reply waits for killed processes. One with much memory takes its time; one that hangs
 /// in the kernel must not block the sandbox.
 const EXIT_WAIT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A request as the client sends it: the user's, or one of the client itself.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-#[serde(untagged)]
-pub(crate) enum InitRequest {
-    /// A request from the user of the crate.
-    Asked(JailRequest),
-    /// An order to watch the memory, because no control group counts it.
-    Watch {
-        /// The limit in bytes.
-        watch_memory: u64,
-    },
-}
 
 /// Moves this thread, the only one, into control groups. A thread that moves itself does not wait for all processors,
 /// unlike a process moved by another one. Processes started later are in the groups from the beginning.

@@ -11,8 +11,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::{InitSetupError, SetupContext, identity};
+use crate::protocol::wire;
 use crate::sys;
-use crate::wire;
 use forge_jail_protocol::{DisabledProtection, IsolationLayer, JailSpec, LayerReport, NetworkAccess};
 
 /// The connection from the first process to the init. Each side uses its end and drops the other.

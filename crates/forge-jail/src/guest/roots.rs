@@ -16,7 +16,8 @@ use rustix::fs::{
 use rustix::mount::MountAttrFlags;
 
 use super::identity::JailIds;
-use super::{FailureCause, InitSetupError, SetupContext, mounts};
+use super::{InitSetupError, SetupContext, mounts};
+use crate::protocol::startup::FailureCause;
 use crate::sys::{self, MountAttributes, Recursive};
 use forge_jail_protocol::{IsolationLayer, JailSpec, OverlayAttributes, RawBytes, RootMode, WorkspaceRoot};
 

@@ -13,51 +13,12 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::init::FailureCause;
-use forge_jail_protocol::{LayerReport, OverlayAttributes};
-
 /// Largest message sent inside a packet; larger ones go through a memory file.
 const MAX_INLINE_BYTES: usize = 60 * 1024;
 /// Largest message accepted at all: a command line has at most 2 MiB or so, masked paths a little more.
 const MAX_MESSAGE_BYTES: u64 = 64 << 20;
 /// Most descriptors passed with one message.
 const MAX_FDS: usize = 4;
-
-/// A message of the init while the sandbox is being built.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "start")]
-pub(crate) enum StartupMessage {
-    /// The init exists; `pid` is its process id as the caller sees it.
-    Pid {
-        /// The process id.
-        pid: i32,
-    },
-    /// The sandbox is ready; the listener is passed with the message if one was requested.
-    Ready {
-        /// The layers in force.
-        layers: Vec<LayerReport>,
-        /// The attributes that the overlays use, if there are any.
-        overlay: Option<OverlayAttributes>,
-        /// Warnings about the sandbox, as text for the user.
-        warnings: Vec<String>,
-    },
-    /// The parts common to all sandboxes are ready; the init waits for the specification.
-    BaseReady,
-    /// The init was told to join its control groups.
-    Joined {
-        /// Whether it has joined all of them.
-        joined: bool,
-    },
-    /// A step failed.
-    Failed {
-        /// The meaning of the failure.
-        about: FailureCause,
-        /// The step that failed.
-        step: String,
-        /// The kernel's error number.
-        errno: i32,
-    },
-}
 
 /// A message with its number; a reply carries the number of its request.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,9 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::UnshareFlags;
 
-use super::reserve::{FIRST_UID, InheritedUid, ReservedUid, UID_COUNT};
 use super::{InitSetupError, SetupContext, share};
-use crate::sys::{self, ForkSide};
+use crate::id_mapping::create_unreaped_mapping;
+use crate::sys;
+use crate::user_ids::{can_change_user, map_to_outer};
 use forge_jail_protocol::{IsolationLayer, JailSpec, LayerReport, OverlayAttributes, RootMode};
 
 /// The id that sandboxes started by root see as their own.
@@ -19,6 +20,13 @@ const INNER_ID: u32 = 1000;
 
 /// An owner on disk, user and group, and the user namespace that shows its files as the sandbox's.
 type OwnerMapping = ((u32, u32), OwnedFd);
+
+/// The id as the init has it: sent by the process that owns the sandbox, with the name if there is one.
+#[derive(Debug)]
+pub(crate) struct InheritedUid {
+    pub(crate) id: u32,
+    pub(super) _name: Option<OwnedFd>,
+}
 
 /// The ids of a sandbox.
 #[derive(Debug)]
@@ -40,19 +48,6 @@ pub(crate) enum JailIds {
         /// Group id.
         gid: u32,
     },
-}
-
-/// Reserves an unused id for a sandbox of these roots if root starts it; `None` for sandboxes of ordinary users.
-pub(crate) fn reserve_run_user(spec: &JailSpec) -> io::Result<Option<ReservedUid>> {
-    if !can_change_user(&std::fs::read_to_string("/proc/self/uid_map")?) {
-        return Ok(None);
-    }
-    ReservedUid::reserve(previous_id(spec)).map(Some)
-}
-
-/// Returns whether this process is root and can become other users.
-fn can_change_user(map: &str) -> bool {
-    sys::effective_ids().0 == 0 && map_contains(map, FIRST_UID)
 }
 
 /// Decides the ids. For an ordinary user this enters the user namespace; root was given a `user` to become.
@@ -78,22 +73,6 @@ pub(super) fn prepare_ids(spec: &JailSpec, user: Option<InheritedUid>) -> Result
     let proc = rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step_context("opening /proc")?;
     Ok(JailIds::Root { user, mappings, proc })
-}
-
-/// Returns the id that owns the files of an earlier sandbox of the same run, so that no owner has to change.
-fn previous_id(spec: &JailSpec) -> Option<u32> {
-    let folders = spec.roots.iter().filter_map(|root| match &root.mode {
-        RootMode::Overlay { upper, .. } => Some(upper),
-        RootMode::Owned => Some(&root.source),
-        RootMode::Bind => None,
-    });
-    let mut owners = folders.filter_map(|folder| std::fs::metadata(folder).ok()).map(|meta| meta.uid());
-    owners.find(|uid| is_run_user_id(*uid))
-}
-
-/// Returns whether a user id is one of those for sandboxes started by root.
-pub(crate) fn is_run_user_id(uid: u32) -> bool {
-    (FIRST_UID..FIRST_UID + UID_COUNT).contains(&uid)
 }
 
 /// Creates one mapping for each owner of a mapped root or a writable bind.
@@ -202,38 +181,6 @@ pub(super) fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     sys::unshare(flags)
 }
 
-/// Creates a user namespace with the mapping `disk -> shown` for one user and one group. Creating it needs a process,
-/// which ends as soon as the descriptor is open.
-pub(crate) fn create_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
-    let (namespace, child) = create_unreaped_mapping(user, group)?;
-    sys::reap(child, 0)?;
-    Ok(namespace)
-}
-
-/// Creates a mapping like [`create_mapping`] and returns the process it was created in: killed, but not yet reaped.
-fn create_unreaped_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<(OwnedFd, i32)> {
-    let child = match sys::fork(libc::CLONE_NEWUSER)? {
-        ForkSide::Child => loop {
-            // Waits to be killed; if the parent dies first, so does this process.
-            let gone = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0).is_err();
-            if gone || rustix::process::getppid().is_none() {
-                sys::exit_now(0);
-            }
-            sys::pause();
-        },
-        ForkSide::Parent(pid) => pid,
-    };
-    let opened = write_child_maps(child, user, group);
-    sys::kill(child, libc::SIGKILL);
-    opened.map(|namespace| (namespace, child))
-}
-
-fn write_child_maps(child: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
-    std::fs::write(format!("/proc/{child}/uid_map"), format!("{} {} 1", user.0, user.1))?;
-    std::fs::write(format!("/proc/{child}/gid_map"), format!("{} {} 1", group.0, group.1))?;
-    Ok(File::open(format!("/proc/{child}/ns/user"))?.into())
-}
-
 /// Maps one user and one group `inside -> outside`; `base` is a process directory of a /proc.
 fn write_own_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
     let write = |name: &str, text: &str| -> io::Result<()> {
@@ -246,35 +193,4 @@ fn write_own_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32
     write("setgroups", "deny")?;
     write("uid_map", &format!("{} {} 1", user.0, user.1))?;
     write("gid_map", &format!("{} {} 1", group.0, group.1))
-}
-
-/// Returns whether a `uid_map` contains `id`.
-fn map_contains(map: &str, id: u32) -> bool {
-    map_to_outer(map, id).is_some()
-}
-
-/// Returns the id in the parent namespace for `id` in this one.
-fn map_to_outer(map: &str, id: u32) -> Option<u64> {
-    map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
-        let offset = u64::from(id).checked_sub(inside)?;
-        (offset < count).then_some(outside + offset)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{map_contains, map_to_outer};
-
-    #[test]
-    fn a_mapping_says_which_ids_exist() {
-        let full = "         0          0 4294967295\n";
-        assert!(map_contains(full, 0x7000_0000));
-        assert_eq!(map_to_outer(full, 0), Some(0));
-        let rootless = "         0       1000          1\n         1     100000      65536\n";
-        assert!(!map_contains(rootless, 0x7000_0000));
-        assert_eq!(map_to_outer(rootless, 0), Some(1000));
-        assert_eq!(map_to_outer(rootless, 5), Some(100_004));
-    }
 }

@@ -11,11 +11,11 @@ use super::{
     ConnectionState, InitParent, InitProcess, Jail, JailConnection, spawn_reader, talk_error,
     wait_for_startup,
 };
-use crate::cgroup::JailCgroups;
-use crate::error::Error;
-use crate::init::{ContainerBoot, InitRequest, own_namespaces};
+use crate::host::cgroup::JailCgroups;
+use crate::protocol::error::Error;
+use crate::protocol::startup::{ContainerBoot, InitRequest, own_namespaces};
+use crate::protocol::wire::{self, WireFrame};
 use crate::sys;
-use crate::wire::{self, WireFrame};
 use forge_jail_protocol::{HELPER_PATH, IsolationLayer, JailLayerState as LayerState, JailSpec, LayerReport};
 
 /// The facts about a container with a connected init.

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use super::domains::CommandDomains;
 use super::programs::ProgramList;
 use super::programs::broker::STARTING_PID;
-use crate::loader::HelperBinary;
+use crate::protocol::helper_binary::HelperBinary;
 use forge_jail_protocol::{HELPER_PATH, JailCommand, RawBytes, StartFault};
 
 /// Size of the child's stack until `execve`; it makes a few system calls and does not recurse.

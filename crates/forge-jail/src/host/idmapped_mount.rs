@@ -1,19 +1,23 @@
 //! Parts that a sandbox started by another program as root needs: an unused user id, and a directory shown as that
 //! user's. Native sandboxes do both inside their init.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 
-use crate::error::Error;
-use crate::init::{FIRST_UID, ReservedUid, UID_COUNT, id_mapping, to_c_path};
-use crate::probe;
+use super::diagnose;
+use super::run_user::ReservedUid;
+use crate::id_mapping::create_mapping;
+use crate::protocol::error::Error;
 use crate::sys::{self, MountAttributes, Recursive};
+use crate::user_ids;
 
 /// A user and group id that no other running sandbox of this machine uses while this handle lives.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ impl RunUser {
     /// Returns whether an id is one of those for sandboxes started by root.
     #[must_use]
     pub fn is_run_user_id(id: u32) -> bool {
-        (FIRST_UID..FIRST_UID + UID_COUNT).contains(&id)
+        user_ids::is_run_user_id(id)
     }
 
     /// Returns the id of the user, which is also that of the group.
@@ -56,21 +60,22 @@ impl IdMappedMount {
     pub fn new(source: &Path, target: &Path, user: &RunUser) -> Result<Self, Error> {
         let failed = |error: io::Error| match error.raw_os_error() {
             Some(libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
-                Error::IdMap { path: source.to_owned(), fs: probe::file_system_name(source) }
+                Error::IdMap { path: source.to_owned(), fs: diagnose::file_system_name(source) }
             }
             _ => Error::Build {
                 step: format!("showing {} under another owner", source.display()),
                 source: error,
             },
         };
+        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes());
         let mount = || -> io::Result<()> {
             let owner = fs::metadata(source)?;
-            let mapping = id_mapping((owner.uid(), user.id()), (owner.gid(), user.id()))?;
-            let tree = sys::clone_mount(CWD, &to_c_path(source)?, Recursive::No)?;
+            let mapping = create_mapping((owner.uid(), user.id()), (owner.gid(), user.id()))?;
+            let tree = sys::clone_mount(CWD, &c_path(source)?, Recursive::No)?;
             let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
             let attributes = MountAttributes { set, idmap: Some(mapping.as_fd()), recursive: Recursive::No };
             sys::set_mount_attributes(tree.as_fd(), attributes)?;
-            sys::attach_mount(tree.as_fd(), &to_c_path(target)?)
+            sys::attach_mount(tree.as_fd(), &c_path(target)?)
         };
         mount().map_err(failed)?;
         Ok(Self { target: target.to_owned() })

@@ -13,12 +13,14 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::cgroup::{CgroupSetup, JailCgroups};
-use crate::error::Error;
-use crate::init::{FailureCause, INIT_ARGV0, InitBoot, InitRequest, ReservedUid};
-use crate::loader::HelperBinary;
-use crate::probe;
-use crate::wire::{self, StartupMessage, WireFrame};
+use super::cgroup::{CgroupSetup, JailCgroups};
+use super::diagnose;
+use super::run_user::ReservedUid;
+use crate::protocol::error::Error;
+use crate::protocol::helper_binary::HelperBinary;
+use crate::protocol::names::INIT_ARGV0;
+use crate::protocol::startup::{FailureCause, InitBoot, InitRequest, StartupMessage};
+use crate::protocol::wire::{self, WireFrame};
 use forge_jail_protocol::{
     DisabledProtection, IsolationLayer, JailLimits, JailReply, JailRequest, JailSpec, LayerReport,
     OverlayAttributes,
@@ -474,16 +476,16 @@ fn startup_error(about: FailureCause, step: String, errno: i32) -> Error {
     let source = io::Error::from_raw_os_error(errno);
     match about {
         FailureCause::IdMap(path) if matches!(errno, libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
-            Error::IdMap { path: path.as_path().to_owned(), fs: probe::file_system_name(path.as_path()) }
+            Error::IdMap { path: path.as_path().to_owned(), fs: diagnose::file_system_name(path.as_path()) }
         }
         FailureCause::IdMap(_) => {
-            Error::Refused(vec![probe::explain_failure(IsolationLayer::IdMappedMount, &step, errno)])
+            Error::Refused(vec![diagnose::explain_failure(IsolationLayer::IdMappedMount, &step, errno)])
         }
         FailureCause::Layer(layer @ IsolationLayer::ProgramList) => {
             let remedy = "use a kernel that can (Linux 5.13 with lsm=landlock), or give no list".to_owned();
             Error::Refused(vec![LayerReport::missing(layer, format!("{step}: {source}"), Some(remedy))])
         }
-        FailureCause::Layer(layer) => Error::Refused(vec![probe::explain_failure(layer, &step, errno)]),
+        FailureCause::Layer(layer) => Error::Refused(vec![diagnose::explain_failure(layer, &step, errno)]),
         FailureCause::Overlay => Error::Overlay { why: format!("{step}: {source}") },
         FailureCause::Image => Error::Image { why: step },
         FailureCause::Step => Error::Build { step, source },

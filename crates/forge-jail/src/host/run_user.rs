@@ -12,17 +12,15 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use crate::sys;
+use crate::user_ids::{FIRST_UID, UID_COUNT, can_change_user, is_run_user_id};
 use forge_files::PrivateDir;
+use forge_jail_protocol::{JailSpec, RootMode};
 
-/// First of the user ids for sandboxes started by root: above those systemd gives to containers, below its reserved
-/// end.
-pub(crate) const FIRST_UID: u32 = 0x7000_0000;
-/// Number of such ids.
-pub(crate) const UID_COUNT: u32 = 0x0040_0000;
 /// The directory of the reservations of root's sandboxes. It is in memory, and only root can create it.
 const RESERVATION_DIR: &str = "/run/forge-sandbox";
 /// The file in it with one byte for each id.
@@ -36,13 +34,6 @@ pub(crate) struct ReservedUid {
     id: u32,
     _lock: Option<OwnedFd>,
     name: Option<UnixDatagram>,
-}
-
-/// The id as the init has it: sent by the process that owns the sandbox, with the name if there is one.
-#[derive(Debug)]
-pub(crate) struct InheritedUid {
-    pub(crate) id: u32,
-    pub(super) _name: Option<OwnedFd>,
 }
 
 impl ReservedUid {
@@ -94,6 +85,25 @@ impl ReservedUid {
     pub(crate) fn clone_name_socket(&self) -> io::Result<Option<OwnedFd>> {
         self.name.as_ref().map(|name| name.as_fd().try_clone_to_owned()).transpose()
     }
+}
+
+/// Reserves an unused id for a sandbox of these roots if root starts it; `None` for sandboxes of ordinary users.
+pub(crate) fn reserve_run_user(spec: &JailSpec) -> io::Result<Option<ReservedUid>> {
+    if !can_change_user(&std::fs::read_to_string("/proc/self/uid_map")?) {
+        return Ok(None);
+    }
+    ReservedUid::reserve(previous_id(spec)).map(Some)
+}
+
+/// Returns the id that owns the files of an earlier sandbox of the same run, so that no owner has to change.
+fn previous_id(spec: &JailSpec) -> Option<u32> {
+    let folders = spec.roots.iter().filter_map(|root| match &root.mode {
+        RootMode::Overlay { upper, .. } => Some(upper),
+        RootMode::Owned => Some(&root.source),
+        RootMode::Bind => None,
+    });
+    let mut owners = folders.filter_map(|folder| std::fs::metadata(folder).ok()).map(|meta| meta.uid());
+    owners.find(|uid| is_run_user_id(*uid))
 }
 
 /// Returns a random id, which no other process can predict.

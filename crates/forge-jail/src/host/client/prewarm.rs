@@ -11,13 +11,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::{
     InitProcess, Jail, JailConnection, spawn_reader, start_init, talk_error, wait_for_init, wait_for_startup,
 };
-use crate::cgroup::{self, CgroupSetup};
-use crate::error::Error;
+use crate::host::cgroup::{self, CgroupSetup};
+use crate::host::run_user::{ReservedUid, reserve_run_user};
 use crate::image;
-use crate::init::{ReservedUid, SetupCommand, is_run_user_id, reserve_run_user};
-use crate::loader::HelperBinary;
+use crate::protocol::error::Error;
+use crate::protocol::helper_binary::HelperBinary;
+use crate::protocol::startup::SetupCommand;
+use crate::protocol::wire;
 use crate::sys;
-use crate::wire;
+use crate::user_ids::is_run_user_id;
 use forge_jail_protocol::{JailSpec, RootMode};
 
 /// A sandbox that waits for its specification. Dropping it ends it.

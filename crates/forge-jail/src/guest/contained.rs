@@ -1,6 +1,6 @@
 //! The init of a sandbox with isolation layers built by a container engine: process 1 of a container.
 //!
-//! A container engine starts the caller's binary under [`CONTAINED_ARGV0`]. The init connects to a socket that is bound
+//! A container engine starts the caller's binary under [`crate::CONTAINED_ARGV0`]. The init connects to a socket that is bound
 //! at [`CONTAINER_SOCKET_PATH`], receives its specification, removes the privileges that can still be removed from
 //! inside (limits, Landlock, its own system call filter), checks the engine's promises (namespaces, capabilities, no
 //! new privileges), and then serves requests exactly like the init of a native sandbox. It ends when its socket closes,
@@ -12,52 +12,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use serde::{Deserialize, Serialize};
 
 use super::programs::IsolationProvider;
-use super::{FailureCause, InitReady, InitSetupError, SetupContext, harden, serve};
+use super::{InitReady, InitSetupError, SetupContext, harden, serve};
+use crate::protocol::names::{CONTAINER_SOCKET_PATH, NO_CALLER_EXIT_CODE};
+use crate::protocol::startup::{ContainerBoot, FailureCause, StartupMessage, own_namespaces};
+use crate::protocol::wire;
 use crate::sys;
-use crate::wire::{self, StartupMessage};
-use forge_jail_protocol::{HOME_PATH, IsolationLayer, JailSpec, LayerReport, NetworkAccess, WORKSPACE_PATH};
+use forge_jail_protocol::{HOME_PATH, IsolationLayer, LayerReport, NetworkAccess, WORKSPACE_PATH};
 use forge_processes::sockets::SocketDiag;
 
-/// The `argv[0]` under which a binary must call [`contained_main`] before it does anything else.
-pub const CONTAINED_ARGV0: &str = "forge-jail-contained";
-/// The path of the caller's socket inside a container.
-pub const CONTAINER_SOCKET_PATH: &str = "/run/forge/box.sock";
-/// Exit code of an init that found no caller behind its socket.
-pub const NO_CALLER_EXIT_CODE: i32 = 121;
-
-/// The specification that the init of a container receives.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ContainerBoot {
-    /// The description of the sandbox; only the environment and the limits per process are used.
-    pub(crate) spec: JailSpec,
-    /// The namespaces of the caller: a container that shares one of them does not have that layer.
-    pub(crate) outside: Vec<(IsolationLayer, u64)>,
-    /// Device and inode of the directory expected as the workspace, if the caller knows it.
-    pub(crate) workspace: Option<(u64, u64)>,
-}
-
-/// The namespaces that are compared, by their names in `/proc/PID/ns`.
-const COMPARED_NAMESPACES: &[(&str, IsolationLayer)] = &[
-    ("user", IsolationLayer::UserNamespace),
-    ("mnt", IsolationLayer::MountNamespace),
-    ("pid", IsolationLayer::PidNamespace),
-    ("net", IsolationLayer::NetNamespace),
-    ("ipc", IsolationLayer::IpcNamespace),
-    ("uts", IsolationLayer::UtsNamespace),
-    ("cgroup", IsolationLayer::CgroupNamespace),
-];
-
-/// Returns the namespaces of this process.
-pub(crate) fn own_namespaces() -> Vec<(IsolationLayer, u64)> {
-    let inode = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|m| m.ino());
-    COMPARED_NAMESPACES.iter().filter_map(|(name, layer)| Some((*layer, inode(name).ok()?))).collect()
-}
-
 /// Runs as the init of a container. Called by the binary's `main`, before any thread exists, when `argv[0]` is
-/// [`CONTAINED_ARGV0`].
+/// [`crate::CONTAINED_ARGV0`].
 pub fn contained_main() -> ! {
     let code = match connect_to_caller() {
         Err(_) => NO_CALLER_EXIT_CODE,
