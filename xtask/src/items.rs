@@ -23,6 +23,8 @@ pub(crate) struct Items {
     pub(crate) types: Vec<Name>,
     pub(crate) functions: Vec<Name>,
     pub(crate) constants: Vec<Name>,
+    /// Constants of an integer type, among `constants`.
+    pub(crate) integers: Vec<Name>,
     /// First line of each doc comment.
     pub(crate) docs: Vec<Name>,
     /// Lines of modules that exist in tests only.
@@ -59,6 +61,12 @@ fn doc_line(attribute: &syn::Attribute) -> Option<Name> {
     }
 }
 
+fn is_integer(kind: &syn::Type) -> bool {
+    const INTEGERS: [&str; 12] =
+        ["u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize"];
+    matches!(kind, syn::Type::Path(path) if INTEGERS.iter().any(|name| path.path.is_ident(name)))
+}
+
 macro_rules! visit_items {
     ($($method:ident $node:ident $list:ident),* $(,)?) => {$(
         fn $method(&mut self, node: &'ast syn::$node) {
@@ -77,8 +85,17 @@ impl<'ast> Visit<'ast> for Items {
         visit_item_union ItemUnion types,
         visit_item_trait ItemTrait types,
         visit_item_type ItemType types,
-        visit_item_const ItemConst constants,
         visit_item_static ItemStatic constants,
+    }
+
+    fn visit_item_const(&mut self, node: &'ast syn::ItemConst) {
+        if self.enter(&node.attrs) {
+            self.constants.push(Name::of(&node.ident));
+            if is_integer(&node.ty) {
+                self.integers.push(Name::of(&node.ident));
+            }
+            visit::visit_item_const(self, node);
+        }
     }
 
     fn visit_item_mod(&mut self, node: &'ast syn::ItemMod) {
@@ -109,6 +126,9 @@ impl<'ast> Visit<'ast> for Items {
                 }
                 syn::ImplItem::Const(constant) if node.trait_.is_none() && self.enter(&constant.attrs) => {
                     self.constants.push(Name::of(&constant.ident));
+                    if is_integer(&constant.ty) {
+                        self.integers.push(Name::of(&constant.ident));
+                    }
                 }
                 _ => {}
             }

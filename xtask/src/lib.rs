@@ -17,6 +17,7 @@ mod reads;
 mod rules;
 mod rust;
 mod settings_docs;
+mod shape;
 mod size;
 mod source;
 mod text;
@@ -24,7 +25,10 @@ mod tree;
 mod words;
 
 pub use figures::Figures;
-pub use rules::{Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError, WordRules};
+pub use rules::{
+    AllowedCircle, Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError, SingleMaker,
+    WordRules,
+};
 pub use settings_docs::write_settings_docs;
 pub use tree::{Package, Tree, TreeError};
 
@@ -84,7 +88,10 @@ pub const RULES: &[(&str, Rule)] = &[
     ("hosts-and-paths", text::forbidden),
     ("vendors", text::vendors),
     ("program-starts", programs::program_starts),
+    ("circles", shape::import_circles),
+    ("single-makers", shape::single_makers),
     ("names", words::names),
+    ("constants", words::constants),
     ("type-names", words::type_names),
     ("prose", words::prose),
 ];

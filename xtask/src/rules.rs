@@ -75,6 +75,26 @@ pub struct DirectOpen {
     pub reason: String,
 }
 
+/// Files that import one another, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedCircle {
+    /// Paths in the repository, sorted.
+    pub files: Vec<String>,
+    /// Reason for the exception.
+    pub reason: String,
+}
+
+/// A type that one file alone creates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SingleMaker {
+    /// Name of the type.
+    pub type_name: String,
+    /// Path of the file in the repository.
+    pub path: String,
+    /// Reason shown with each finding.
+    pub reason: String,
+}
+
 /// Size limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budgets {
@@ -97,6 +117,8 @@ pub struct WordRules {
     pub allowed_names: Vec<String>,
     /// Names that any number of types may have.
     pub shared_types: Vec<String>,
+    /// Last words of an integer constant's name that need a unit after them.
+    pub unitless: Vec<String>,
     /// Words that no doc comment begins with.
     pub openings: Vec<String>,
     /// Words that comments do without.
@@ -134,6 +156,10 @@ pub struct Rules {
     pub direct_opens: Vec<DirectOpen>,
     /// The only sources that start programs.
     pub program_starts: Vec<String>,
+    /// Circles of imports between files that may exist.
+    pub circles: Vec<AllowedCircle>,
+    /// Types that one file alone creates.
+    pub makers: Vec<SingleMaker>,
     /// Words of names and prose.
     pub words: WordRules,
 }
@@ -179,6 +205,8 @@ impl Rules {
                 .map(direct_open)
                 .collect::<Result<_, _>>()?,
             program_starts: strings(table(root, "programs")?, "started_by")?,
+            circles: tables(root, "circle")?.into_iter().map(circle).collect::<Result<_, _>>()?,
+            makers: tables(root, "maker")?.into_iter().map(maker).collect::<Result<_, _>>()?,
             words: words(table(root, "words")?)?,
         })
     }
@@ -209,6 +237,20 @@ fn direct_open(entry: &dyn TableLike) -> Result<DirectOpen, RulesError> {
     Ok(DirectOpen { path: string(entry, "path")?, reason: string(entry, "reason")? })
 }
 
+fn circle(entry: &dyn TableLike) -> Result<AllowedCircle, RulesError> {
+    let mut files = strings(entry, "files")?;
+    files.sort();
+    Ok(AllowedCircle { files, reason: string(entry, "reason")? })
+}
+
+fn maker(entry: &dyn TableLike) -> Result<SingleMaker, RulesError> {
+    Ok(SingleMaker {
+        type_name: string(entry, "type")?,
+        path: string(entry, "path")?,
+        reason: string(entry, "reason")?,
+    })
+}
+
 fn census(entry: &dyn TableLike) -> Result<Census, RulesError> {
     let count = if entry.contains_key("exactly") {
         CensusKind::Exactly(number(entry, "exactly")?)
@@ -223,6 +265,7 @@ fn words(entry: &dyn TableLike) -> Result<WordRules, RulesError> {
         names: strings(entry, "names")?,
         allowed_names: strings(entry, "allowed_names")?,
         shared_types: strings(entry, "shared_types")?,
+        unitless: strings(entry, "unitless")?,
         openings: strings(entry, "openings")?,
         prose: strings(entry, "prose")?,
     })

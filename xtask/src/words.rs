@@ -48,6 +48,21 @@ pub(crate) fn names(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     found
 }
 
+/// Rejects integer constants with a name that leaves their unit open.
+pub(crate) fn constants(tree: &Tree, rules: &Rules) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (path, text) in product_sources(tree, rules) {
+        for Name { text, line } in Items::read(text).map(|items| items.integers).unwrap_or_default() {
+            let last = text.rsplit('_').next().unwrap_or_default().to_lowercase();
+            if rules.words.unitless.contains(&last) {
+                let message = format!("`{text}` has no unit: name it, as in `{text}_BYTES` or `{text}_MS`");
+                found.push(Violation::new(path, line, "constants", message));
+            }
+        }
+    }
+    found
+}
+
 /// Returns the first word of a name in snake case, camel case or capitals, in small letters.
 fn first_word(name: &str) -> String {
     let name = name.trim_start_matches('_');

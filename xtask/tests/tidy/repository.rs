@@ -54,7 +54,10 @@ tidy! {
     no_hosts_and_no_machine_paths => "hosts-and-paths",
     vendors_are_data => "vendors",
     programs_are_started_in_listed_places => "program-starts",
+    imports_between_files_point_one_way => "circles",
+    batches_are_made_in_one_place => "single-makers",
     names_are_standard_terms => "names",
+    constants_have_units => "constants",
     type_names_are_unique => "type-names",
     comments_are_plain_english => "prose",
 }

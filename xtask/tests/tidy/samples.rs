@@ -72,8 +72,18 @@ reason = "opens by descriptor"
 names = ["room"]
 allowed_names = ["room_of_the_house"]
 shared_types = ["Error"]
+unitless = ["timeout", "size"]
 openings = ["What"]
 prose = ["nobody"]
+
+[[circle]]
+files = ["crates/kit/src/one.rs", "crates/kit/src/two.rs"]
+reason = "they are one thing"
+
+[[maker]]
+type = "Batch"
+path = "crates/nouns/src/make.rs"
+reason = "redaction"
 
 [programs]
 started_by = ["crates/adapter/src/start.rs"]
@@ -105,6 +115,9 @@ fn good() -> Vec<(String, String)> {
         ("docs/ARCHITECTURE.md".to_owned(), TABLE.to_owned()),
         ("docs/sandbox.md".to_owned(), PROGRAMS.to_owned()),
         ("crates/adapter/src/start.rs".to_owned(), START.to_owned()),
+        ("crates/nouns/src/make.rs".to_owned(), "//! Makes.\nfn a() { Batch {}; }\n".to_owned()),
+        ("crates/kit/src/one.rs".to_owned(), "//! One.\nuse crate::two::Two;\n".to_owned()),
+        ("crates/kit/src/two.rs".to_owned(), "//! Two.\nuse crate::one::One;\n".to_owned()),
         ("README.md".to_owned(), "# Sample\n\nSee [how](docs/ARCHITECTURE.md#architecture).\n".to_owned()),
     ];
     let crates = [
@@ -151,6 +164,12 @@ fn one(changes: &[(&str, &str)], start: &str, words: &str) {
         "{:?}\nstarts with {start:?}, has {words:?}",
         found[0]
     );
+}
+
+/// Exactly these findings.
+#[track_caller]
+fn assert_found(changes: &[(&str, &str)], wanted: &[&str]) {
+    assert_eq!(findings(changes), wanted);
 }
 
 #[test]
@@ -278,7 +297,7 @@ fn a_large_crate_is_found_and_its_tests_do_not_count() {
     let tests = [("crates/kit/tests/a.rs", half.as_str()), ("crates/kit/tests/b.rs", half.as_str())];
     assert_eq!(findings(&tests), Vec::<String>::new());
     let sources = [("crates/kit/src/lib.rs", half.as_str()), ("crates/kit/src/b.rs", half.as_str())];
-    one(&sources, "crates/kit: [crate-size]", "22 lines of source, 20 at most");
+    one(&sources, "crates/kit: [crate-size]", "26 lines of source, 20 at most");
 }
 
 #[test]
@@ -444,4 +463,47 @@ fn comments_name_their_subject() {
     one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [prose]", "`Nobody`");
     let fine = "//! Docs.\n/// Returns what it holds.\nfn a() -> &'static str {\n    \"nobody\"\n}\n";
     assert_eq!(findings(&[("crates/nouns/src/a.rs", fine)]), Vec::<String>::new());
+}
+
+#[test]
+fn circles_between_files_are_found_and_so_are_allowed_ones_that_are_gone() {
+    let (three, four) = ("//! Three.\nuse crate::four::Four;\n", "//! Four.\nuse crate::three::Three;\n");
+    assert_found(
+        &[("crates/kit/src/three.rs", three), ("crates/kit/src/four.rs", four)],
+        &["crates/kit/src/four.rs: [circles] these files import one another: crates/kit/src/four.rs, \
+           crates/kit/src/three.rs. Move what they share to a file below them"],
+    );
+    assert_found(
+        &[("crates/kit/src/two.rs", "//! Two.\n")],
+        &[
+            "layers.toml: [circles] this circle no longer exists: crates/kit/src/one.rs, crates/kit/src/two.rs. \
+           Remove it here",
+        ],
+    );
+}
+
+#[test]
+fn a_type_with_one_maker_is_created_there_only() {
+    let code = "//! Docs.\nfn a() {\n    Batch {};\n}\n";
+    assert_found(
+        &[("crates/nouns/src/a.rs", code)],
+        &[
+            "crates/nouns/src/a.rs:3: [single-makers] `Batch` is created in crates/nouns/src/make.rs only: redaction",
+        ],
+    );
+    assert_found(
+        &[("crates/nouns/src/make.rs", "//! Makes.\n")],
+        &["layers.toml: [single-makers] crates/nouns/src/make.rs creates no `Batch`"],
+    );
+}
+
+#[test]
+fn integer_constants_have_units() {
+    let code = "//! Docs.\nconst MAX_SIZE: usize = 1;\nconst TIMEOUT: Duration = D;\nconst MAX_SIZE_BYTES: u64 = 1;\n";
+    assert_found(
+        &[("crates/nouns/src/a.rs", code)],
+        &[
+            "crates/nouns/src/a.rs:2: [constants] `MAX_SIZE` has no unit: name it, as in `MAX_SIZE_BYTES` or `MAX_SIZE_MS`",
+        ],
+    );
 }
