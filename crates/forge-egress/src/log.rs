@@ -2,9 +2,10 @@
 
 use super::TimeSource;
 use forge_types::{EgressRecord, EgressVerdict};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -42,8 +43,8 @@ impl EgressLog {
         Self { state: Mutex::default(), clock, most }
     }
 
-    fn lock_state(&self) -> std::sync::MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> parking_lot::MutexGuard<'_, LogState> {
+        self.state.lock()
     }
 
     fn new_record(&self, host: &str, port: u16, verdict: EgressVerdict, why: &str) -> EgressRecord {
@@ -122,7 +123,7 @@ impl ByteMeter {
     }
 
     fn add_traffic(&self, sent: u64, received: u64) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock() = Instant::now();
         if sent + received > 0 {
             self.log.add_bytes(self, sent, received);
         }
@@ -131,7 +132,7 @@ impl ByteMeter {
     /// Waits until no byte has been sent or received for the idle time.
     pub(super) async fn wait_idle(&self) {
         loop {
-            let until = *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.idle;
+            let until = *self.last.lock() + self.idle;
             if Instant::now() >= until {
                 return;
             }

@@ -7,8 +7,9 @@ use forge_policy::cooldown;
 use forge_ports::journal;
 use forge_ports::routing::{CooldownStore, ProviderHealth, WeightStore};
 use forge_types::{Cooldown, Digest, ErrorInfo, ErrorKind, Timestamp, WeightRow};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The age in milliseconds at which cached cooldowns are read again.
 const REFRESH_INTERVAL_MS: u64 = 1_000;
@@ -50,7 +51,7 @@ impl CooldownCache {
     }
 
     fn lock_cache(&self) -> MutexGuard<'_, CachedCooldowns> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cached.lock()
     }
 
     fn credential_for(&self, provider: &str) -> &str {

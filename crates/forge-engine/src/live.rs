@@ -4,7 +4,8 @@ use forge_ports::DeltaSink;
 use forge_ports::sandbox::{OutputSink, StdStream};
 use forge_redact::{Redactor, StreamRedactor};
 use forge_wire::{LiveFrame, OutputStream, WireEvent};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// An observer of a run in the process that drives it. Calls must return at once.
 pub trait LiveSink: Send + Sync {
@@ -215,6 +216,6 @@ impl OutputSink for LiveOutput {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }

@@ -3,8 +3,9 @@
 use forge_ports::Journal;
 use forge_ports::journal::{Blob, Error};
 use forge_types::{Digest, Payload};
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The most bytes kept in memory per run.
 const MAX_CACHE_BYTES: usize = 4 << 20;
@@ -42,7 +43,7 @@ impl PayloadCache {
     pub async fn resolve(&self, payload: &mut Payload) -> Result<(), Error> {
         let Payload::Stored { blob, .. } = payload else { return Ok(()) };
         let digest = *blob;
-        let known = self.cached.lock().unwrap_or_else(PoisonError::into_inner).texts.get(&digest).cloned();
+        let known = self.cached.lock().texts.get(&digest).cloned();
         let text = match known {
             Some(text) => text,
             None => {
@@ -57,7 +58,7 @@ impl PayloadCache {
     }
 
     fn insert_text(&self, digest: Digest, text: Arc<str>) {
-        let mut kept = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.cached.lock();
         if text.len() > MAX_CACHE_BYTES || kept.texts.contains_key(&digest) {
             return;
         }

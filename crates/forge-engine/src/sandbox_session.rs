@@ -4,7 +4,8 @@
 use forge_ports::sandbox::Error;
 use forge_ports::{Clock, Sandbox, Workspace};
 use forge_types::{ErrorInfo, ErrorKind, RunId, SandboxSpec, SnapshotId};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The delay before a failed start is retried once (SBX-5).
@@ -27,11 +28,11 @@ impl SandboxSession {
 
     /// Sets the snapshot to restore when the sandbox is opened next; `None` leaves the workspace as it is.
     pub fn set_restore_point(&self, at: Option<SnapshotId>) {
-        *self.restore_point.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.restore_point.lock() = at;
     }
 
     fn restore_point(&self) -> Option<SnapshotId> {
-        *self.restore_point.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.restore_point.lock()
     }
 
     /// Returns whether the sandbox is open.
@@ -41,7 +42,7 @@ impl SandboxSession {
 
     /// Returns the sandbox's workspace, if it is open.
     pub fn workspace(&self) -> Option<Arc<dyn Workspace>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.open.lock().clone()
     }
 
     /// Opens the sandbox, always with the run's own specification.
@@ -63,7 +64,7 @@ impl SandboxSession {
             }
             Err(error) => return Err(to_error_info(&error)),
         };
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace.clone());
+        *self.open.lock() = Some(workspace.clone());
         Ok(workspace)
     }
 
@@ -71,13 +72,13 @@ impl SandboxSession {
     /// later.
     pub async fn try_open(&self) {
         if let Ok(workspace) = self.sandbox.open(&self.spec, self.run, self.restore_point()).await {
-            *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace);
+            *self.open.lock() = Some(workspace);
         }
     }
 
     /// Releases the sandbox, which ends with its last user.
     pub async fn close(&self) {
-        let workspace = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let workspace = self.open.lock().take();
         if let Some(workspace) = workspace {
             // Ending a sandbox reaps processes and removes mounts, which must not block an async thread.
             let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;

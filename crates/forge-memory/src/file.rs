@@ -4,12 +4,13 @@ use forge_files::{Directory, OWNER_ONLY_MODE};
 use forge_ports::memory::{Error, Memory, StoredMemory};
 use forge_ports::{Clock, async_trait};
 use forge_types::{ChatMessage, Digest, MemoryFact};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The most messages that the file keeps; the oldest are dropped first. Far more than any prompt holds.
 const MAX_MESSAGES: usize = 2_000;
@@ -241,7 +242,7 @@ impl FileMemory {
         let ReadMemory { mut content, warning, foreign } = self.read(&directory)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
-            *self.pending_warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
+            *self.pending_warning.lock() = Some(warning);
         }
         if foreign {
             return Err(self.file_error(
@@ -327,7 +328,7 @@ impl Memory for FileMemory {
             // A directory that can't be written may still be readable.
             Err(_) => self.read(&directory),
         };
-        let earlier = self.pending_warning.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let earlier = self.pending_warning.lock().take();
         match read {
             Ok(ReadMemory { content, warning, .. }) => {
                 StoredMemory { history: content.history, facts: content.facts, warning: warning.or(earlier) }

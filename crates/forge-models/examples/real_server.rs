@@ -6,8 +6,9 @@
 //! tokens are counted, faults have their kinds, and forms of replies are kept.
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
+use parking_lot::Mutex;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions};
 use forge_ports::{DeltaSink, Embedder, Model};
@@ -94,7 +95,7 @@ struct Heard(Mutex<Vec<String>>);
 
 impl DeltaSink for Heard {
     fn push_text(&self, text: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+        self.0.lock().push(text.to_owned());
     }
 }
 
@@ -144,7 +145,7 @@ impl Stage {
         let heard = Heard::default();
         let request = self.request(vec![Message::user("Count from one to ten.")]);
         let reply = self.models.request_reply(request, &heard).await.map_err(|error| error.to_string())?;
-        let pieces = heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pieces = heard.0.lock().clone();
         ensure(pieces.concat() == text(&reply), "what was shown is not the answer")?;
         ensure(pieces.len() > 2, "it came in one piece")?;
         Ok(format!("{} pieces", pieces.len()))

@@ -1,7 +1,7 @@
 //! A configured provider: its address, credentials and headers, and the state of its connections and slots.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use forge_catalog::WireFormat;
 use forge_catalog::vendors::{KeyRule, ProviderAddress, Vendor, find_vendor, vendor_names};
@@ -83,11 +83,11 @@ impl SlotCache {
     const MAX_SLOTS: usize = 1024;
 
     pub(crate) fn get(&self, talk: ConversationKey) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&talk).copied()
+        self.0.lock().get(&talk).copied()
     }
 
     pub(crate) fn insert(&self, talk: ConversationKey, slot: u64) {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.0.lock();
         if slots.len() >= Self::MAX_SLOTS {
             slots.clear();
         }
@@ -95,7 +95,7 @@ impl SlotCache {
     }
 
     pub(crate) fn remove(&self, talk: ConversationKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&talk);
+        self.0.lock().remove(&talk);
     }
 }
 

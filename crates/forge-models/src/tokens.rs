@@ -4,9 +4,9 @@
 //! build. The overhead of messages and tools follows the counting guide that OpenAI publishes. Providers change it
 //! without notice, so a count is a close estimate.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
 
 use forge_catalog::Catalog;
 use forge_catalog::models::Vocabulary;
@@ -53,7 +53,7 @@ impl VocabularyCounter {
             return self.count_uncached(text);
         }
         static COUNT_CACHE: Mutex<Option<TokenCountCache>> = Mutex::new(None);
-        let mut known = COUNT_CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = COUNT_CACHE.lock();
         let memory = known.get_or_insert_default();
         let key = (self.vocabulary, text.len(), memory.hasher.hash_one(text));
         if let Some(count) = memory.counts.get(&key) {
@@ -61,7 +61,7 @@ impl VocabularyCounter {
         }
         drop(known);
         let count = self.count_uncached(text);
-        let mut known = COUNT_CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = COUNT_CACHE.lock();
         let memory = known.get_or_insert_default();
         if memory.counts.len() >= MAX_CACHED_COUNTS {
             memory.counts.clear();

@@ -18,10 +18,11 @@ pub use stream::{ByteStreamRedactor, StreamRedactor};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use decoded_text::{DecodedText, DecodedTexts, Reach};
 use hex_dump::{Found, HexDump};
+use parking_lot::RwLock;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Replacement for a secret.
 pub const REDACTED: &str = "***REDACTED***";
@@ -241,7 +242,7 @@ impl Redactor {
         let new = |secret: &&str| secret.len() >= MIN_SECRET_BYTES && !known.secrets.contains(*secret);
         let new: Vec<String> = secrets.into_iter().filter(new).map(str::to_owned).collect();
         if !new.is_empty() {
-            let mut place = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let mut place = self.known.write();
             // Another thread may have added values in the meantime.
             let all = place.secrets.iter().cloned().chain(new).collect();
             *place = Arc::new(KnownSecrets::new(all));
@@ -249,7 +250,7 @@ impl Redactor {
     }
 
     fn known_secrets(&self) -> Arc<KnownSecrets> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.read().clone()
     }
 
     /// Returns the redacted text, or `None` if it contained no secret.

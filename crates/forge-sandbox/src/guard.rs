@@ -12,7 +12,8 @@ use forge_types::{EgressRecord, SandboxReport, SnapshotId};
 use forge_workspace::run_blocking;
 use forge_workspace::{RunWorkspace, SecretMasks};
 use futures::future::BoxFuture;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// Maximum number of times that a sandbox is reopened before one request; after that the request fails.
@@ -83,7 +84,7 @@ impl GuardedWorkspace {
     }
 
     fn current_sandbox(&self) -> Option<OpenSandbox> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.open.lock().clone()
     }
 
     /// Waits until every file that must be masked is, and returns the sandbox.
@@ -117,17 +118,14 @@ impl GuardedWorkspace {
         let view =
             open.sandbox.run_workspace().ok_or_else(|| sandbox_died("another sandbox has its workspace"))?;
         run_blocking(move || view.save_masks()).await?;
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.reached
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(open.sandbox.drain_egress_records());
+        self.open.lock().take();
+        self.reached.lock().extend(open.sandbox.drain_egress_records());
         open.sandbox.shut_down().await;
         let held = (self.reopen)().await?;
         let Some(view) = held.run_workspace() else { return Err(sandbox_died("it has no workspace")) };
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = held.report();
+        *self.report.lock() = held.report();
         let opened = OpenSandbox { sandbox: held, secret_masks: view.secret_masks() };
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        *self.open.lock() = Some(opened);
         Ok(())
     }
 
@@ -161,7 +159,7 @@ fn sandbox_died(why: &str) -> Error {
 #[async_trait]
 impl Workspace for GuardedWorkspace {
     fn report(&self) -> SandboxReport {
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut report = self.report.lock().clone();
         let more = self.current_sandbox().map(|open| open.secret_masks.warnings()).unwrap_or_default();
         report.warnings.extend(more);
         report
@@ -187,7 +185,7 @@ impl Workspace for GuardedWorkspace {
     }
 
     fn drain_egress_records(&self) -> Vec<EgressRecord> {
-        let mut reached = std::mem::take(&mut *self.reached.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut reached = std::mem::take(&mut *self.reached.lock());
         reached.extend(
             self.current_sandbox().map(|open| open.sandbox.drain_egress_records()).unwrap_or_default(),
         );

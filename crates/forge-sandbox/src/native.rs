@@ -14,9 +14,10 @@ use forge_types::{NetworkPolicy, RunId, SandboxLayer, SandboxReport, SandboxSpec
 use forge_workspace::paths::WorkspacePaths;
 use forge_workspace::run_blocking;
 use forge_workspace::{self as workspace, OpenError, RunWorkspace, WorkspaceKind};
+use parking_lot::{Mutex, MutexGuard};
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,9 +35,7 @@ struct PrewarmSlot(Mutex<Option<Prewarming>>);
 
 impl Drop for PrewarmSlot {
     fn drop(&mut self) {
-        drop(
-            self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take().and_then(Prewarming::wait_ready),
-        );
+        drop(self.0.get_mut().take().and_then(Prewarming::wait_ready));
     }
 }
 
@@ -94,7 +93,7 @@ impl NativeBackend {
     }
 
     fn lock_slot(&self) -> MutexGuard<'_, Option<Prewarming>> {
-        self.prewarmed.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.prewarmed.0.lock()
     }
 
     /// Opens a sandbox around `spec.repo` itself, without snapshots: for a directory that is discarded with the

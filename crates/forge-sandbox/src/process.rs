@@ -22,6 +22,7 @@ use forge_workspace::active_work;
 use forge_workspace::paths::{self, WorkspacePaths};
 use forge_workspace::run_blocking;
 use forge_workspace::{self as workspace, ForcedCopy, RunWorkspace, WorkspaceStorage};
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;
@@ -29,7 +30,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::process::Child;
 
@@ -297,7 +298,7 @@ impl FileRequestHandler for ProcessWorkspace {
         }
         let files = Arc::clone(&self.files);
         run_blocking(move || {
-            let (reply, fd) = files.lock().unwrap_or_else(PoisonError::into_inner).handle_request(request);
+            let (reply, fd) = files.lock().handle_request(request);
             match reply {
                 JailReply::Failed(fault) => Err(paths::file_error(&fault)),
                 reply => Ok(forge_jail::ReplyWithFd { reply, fd }),

@@ -12,13 +12,13 @@ use crate::error::{Error, IoContext};
 use crate::host::{self, FileStamp};
 use forge_types::Digest;
 use pack::PackFile;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::FlockOperation;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Maximum size of contents in the pack file.
 pub(crate) const MAX_PACKED_BYTES: u64 = 256 * 1024;
@@ -285,7 +285,7 @@ impl ObjectStore {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, StoreState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn check_writable(&self) -> Result<(), Error> {

@@ -26,11 +26,12 @@ use crate::node::{DeltaEntry, RelPath, TreeDelta};
 use crate::objects::ObjectStore;
 use digest_cache::DigestCache;
 use forge_types::Digest;
+use parking_lot::Mutex;
 use scan::{ContentPolicy, WorkspaceScan};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 pub use replica::{CopyKind, CopyStats, copy_tree};
 
@@ -246,8 +247,8 @@ impl Tracker {
         rebuild::rebuild_workspace(self, plan)
     }
 
-    fn lock_digest_cache(&self) -> std::sync::MutexGuard<'_, DigestCache> {
-        self.digest_cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock_digest_cache(&self) -> parking_lot::MutexGuard<'_, DigestCache> {
+        self.digest_cache.lock()
     }
 
     /// Returns the path of the workspace, for messages.

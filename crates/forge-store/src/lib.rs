@@ -36,10 +36,11 @@ use forge_ports::journal::{
 };
 use forge_ports::ledger::{Balance, Ledger};
 use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -138,7 +139,7 @@ impl SqliteStore {
             let _turn = turn;
             let connection = inner.acquire_reader()?;
             let answer = question(&inner, &connection);
-            inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            inner.readers.lock().push(connection);
             answer
         });
         asked.await.unwrap_or_else(|error| {
@@ -178,7 +179,7 @@ impl SqliteStore {
 
 impl StoreInner {
     fn acquire_reader(&self) -> Result<Connection, Error> {
-        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.readers.lock().pop();
         idle.map_or_else(|| schema::connect(&self.path, ConnectionPurpose::Read), Ok)
     }
 }

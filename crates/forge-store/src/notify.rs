@@ -9,6 +9,7 @@ use crate::schema::{self, ConnectionPurpose};
 use crate::watchers::{ChangeCounters, MAX_MESSAGE_BYTES, RunChange, decode_changes, encode_changes};
 use forge_ports::journal::WatchScope;
 use forge_types::CommandId;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -16,8 +17,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -82,7 +83,7 @@ impl ChangeNotifier {
     /// Returns the counter that is incremented with every change of this kind.
     pub(crate) fn watch(self: &Arc<Self>, scope: WatchScope) -> watch::Receiver<u64> {
         let receiver = self.counters.subscribe(scope);
-        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listener = self.listener.lock();
         match &*listener {
             // The listener may be waiting without a timeout, because nothing was watched so far.
             Some(listener) => drop(listener.poke.send(&[0])),
@@ -103,7 +104,7 @@ impl ChangeNotifier {
 
     /// Notifies the other processes of these changes.
     pub(crate) fn notify_processes(&self, own: &UnixDatagram, changes: &[RunChange]) {
-        let mut others = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = self.peers.lock();
         others.refresh(&self.socket_dir);
         if others.sockets.is_empty() {
             return;
@@ -122,7 +123,7 @@ impl ChangeNotifier {
     }
 
     fn socket_file(&self) -> Option<PathBuf> {
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener = self.listener.lock();
         listener.as_ref().and_then(|listener| listener.file.clone())
     }
 
@@ -141,7 +142,7 @@ impl ChangeNotifier {
     pub(crate) fn close(&self) {
         self.stop.store(true, Ordering::Release);
         self.remove_stale_sockets();
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = self.listener.lock().take();
         let Some(mut listener) = listener else { return };
         if let Some(file) = &listener.file {
             let _ = fs::remove_file(file);

@@ -2,8 +2,8 @@
 
 use forge_ports::journal::WatchScope;
 use forge_types::RunId;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// A committed change of a run.
@@ -85,7 +85,7 @@ impl ChangeCounters {
     }
 
     fn lock_runs(&self) -> MutexGuard<'_, HashMap<RunId, RunCounters>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock()
     }
 }
 

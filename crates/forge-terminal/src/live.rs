@@ -4,10 +4,11 @@ use crate::events::EventFormatter;
 use crate::progress::ProgressDisplay;
 use crate::{Ui, Verbosity, terminal_width};
 use forge_wire::{LiveFrame, WireEvent};
+use parking_lot::{Condvar, Mutex};
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -57,15 +58,15 @@ struct FinishedFlag {
 
 impl FinishedFlag {
     fn set_finished(&self) {
-        *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.finished.lock() = true;
         self.condvar.notify_all();
     }
 
     /// Waits until the flag is set, but no longer than `most`.
     fn wait_timeout(&self, most: Duration) {
-        let over = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut over = self.finished.lock();
         // The result does not matter: the caller then checks for messages.
-        let _ = self.condvar.wait_timeout_while(over, most, |over| !*over);
+        let _ = self.condvar.wait_while_for(&mut over, |over| !*over, most);
     }
 }
 
@@ -113,16 +114,16 @@ impl LiveDisplay {
 
     /// Prints pending messages and removes the animated part.
     pub fn finish(&self) {
-        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.sender.lock().take());
         self.over.set_finished();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(thread) = self.thread.lock().take() {
             // A panic of the renderer was already printed, and does not affect the run's result.
             let _ = thread.join();
         }
     }
 
     fn send(&self, message: RendererMessage) {
-        if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(sender) = self.sender.lock().as_ref() {
             // The renderer ends only after the sender is dropped.
             let _ = sender.send(message);
         }

@@ -4,8 +4,8 @@ use crate::events::{EventFormatter, EventLine, LineKind};
 use crate::text::{one_line, sanitize_text};
 use crate::{StdoutFormat, Ui, Verbosity};
 use forge_wire::{LiveFrame, WireData, WireEvent};
+use parking_lot::{Mutex, MutexGuard};
 use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Tools with a result that is the answer itself.
 const ANSWERING_TOOLS: [&str; 3] = ["chat", "code", "agent"];
@@ -36,7 +36,7 @@ impl TurnDisplay {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, TurnState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Shows a live frame.

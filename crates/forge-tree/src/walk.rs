@@ -3,12 +3,13 @@
 use crate::bounds::BoundedTally;
 use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
 use crate::node::RelPath;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags, RawDir};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Maximum number of queued directories that keep their parent open; the others are reopened by path.
 const MAX_OPEN_DIRS: usize = 256;
@@ -223,7 +224,7 @@ struct TreeWalk<'a, T> {
 
 impl<T: Send> TreeWalk<'_, T> {
     fn lock_queue(&self) -> MutexGuard<'_, WalkQueue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn next(&self) -> Option<WalkJob<T>> {
@@ -235,7 +236,7 @@ impl<T: Send> TreeWalk<'_, T> {
             if let Some(job) = queue.jobs.pop() {
                 return Some(job);
             }
-            queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.more.wait(&mut queue);
         }
     }
 

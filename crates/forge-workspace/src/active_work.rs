@@ -5,7 +5,7 @@ use crate::blocking::run_blocking;
 use forge_ports::sandbox::Error;
 use forge_snapshot::{StopFlag, WorkBounds};
 use forge_types::{RunId, WorkspaceLimits};
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 /// Interval between checks whether work is still needed.
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
@@ -26,7 +26,7 @@ impl ActiveWork {
     pub fn new(run: RunId) -> Self {
         let number = NEXT_WORK_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let stop = StopFlag::default();
-        ACTIVE_WORK.lock().unwrap_or_else(PoisonError::into_inner).push((run, number, stop.clone()));
+        ACTIVE_WORK.lock().push((run, number, stop.clone()));
         Self { number, stop }
     }
 
@@ -46,16 +46,13 @@ impl ActiveWork {
 impl Drop for ActiveWork {
     fn drop(&mut self) {
         self.stop.stop();
-        ACTIVE_WORK
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(_, number, _)| *number != self.number);
+        ACTIVE_WORK.lock().retain(|(_, number, _)| *number != self.number);
     }
 }
 
 /// Stops all work in progress for a run; its callers get [`Error::Stopped`].
 pub fn stop_run_work(run: RunId) {
-    let under_way = ACTIVE_WORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let under_way = ACTIVE_WORK.lock();
     under_way.iter().filter(|(owner, ..)| *owner == run).for_each(|(.., stop)| stop.stop());
 }
 

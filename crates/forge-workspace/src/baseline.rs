@@ -6,8 +6,8 @@ use super::secret_masks::{self, SecretMasks};
 use super::{RunWorkspace, WorkspaceKind, workspace_error};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{BaseManifest, BaseSaver, ObjectStore, Tracker, WorkBounds};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 /// The state of a baseline.
@@ -125,7 +125,7 @@ impl RunWorkspace {
     /// Starts writing the baseline in the background. Called once the setup of the sandbox is over.
     pub fn start_saving_baseline(&self) {
         self.secret_masks.start_scanning();
-        let mut beginning = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beginning = self.baseline.lock();
         *beginning = std::mem::replace(&mut *beginning, BaselineState::Safe).start_saving();
     }
 
@@ -134,7 +134,7 @@ impl RunWorkspace {
         if self.safe.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut beginning = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beginning = self.baseline.lock();
         let (so_far, waited) = std::mem::replace(&mut *beginning, BaselineState::Safe).wait_saved(bounds);
         *beginning = so_far;
         waited?;

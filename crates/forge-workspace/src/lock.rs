@@ -4,9 +4,10 @@ use super::{WorkspaceStorage, resolve_repos};
 use forge_ports::sandbox::Error;
 use forge_snapshot::apply::{self, LockWait, RepoLockGuard};
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ pub(super) fn lock_direct_repos(
     if spec.mode != WorkspaceMode::Inplace {
         return Ok(Vec::new());
     }
-    let mut held = DIRECT_LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = DIRECT_LOCKS.lock();
     let own: Vec<PathBuf> =
         held.iter().filter(|(_, (owner, _))| *owner == run).map(|(path, _)| path.clone()).collect();
     held.retain(|_, (_, guard)| guard.strong_count() > 0);

@@ -6,9 +6,10 @@ use crate::active_work;
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Tracker, WorkBounds};
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceLimits};
+use parking_lot::Mutex;
 use std::any::Any;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// A workspace that is open in a sandbox. Once that sandbox is dead another one may take the workspace, even if
@@ -25,7 +26,7 @@ impl WorkspaceHandle {
     /// Creates the handle of `view`. The sandbox and everything in it are dead once `over` returns true.
     pub fn new(view: Arc<RunWorkspace>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
         let slot = Arc::new(Self { workspace: Mutex::new(Some(view)), is_dead: over });
-        let mut open = OPEN_WORKSPACES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = OPEN_WORKSPACES.lock();
         open.retain(|slot| slot.strong_count() > 0);
         open.push(Arc::downgrade(&slot));
         slot
@@ -33,7 +34,7 @@ impl WorkspaceHandle {
 
     /// Returns the workspace, unless another sandbox has taken it over.
     pub fn run_workspace(&self) -> Option<Arc<RunWorkspace>> {
-        self.workspace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.workspace.lock().clone()
     }
 }
 
@@ -48,13 +49,13 @@ impl RunWorkspace {
 fn release_if_dead(store: &WorkspaceStorage, run: RunId) {
     let place = WorkspaceLayout::for_run(&store.workspaces, run);
     let open: Vec<_> = {
-        let open = OPEN_WORKSPACES.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = OPEN_WORKSPACES.lock();
         open.iter().filter_map(Weak::upgrade).collect()
     };
     for slot in open {
         let mine = slot.run_workspace().is_some_and(|view| view.layout.root_dir() == place.root_dir());
         if mine && (slot.is_dead)() {
-            slot.workspace.lock().unwrap_or_else(PoisonError::into_inner).take();
+            slot.workspace.lock().take();
         }
     }
 }
@@ -88,7 +89,7 @@ pub(super) async fn retry_while_busy<T: Send + 'static>(
 impl RunWorkspace {
     /// Records that a copy that was just made now belongs to the sandbox's user.
     pub fn record_owner_change(&self) -> std::io::Result<()> {
-        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trackers = self.trackers.lock();
         let mut new = trackers.iter_mut().filter(|_| self.is_new);
         let adopt = |tracker: &mut Tracker| {
             tracker.set_bounds(&self.own);
@@ -146,7 +147,7 @@ pub async fn prepare_workspace_then<T: Send + 'static>(
         wait_for_init_exit(&WorkspaceLayout::for_run(&store.workspaces, run), run);
         let view = RunWorkspace::prepare(store, &spec, run, at, bounds)?;
         // An attempt that is retried fails before this point.
-        let then = then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let then = then.lock().take();
         let then = then.expect("a workspace is prepared once");
         Ok(then(view, vec![Box::new(locks)], bounds))
     };

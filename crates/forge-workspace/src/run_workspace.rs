@@ -13,11 +13,12 @@ use forge_snapshot::{
     BaseManifest, CopyStats, Layout, ObjectStore, OverlayXattrs, RelPath, StopFlag, Tracker, WorkBounds,
 };
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceMode};
+use parking_lot::Mutex;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Directories that hold the workspaces of runs, and limits on how these are built.
 #[derive(Clone, Debug)]
@@ -351,7 +352,7 @@ impl RunWorkspace {
         bounds: &WorkBounds,
     ) -> Result<(SnapshotId, Vec<Arc<ObjectStore>>), Error> {
         self.wait_baseline_saved(bounds)?;
-        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trackers = self.trackers.lock();
         let mut parts = Vec::with_capacity(trackers.len());
         for tracker in trackers.iter_mut() {
             tracker.set_bounds(bounds);
@@ -365,7 +366,7 @@ impl RunWorkspace {
     pub fn restore(&self, to: Option<SnapshotId>, bounds: &WorkBounds) -> Result<(), Error> {
         self.wait_baseline_saved(bounds)?;
         let parts = snapshot_id::split_digests(&self.layout, &self.meta, to)?;
-        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trackers = self.trackers.lock();
         for (tracker, part) in trackers.iter_mut().zip(parts) {
             tracker.set_bounds(bounds);
             tracker.restore(part).map_err(|error| workspace_error(&error))?;

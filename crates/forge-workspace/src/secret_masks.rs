@@ -10,14 +10,15 @@ use forge_covers::{CoveredPath, CredentialWatch, RevealedPaths, UnreadFiles, Wat
 use forge_ports::sandbox::Error;
 use forge_snapshot::{BaseManifest, RelPath, TreeNode};
 use forge_types::Digest;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Maximum number of files read before a sandbox opens: reading these costs less than a thread.
 const MAX_READ_AT_OPEN: usize = 32;
@@ -239,7 +240,7 @@ impl SecretMasks {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, MaskState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Starts reading unread files on a separate thread.
@@ -314,14 +315,14 @@ impl SecretMasks {
         self.run_jobs();
         let mut state = self.lock_state();
         while !matches!(state.stage, MaskStage::Ready) {
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.ready.wait(&mut state);
         }
         state
     }
 
     /// Returns whether a request can be served at once: all files are read and nothing has changed since.
     pub fn is_quiet(&self) -> bool {
-        let Ok(state) = self.state.try_lock() else { return false };
+        let Some(state) = self.state.try_lock() else { return false };
         matches!(state.stage, MaskStage::Ready)
             && state.found.is_empty()
             && state.watches.iter().all(|(_, watch)| watch.is_quiet())

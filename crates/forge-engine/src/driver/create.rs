@@ -8,7 +8,6 @@ use forge_ports::queue::Lease;
 use forge_types::{Event, EventKind, Message, Payload, Plan, RunCreation, RunId, RunSource, RunState};
 use forge_wire::{PlanFacts, Projector};
 use std::path::PathBuf;
-use std::sync::PoisonError;
 
 /// A run to be created.
 #[derive(Clone, Debug)]
@@ -95,8 +94,7 @@ impl RunEngine {
     fn cache_new_run(&self, plan: &Plan, created: &Event) {
         let mut projector = Projector::new(created.run, Some(PlanFacts::from(plan)));
         if projector.project(created).is_ok() {
-            *self.new_run.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(CachedNewRun { plan: plan.clone(), projector });
+            *self.new_run.lock() = Some(CachedNewRun { plan: plan.clone(), projector });
         }
     }
 }

@@ -26,8 +26,9 @@ use forge_types::{
     Cooldown, Decision, EffectId, Event, Plan, RunId, RunState, RunStatus, SnapshotId, WorkspaceMode,
 };
 use forge_wire::Projector;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 
@@ -58,7 +59,7 @@ impl RunEngine {
     /// Takes a run from the cache. Valid only for the first claim: until then no other process appends to the
     /// run.
     fn pop_new_run(&self, run: RunId) -> Option<CachedNewRun> {
-        let mut fresh = self.new_run.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = self.new_run.lock();
         fresh.take_if(|fresh| fresh.projector.state().run == run)
     }
 

@@ -12,9 +12,10 @@ use forge_types::{
     ToolOutput, ToolRun, Usage,
 };
 use forge_wire::LiveFrame;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The most bytes of a program's output that are kept (SEC-5).
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -169,7 +170,7 @@ impl<'a> RouterDeltas<'a> {
 
 impl DeltaSink for RouterDeltas<'_> {
     fn push_text(&self, text: &str) {
-        let words = self.stream.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let words = self.stream.lock().push(text);
         if !words.is_empty() {
             self.inner.push_text(&words);
         }

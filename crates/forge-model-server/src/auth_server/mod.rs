@@ -17,9 +17,10 @@ mod wire;
 pub use wire::{BrowserVisit, visit_url};
 
 use grants::Grants;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use wire::AuthRequest;
 
@@ -195,7 +196,7 @@ fn serve_connection(mut stream: TcpStream, state: &AuthServerState) {
         AuthReply::Silence => {
             let mut ended = lock(&state.end.0);
             while !*ended {
-                ended = state.end.1.wait(ended).unwrap_or_else(PoisonError::into_inner);
+                state.end.1.wait(&mut ended);
             }
         }
     }
@@ -213,5 +214,5 @@ fn route_request(request: &AuthRequest, state: &AuthServerState) -> AuthReply {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -22,11 +22,12 @@ mod rules;
 mod script;
 mod seen;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -311,7 +312,7 @@ impl ModelServer {
             if left.is_zero() {
                 return false;
             }
-            log = self.state.bell.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.state.bell.wait_for(&mut log, left);
         }
         true
     }
@@ -325,7 +326,7 @@ impl ModelServer {
             if left.is_zero() {
                 return false;
             }
-            log = self.state.bell.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.state.bell.wait_for(&mut log, left);
         }
         true
     }
@@ -379,5 +380,5 @@ fn accept_connections(listener: &TcpListener, state: &Arc<ModelServerState>) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -1,6 +1,7 @@
 //! What the model "says": neutral replies, the faults that may befall them, and the order in which they are given.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -308,17 +309,16 @@ impl Gate {
     /// Lets everything through that waits or will wait.
     pub fn open(&self) {
         let (open, bell) = &*self.0;
-        *open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *open.lock() = true;
         bell.notify_all();
     }
 
     /// Waits until the gate is open or `given_up` says so (asked about 50 times a second).
     pub(super) fn wait(&self, given_up: impl Fn() -> bool) {
         let (open, bell) = &*self.0;
-        let mut guard = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = open.lock();
         while !*guard && !given_up() {
-            guard =
-                bell.wait_timeout(guard, Duration::from_millis(20)).unwrap_or_else(PoisonError::into_inner).0;
+            bell.wait_for(&mut guard, Duration::from_millis(20));
         }
     }
 }

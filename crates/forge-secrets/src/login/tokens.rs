@@ -4,9 +4,10 @@ use super::LoginError;
 use super::http::{GrantFailure, TokenClient, TokenGrant};
 use crate::{Credentials, CredentialsFile};
 use forge_ports::Clock;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::fs::{File, TryLockError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Interval for polling the lock while another task or process renews the token.
@@ -33,7 +34,7 @@ impl LoginSession {
     /// # Errors
     /// If there is no login, or it has ended.
     pub async fn valid_token(&self) -> Result<SecretString, LoginError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.known.lock().clone();
         let now = self.clock.now();
         if let Some(known) = known.filter(|known| known.is_fresh(now)) {
             return Ok(known.access);
@@ -59,7 +60,7 @@ impl LoginSession {
 
     fn cache_credentials(&self, credentials: Credentials) -> SecretString {
         let token = credentials.access.clone();
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials);
+        *self.known.lock() = Some(credentials);
         token
     }
 

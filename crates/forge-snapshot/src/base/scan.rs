@@ -5,10 +5,11 @@ use super::{BaseManifest, BaseRecord, now_ns, to_u32};
 use crate::bounds::{BoundedTally, WorkBounds};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::walk::{OnDenied, SubdirVisits, VisitedDir, WalkThreads, walk_tree};
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// The entries of a directory. Offsets of names and indices of owners are relative to the block.
 struct DirBlock {
@@ -36,7 +37,7 @@ pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> i
     let visit = |folder: VisitedDir<'_, usize>| -> io::Result<SubdirVisits<usize>> {
         let number = folder.about;
         let Some((mut block, mut below)) = read_block(folder, &tally)? else { return Ok(Vec::new()) };
-        let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocks = blocks.lock();
         block.first = blocks.numbers;
         blocks.numbers += below.len();
         below.iter_mut().for_each(|(_, number)| *number += block.first);
@@ -44,7 +45,7 @@ pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> i
         Ok(below)
     };
     walk_tree(&root, 0, denied, WalkThreads::Two, &tally, &visit)?;
-    let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let blocks = blocks.into_inner();
     assemble_manifest(&FileStamp::stat_open(&root)?, taken_ns, blocks, bounds)
 }
 

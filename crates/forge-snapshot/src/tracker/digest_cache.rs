@@ -10,10 +10,10 @@ use crate::node::{RelPath, TreeNode};
 use crate::objects::{ObjectStore, RaceCheck};
 use crate::{bytes::ByteReader, bytes::ByteWriter, copy};
 use forge_types::Digest;
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 /// Time before a scan in which a file's change could be followed by another one with the same timestamps.
 const RACY_WINDOW_NS: i64 = 20_000_000;
@@ -160,7 +160,7 @@ pub(super) fn save_base_contents(
     known: &Mutex<DigestCache>,
     bounds: &WorkBounds,
 ) -> Result<(), Error> {
-    let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = || known.lock();
     let lower = host::open_root(&options.lower).io_context("open", &options.lower)?;
     let ignored: HashSet<RelPath> = options.ignored.iter().cloned().collect();
     let mut digests = Vec::new();

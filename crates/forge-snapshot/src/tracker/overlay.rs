@@ -13,12 +13,12 @@ use crate::error::{Error, IoContext};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::node::RelPath;
 use crate::walk::{DirListing, OnDenied, SubdirVisits, VisitedDir, WalkThreads, walk_tree};
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Mutex, PoisonError};
 
 impl OverlayXattrs {
     /// Returns the full name of an overlay attribute.
@@ -191,7 +191,7 @@ pub(super) fn read_upper_layer(
     let found: Mutex<BTreeMap<RelPath, DiskEntry>> = Mutex::default();
     let scan = WorkspaceScan::new(tracker, ContentPolicy::Leave);
     let visit = |folder: VisitedDir<'_, Option<u32>>| -> Result<SubdirVisits<Option<u32>>, ScanError> {
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = found.lock();
         if let Some(mode) = folder.about {
             let beneath = tracker.seen.get(folder.path).is_some_and(|item| item.kind == NodeKind::Dir);
             let mark = if attributes.get_xattr(folder.fd, "redirect")?.is_some() {
@@ -225,5 +225,5 @@ pub(super) fn read_upper_layer(
     };
     walk_tree(&tracker.root, None, OnDenied::Force, WalkThreads::One, &scan.walked, &visit)
         .map_err(|fault: ScanError| fault.into_error(&scan))?;
-    Ok((found.into_inner().unwrap_or_else(PoisonError::into_inner), scan.into_result().stale_temps))
+    Ok((found.into_inner(), scan.into_result().stale_temps))
 }

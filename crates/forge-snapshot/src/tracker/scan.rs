@@ -9,10 +9,10 @@ use crate::host::{self, FileStamp, NodeKind};
 use crate::node::{DeltaEntry, RelPath, TreeNode};
 use crate::objects::RaceCheck;
 use forge_types::Digest;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Maximum size of baseline contents that are stored when a path first differs, for merges.
 const MAX_STORED_BASE_BYTES: u64 = 8 * 1024 * 1024;
@@ -62,7 +62,7 @@ impl<'a> WorkspaceScan<'a> {
     }
 
     fn lock_result(&self) -> MutexGuard<'_, ScanResult> {
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+        self.touched.lock()
     }
 
     /// Returns whether the baseline content of a path is known.
@@ -204,7 +204,7 @@ impl<'a> WorkspaceScan<'a> {
 
     /// Returns the results without comparing them.
     pub(super) fn into_result(self) -> ScanResult {
-        self.touched.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.touched.into_inner()
     }
 
     /// Returns the differences from the baseline, by path.

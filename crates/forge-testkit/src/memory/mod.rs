@@ -13,10 +13,11 @@ use forge_ports::async_trait;
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
 use forge_ports::ledger::{Balance, Ledger};
 use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tables::Tables;
 use tokio::sync::watch;
 
@@ -146,7 +147,7 @@ impl MemoryStore {
     }
 
     fn lock_tables(&self) -> MutexGuard<'_, Tables> {
-        self.data.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.data.tables.lock()
     }
 
     /// The tables, if this process lives.
@@ -157,7 +158,7 @@ impl MemoryStore {
 
     /// Counts a change of `run`, or of any run.
     fn notify_change(&self, run: Option<RunId>, command: bool) {
-        let changes = self.data.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.data.changes.lock();
         for (scope, counter) in changes.iter() {
             let moved = match scope {
                 WatchScope::All => true,
@@ -233,7 +234,7 @@ impl Journal for MemoryStore {
     }
 
     fn watch(&self, scope: WatchScope) -> watch::Receiver<u64> {
-        let mut changes = self.data.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.data.changes.lock();
         changes.entry(scope).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 }

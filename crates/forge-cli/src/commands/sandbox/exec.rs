@@ -14,10 +14,10 @@ use forge_runtime::{
 use forge_terminal::text::{self, one_line};
 use forge_terminal::{StdoutFormat, Ui};
 use forge_types::SandboxLayerState;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Forwards the output of a command as it arrives, with known keys redacted. A terminal gets sanitized text; a file or
@@ -92,7 +92,7 @@ impl ForwardOutput {
     }
 
     fn target(&self, stream: StdStream) -> MutexGuard<'_, OutputTarget> {
-        self.targets[usize::from(stream == StdStream::Stderr)].lock().unwrap_or_else(PoisonError::into_inner)
+        self.targets[usize::from(stream == StdStream::Stderr)].lock()
     }
 }
 

@@ -8,8 +8,7 @@ mod conversation;
 mod faults;
 mod structured;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use forge_ports::model::{DeltaSink, Error, Model};
@@ -112,21 +111,21 @@ struct DeltaRecorder {
 
 impl DeltaSink for DeltaRecorder {
     fn push_text(&self, text: &str) {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+        self.text.lock().push(text.to_owned());
     }
 
     fn push_reasoning(&self, text: &str) {
-        self.reasoning.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        self.reasoning.lock().push_str(text);
     }
 }
 
 impl DeltaRecorder {
     fn joined_text(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).concat()
+        self.text.lock().concat()
     }
 
     fn piece_count(&self) -> usize {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.text.lock().len()
     }
 }
 
