@@ -20,6 +20,7 @@ mod settings_docs;
 mod shape;
 mod size;
 mod source;
+mod surfaces;
 mod text;
 mod tree;
 mod words;
@@ -27,7 +28,7 @@ mod words;
 pub use figures::Figures;
 pub use rules::{
     AllowedCircle, Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError, SingleMaker,
-    WordRules,
+    SurfaceRules, WordRules,
 };
 pub use settings_docs::write_settings_docs;
 pub use tree::{Package, Tree, TreeError};
@@ -90,6 +91,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("program-starts", programs::program_starts),
     ("circles", shape::import_circles),
     ("single-makers", shape::single_makers),
+    ("surface-texts", surfaces::surface_texts),
     ("names", words::names),
     ("constants", words::constants),
     ("type-names", words::type_names),

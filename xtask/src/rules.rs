@@ -66,7 +66,7 @@ pub struct Census {
     pub count: CensusKind,
 }
 
-/// A source file or directory that is allowed to open files itself.
+/// A source file or directory that is exempt from a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectOpen {
     /// Prefix of the path in the repository.
@@ -125,6 +125,23 @@ pub struct WordRules {
     pub prose: Vec<String>,
 }
 
+/// Texts that only surfaces may contain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SurfaceRules {
+    /// Crates that may name commands and flags.
+    pub crates: Vec<String>,
+    /// Name of the program.
+    pub program: String,
+    /// Prefix of the paths of the sources that define the arguments.
+    pub arguments: String,
+    /// Name of the enum of commands.
+    pub commands: String,
+    /// Flags that texts may name because other programs have them as well.
+    pub ambiguous_flags: Vec<String>,
+    /// Sources that name commands or flags although they are below the surfaces.
+    pub exceptions: Vec<DirectOpen>,
+}
+
 /// All rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -160,6 +177,8 @@ pub struct Rules {
     pub circles: Vec<AllowedCircle>,
     /// Types that one file alone creates.
     pub makers: Vec<SingleMaker>,
+    /// Texts that only surfaces may contain.
+    pub surfaces: SurfaceRules,
     /// Words of names and prose.
     pub words: WordRules,
 }
@@ -207,6 +226,7 @@ impl Rules {
             program_starts: strings(table(root, "programs")?, "started_by")?,
             circles: tables(root, "circle")?.into_iter().map(circle).collect::<Result<_, _>>()?,
             makers: tables(root, "maker")?.into_iter().map(maker).collect::<Result<_, _>>()?,
+            surfaces: surfaces(table(root, "surfaces")?)?,
             words: words(table(root, "words")?)?,
         })
     }
@@ -258,6 +278,18 @@ fn census(entry: &dyn TableLike) -> Result<Census, RulesError> {
         CensusKind::AtMost(number(entry, "at_most")?)
     };
     Ok(Census { package: string(entry, "crate")?, item: string(entry, "enum")?, count })
+}
+
+fn surfaces(entry: &dyn TableLike) -> Result<SurfaceRules, RulesError> {
+    let exceptions = if entry.contains_key("exception") { tables(entry, "exception")? } else { Vec::new() };
+    Ok(SurfaceRules {
+        crates: strings(entry, "crates")?,
+        program: string(entry, "program")?,
+        arguments: string(entry, "arguments")?,
+        commands: string(entry, "commands")?,
+        ambiguous_flags: strings(entry, "ambiguous_flags")?,
+        exceptions: exceptions.into_iter().map(direct_open).collect::<Result<_, _>>()?,
+    })
 }
 
 fn words(entry: &dyn TableLike) -> Result<WordRules, RulesError> {

@@ -187,6 +187,51 @@ pub(crate) fn calls_outside_tests(text: &str) -> Vec<Call> {
     calls
 }
 
+/// Returns the string literals with their lines in the parts of a file that are neither test code nor documentation.
+pub(crate) fn literals_outside_tests(text: &str) -> Vec<(usize, String)> {
+    let Ok(file) = syn::parse_file(text) else { return Vec::new() };
+    let Ok(tokens) = text.parse::<TokenStream>() else { return Vec::new() };
+    let mut areas = TestAreas::default();
+    areas.visit_file(&file);
+    let mut literals = Vec::new();
+    each_literal(tokens, &mut literals);
+    literals.retain(|(line, _)| !areas.0.iter().any(|(start, end)| (*start..=*end).contains(line)));
+    literals
+}
+
+fn each_literal(tokens: TokenStream, literals: &mut Vec<(usize, String)>) {
+    let mut before = [' '; 2];
+    for token in tokens {
+        let mut sign = ' ';
+        match token {
+            TokenTree::Literal(literal) => {
+                let text = literal.to_string();
+                if text.ends_with(['"', '#']) {
+                    literals.push((literal.span().start().line, join_lines(&text)));
+                }
+            }
+            TokenTree::Group(group) => {
+                let attribute = before[1] == '#' || before == ['#', '!'];
+                let doc = matches!(group.stream().into_iter().next(), Some(TokenTree::Ident(word)) if word == "doc");
+                if !(attribute && doc) {
+                    each_literal(group.stream(), literals);
+                }
+            }
+            TokenTree::Punct(punct) => sign = punct.as_char(),
+            TokenTree::Ident(_) => {}
+        }
+        before = [before[1], sign];
+    }
+}
+
+/// Returns the source of a literal without its quotes, with each line break that a backslash hides removed.
+fn join_lines(source: &str) -> String {
+    let inner = source.trim_start_matches(['r', 'b', 'c', '#']).trim_end_matches('#').trim_matches('"');
+    let mut parts = inner.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.trim_start())
+}
+
 fn each_call(tokens: TokenStream, calls: &mut Vec<Call>) {
     // The words before the present token, as long as only `::` is between them.
     let (mut before, mut last, mut colons) = (String::new(), String::new(), 0);
@@ -338,6 +383,14 @@ mod tests {
             (2, "::cfg".to_owned(), None),
         ];
         assert_eq!(calls, wanted);
+    }
+
+    #[test]
+    fn literals_are_found_outside_of_tests_and_documentation() {
+        let text = "//! \"a\"\n/// \"b\"\n#[error(\"c {x}\")]\nenum E {}\nfn f() { format!(\"d \\\n  e\"); }\n\
+                    #[doc = \"f\"]\n#[cfg(test)]\nmod tests { const A: &str = \"g\"; }\n";
+        let wanted = [(3, "c {x}".to_owned()), (5, "d e".to_owned())];
+        assert_eq!(literals_outside_tests(text), wanted);
     }
 
     #[test]

@@ -24,7 +24,6 @@ pub(crate) fn hint_text(step: &NextStep) -> String {
         NextStep::Trust { .. } => format!("accept it with `{}`", command_text(step)),
         NextStep::Login { .. } => format!("log in with `{}`", command_text(step)),
         NextStep::SetSecret { .. } => format!("store a key with `{}`", command_text(step)),
-        NextStep::DeleteSecret => "remove a secret with `forge secret delete NAME`".to_owned(),
         NextStep::AdoptStore => format!("open it with `{}`", command_text(step)),
         NextStep::BuildImage { .. } => format!("build it with `{}`", command_text(step)),
         NextStep::ImportImage { .. } => {

@@ -2,7 +2,7 @@
 
 use crate::args::GlobalFlags;
 use crate::error::CliError;
-use crate::hints::hint_text;
+use crate::hints::{hint_text, message_with_command};
 use forge_config::{
     ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs,
 };
@@ -70,10 +70,8 @@ impl Session {
         repo: &Path,
         overlay: &ConfigOverrides,
     ) -> Result<ResolvedConfig, CliError> {
-        let loaded = self.load_silently(repo, overlay)?;
-        for notice in &loaded.notices {
-            self.ui.print_warning(&forge_terminal::text::sanitize_text(&notice.message));
-        }
+        let mut loaded = self.load_silently(repo, overlay)?;
+        self.print_notices(&mut loaded);
         Ok(loaded)
     }
 
@@ -107,11 +105,17 @@ impl Session {
     ) -> Result<ResolvedConfig, CliError> {
         let mut loaded = self.load_silently(repo, overlay)?;
         let opened = open(&mut loaded, &mut |path, tried| self.ask_passphrase(path, tried));
-        for notice in &loaded.notices {
-            self.ui.print_warning(&forge_terminal::text::sanitize_text(&notice.message));
-        }
+        self.print_notices(&mut loaded);
         opened?;
         Ok(loaded)
+    }
+
+    /// Adds the commands that they suggest to the notices, and prints them on stderr.
+    fn print_notices(&self, loaded: &mut ResolvedConfig) {
+        for notice in &mut loaded.notices {
+            notice.message = message_with_command(&notice.message, notice.next_step.take().as_ref());
+            self.ui.print_warning(&forge_terminal::text::sanitize_text(&notice.message));
+        }
     }
 
     /// Asks for the passphrase of an existing store; `None` without a terminal or an answer.

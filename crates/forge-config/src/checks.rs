@@ -130,7 +130,9 @@ pub(crate) fn environment_notices(
     memory: &MemorySettings,
 ) -> Vec<ConfigNotice> {
     let mut out = Vec::new();
-    let mut note = |message| out.push(ConfigNotice { kind: NoticeKind::Surroundings, key: None, message });
+    let mut note = |message| {
+        out.push(ConfigNotice { kind: NoticeKind::Surroundings, key: None, message, next_step: None })
+    };
     let whole = repo.canonicalize().unwrap_or_else(|_| repo.to_owned());
     for (folder, what) in [(&dirs.data, "state and trust records"), (&dirs.config, "your own configuration")]
     {

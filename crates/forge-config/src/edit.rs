@@ -10,7 +10,7 @@ use crate::schema::{
 };
 use crate::sources::ConfigSources;
 use crate::{trust, write};
-use forge_types::ErrorClass;
+use forge_types::{ErrorClass, NextStep};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike};
 #[derive(Debug, Error)]
 pub enum EditError {
     /// The key does not exist.
-    #[error("{key} is not a configuration key{hint}; `forge config show` lists all keys")]
+    #[error("{key} is not a configuration key{hint}")]
     UnknownKey {
         /// Name that was requested.
         key: String,
@@ -32,7 +32,7 @@ pub enum EditError {
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
     /// The project has no file yet.
-    #[error("{folder} has no forge.toml or forge.yaml; create one with `forge init`")]
+    #[error("{folder} has no forge.toml or forge.yaml")]
     NoProjectFile {
         /// Directory of the project.
         folder: PathBuf,
@@ -70,6 +70,15 @@ impl EditError {
         match self {
             Self::Write { .. } => ErrorClass::Unavailable,
             _ => ErrorClass::Invalid,
+        }
+    }
+
+    /// Returns the step that the user can take, if there is one.
+    pub const fn next_step(&self) -> Option<NextStep> {
+        match self {
+            Self::UnknownKey { .. } => Some(NextStep::ListSettings),
+            Self::NoProjectFile { .. } => Some(NextStep::InitProject),
+            _ => None,
         }
     }
 }

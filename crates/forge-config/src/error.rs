@@ -1,6 +1,6 @@
 //! Origins of values, configuration errors and notices.
 
-use forge_types::ErrorClass;
+use forge_types::{ErrorClass, NextStep};
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -209,6 +209,9 @@ pub struct ConfigNotice {
     pub key: Option<String>,
     /// Description of the event, its place and the suggested action.
     pub message: String,
+    /// Step that is the suggested action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<NextStep>,
 }
 
 impl fmt::Display for ConfigNotice {

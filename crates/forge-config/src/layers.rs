@@ -240,7 +240,12 @@ impl<'a> LayeredValues<'a> {
     }
 
     fn push_notice(&mut self, kind: NoticeKind, key: Option<&SchemaKey>, message: String) {
-        self.notices.push(ConfigNotice { kind, key: key.map(|key| key.path.to_owned()), message });
+        self.notices.push(ConfigNotice {
+            kind,
+            key: key.map(|key| key.path.to_owned()),
+            message,
+            next_step: None,
+        });
     }
 
     fn push_mismatch(&mut self, key: &SchemaKey, written: &str, wrong: ValueMismatch, origin: ValueOrigin) {
@@ -302,8 +307,13 @@ pub(crate) fn refusal_notice(
         TrustState::Changed => "the repository's files have changed since you trusted them",
         _ => "the repository is not trusted",
     };
-    let message = format!("{place}: {what} has no effect: {why}; review and accept it with `forge trust`");
-    ConfigNotice { kind: NoticeKind::Refused, key: Some(key.to_owned()), message }
+    let message = format!("{place}: {what} has no effect: {why}; review and accept it");
+    ConfigNotice {
+        kind: NoticeKind::Refused,
+        key: Some(key.to_owned()),
+        message,
+        next_step: Some(forge_types::NextStep::Trust { file: None }),
+    }
 }
 
 /// Returns the key that `path` lies below, as in `agent.max_iterations.x`.

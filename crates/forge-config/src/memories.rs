@@ -12,7 +12,7 @@ use crate::repository_memory::{MAX_MEMORY_BYTES, read_repository_memory};
 use crate::resolved::ResolvedConfig;
 use crate::settings::MemorySettings;
 use crate::trust;
-use forge_types::Digest;
+use forge_types::{Digest, NextStep};
 use std::path::{Path, PathBuf};
 
 /// Name of the directory for memories in the data directory.
@@ -74,18 +74,24 @@ pub(crate) fn memory_refusal(dirs: &UserDirs, repo: &Path, memory: &MemorySettin
         return None;
     }
     let place = repo.join(REPOSITORY_MEMORY_PATH);
+    let mut next_step = None;
     let message = match read_repository_memory(repo) {
         Err(error) if error.is_absent() => return None,
         Err(error) => format!("the repository's memory {} is ignored: {}", place.display(), error.reason()),
         Ok(bytes) if trust::has_accepted(dirs, repo, REPOSITORY_MEMORY_PATH, Digest::of_bytes(&bytes)) => {
             return None;
         }
-        Ok(_) => format!(
-            "the repository's memory {} is ignored until you review and accept it with `forge trust`",
-            place.display()
-        ),
+        Ok(_) => {
+            next_step = Some(NextStep::Trust { file: None });
+            format!("the repository's memory {} is ignored until you review and accept it", place.display())
+        }
     };
-    Some(ConfigNotice { kind: NoticeKind::Refused, key: Some(REPOSITORY_MEMORY_PATH.to_owned()), message })
+    Some(ConfigNotice {
+        kind: NoticeKind::Refused,
+        key: Some(REPOSITORY_MEMORY_PATH.to_owned()),
+        message,
+        next_step,
+    })
 }
 
 /// Returns the memory that came with a repository if the user accepted its present content.

@@ -12,7 +12,7 @@ use crate::environment::UserDirs;
 use crate::error::{ConfigNotice, NoticeKind};
 use crate::resolved::ResolvedConfig;
 use crate::secrets::{self, SecretOrigin, SecretValue};
-use forge_types::Digest;
+use forge_types::{Digest, NextStep};
 use std::path::{Path, PathBuf};
 
 /// Name of the file in both directories.
@@ -58,10 +58,10 @@ impl ResolvedConfig {
                 kind: NoticeKind::Refused,
                 key: None,
                 message: format!(
-                    "ignoring {}: it was not created by you on this machine. If it is yours, open it once \
-                     with `forge secret list --local`",
+                    "ignoring {}: it was not created by you on this machine. If it is yours, open it once",
                     path.display()
                 ),
+                next_step: Some(NextStep::AdoptStore),
             }),
             None => {}
         }
@@ -93,10 +93,14 @@ impl ResolvedConfig {
                 match secrets::parse_usable_key(value.expose()) {
                     Ok(secret) => Some((secret, name.clone(), origin)),
                     Err(reason) => {
-                        let message = format!(
-                            "{name} in the {origin} can't be used: {reason}; set it again with `forge secret set {name}`"
-                        );
-                        self.notices.push(ConfigNotice { kind: NoticeKind::PassedOver, key: None, message });
+                        let message = format!("{name} in the {origin} can't be used: {reason}; set it again");
+                        let next_step = Some(NextStep::SetSecret { name: Some(name.clone()) });
+                        self.notices.push(ConfigNotice {
+                            kind: NoticeKind::PassedOver,
+                            key: None,
+                            message,
+                            next_step,
+                        });
                         None
                     }
                 }

@@ -123,6 +123,7 @@ pub(crate) fn load_provider_keys(
                     kind: NoticeKind::PassedOver,
                     key: None,
                     message: format!("{name} can't be used as the key of {provider}: {reason}; set it again"),
+                    next_step: None,
                 }),
             }
         }

@@ -166,7 +166,7 @@ impl FileMemory {
         {
             let warning = format!(
                 "the memory {} is ignored: it is in a repository and was not last written by Forge; review and \
-                 accept it with `forge trust`",
+                 accept it",
                 self.path.display()
             );
             return nothing(Some(warning), true);
@@ -245,10 +245,9 @@ impl FileMemory {
             *self.pending_warning.lock() = Some(warning);
         }
         if foreign {
-            return Err(self.file_error(
-                "is not changed",
-                "it was not last written by Forge; accept it with `forge trust`",
-            ));
+            return Err(
+                self.file_error("is not changed", "it was not last written by Forge; accept it first")
+            );
         }
         let made = change(&mut content);
         let drop = content.history.len().saturating_sub(MAX_MESSAGES);

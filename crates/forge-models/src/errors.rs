@@ -166,7 +166,7 @@ fn build_error(asked: &ErrorContext<'_>, said: &ReportedError, after: Option<Dur
         _ => String::new(),
     };
     message.push_str(&hint);
-    Error { kind, message, retry_after: after }
+    Error { kind, message, retry_after: after, next_steps: Vec::new() }
 }
 
 /// Returns a hint about a refused request, derived from its message.
@@ -245,6 +245,7 @@ pub(crate) fn unreachable(asked: &ErrorContext<'_>, why: &str) -> Error {
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -257,6 +258,7 @@ pub(crate) fn no_answer(asked: &ErrorContext<'_>, why: &str) -> Error {
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -271,6 +273,7 @@ pub(crate) fn silence_timeout(asked: &ErrorContext<'_>, limit: Duration, when: &
             format_seconds(limit)
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -284,6 +287,7 @@ pub(crate) fn stream_cut(asked: &ErrorContext<'_>, why: &str) -> Error {
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -296,6 +300,7 @@ pub(crate) fn malformed(asked: &ErrorContext<'_>, why: &str) -> Error {
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -309,6 +314,7 @@ pub(crate) fn no_stream(asked: &ErrorContext<'_>, what: &str) -> Error {
             asked.vendor.name, asked.origin
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -325,6 +331,7 @@ pub(crate) fn reply_too_long(asked: &ErrorContext<'_>, limits: ReplyLimits) -> E
             limits.largest >> 20
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
@@ -337,12 +344,13 @@ pub(crate) fn schema_mismatch(asked: &ErrorContext<'_>, why: &str) -> Error {
             asked.vendor.name, asked.model
         ),
         retry_after: None,
+        next_steps: Vec::new(),
     }
 }
 
 /// Returns the error for a request that can't be sent.
 pub(crate) fn invalid_request(message: String) -> Error {
-    Error { kind: ErrorKind::Format, message, retry_after: None }
+    Error { kind: ErrorKind::Format, message, retry_after: None, next_steps: Vec::new() }
 }
 
 fn format_seconds(limit: Duration) -> String {

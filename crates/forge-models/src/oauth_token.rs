@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use forge_ports::async_trait;
 use forge_ports::model::Error;
-use forge_types::ErrorKind;
+use forge_types::{ErrorKind, NextStep};
 
 use crate::key::ApiKey;
 
-/// Failure to obtain a token. The message describes the error and the next step, and holds no token.
+/// Failure to obtain a token. The message describes the error and holds no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TokenError {
@@ -17,11 +17,13 @@ pub struct TokenError {
     pub kind: ErrorKind,
     /// Message for people.
     pub message: String,
+    /// Steps that the user can take.
+    pub next_steps: Vec<NextStep>,
 }
 
 impl From<TokenError> for Error {
     fn from(error: TokenError) -> Self {
-        Self { kind: error.kind, message: error.message, retry_after: None }
+        Self { kind: error.kind, message: error.message, retry_after: None, next_steps: error.next_steps }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use forge_catalog::WireFormat;
 use forge_catalog::vendors::{KeyRule, ProviderAddress, Vendor, find_vendor, vendor_names};
 use forge_ports::model::Error;
-use forge_types::ErrorKind;
+use forge_types::{ErrorKind, NextStep};
 
 use crate::connection_reuse::ReuseTracker;
 use crate::errors::ErrorContext;
@@ -192,12 +192,14 @@ impl ConfiguredProvider {
         if self.vendor.key != KeyRule::Required || key.is_some() {
             return Ok(key);
         }
+        let key_name = self.vendor.key_env.first().copied();
         let message = format!(
-            "provider `{}` has no API key. Set {1}, store it with `forge secret set {1}`, or choose a provider that needs none.",
+            "provider `{}` has no API key. Set {}, or choose a provider that needs none",
             self.vendor.name,
-            self.vendor.key_env.first().copied().unwrap_or("its key")
+            key_name.unwrap_or("its key")
         );
-        Err(Error { kind: ErrorKind::Auth, message, retry_after: None })
+        let next_steps = vec![NextStep::SetSecret { name: key_name.map(str::to_owned) }];
+        Err(Error { kind: ErrorKind::Auth, message, retry_after: None, next_steps })
     }
 }
 

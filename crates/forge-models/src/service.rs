@@ -8,7 +8,9 @@ use forge_catalog::Catalog;
 use forge_catalog::vendors::EmbeddingApi;
 use forge_ports::model::Error;
 use forge_ports::{DeltaSink, Embedder, Model, async_trait};
-use forge_types::{EmbedRequest, Embeddings, ErrorKind, ModelReply, ModelRequest, PartKind, Payload};
+use forge_types::{
+    EmbedRequest, Embeddings, ErrorKind, ModelReply, ModelRequest, NextStep, PartKind, Payload,
+};
 
 use crate::errors;
 use crate::http::{self, HttpTransport};
@@ -77,9 +79,8 @@ impl ModelProviders {
 
     fn find_provider(&self, name: &str) -> Result<&ConfiguredProvider, Error> {
         self.providers.get(name).ok_or_else(|| {
-            errors::invalid_request(format!(
-                "provider `{name}` is not configured; `forge doctor` lists the configured ones"
-            ))
+            let error = errors::invalid_request(format!("provider `{name}` is not configured"));
+            Error { next_steps: vec![NextStep::CheckSetup], ..error }
         })
     }
 }

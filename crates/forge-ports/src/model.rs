@@ -1,7 +1,9 @@
 //! Models of providers.
 
 use async_trait::async_trait;
-use forge_types::{EmbedRequest, Embeddings, ErrorClass, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
+use forge_types::{
+    EmbedRequest, Embeddings, ErrorClass, ErrorInfo, ErrorKind, ModelReply, ModelRequest, NextStep,
+};
 use std::time::Duration;
 
 /// An error of one request to a model.
@@ -10,10 +12,12 @@ use std::time::Duration;
 pub struct Error {
     /// The kind of error.
     pub kind: ErrorKind,
-    /// The error, the provider and the next step for the user. Never contains a key.
+    /// The error and the provider. Never contains a key.
     pub message: String,
     /// The delay that the provider asked for.
     pub retry_after: Option<Duration>,
+    /// Steps that the user can take.
+    pub next_steps: Vec<NextStep>,
 }
 
 impl Error {
@@ -33,10 +37,11 @@ impl Error {
 
     /// Returns the error in the form that is journalled.
     pub fn to_info(&self) -> ErrorInfo {
-        match self.class() {
+        let info = match self.class() {
             ErrorClass::Retry { after } => ErrorInfo::retryable(self.kind, self.message.clone(), after),
             _ => ErrorInfo::fatal(self.kind, self.message.clone()),
-        }
+        };
+        info.with_next_steps(self.next_steps.iter().cloned())
     }
 }
 

@@ -155,7 +155,9 @@ fn check_keys(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
     let (stores, notices) = loaded.usable_stores();
     let mut checks: Vec<DoctorCheck> = notices
         .into_iter()
-        .map(|notice| DoctorCheck::new("secrets", CheckState::Warn, notice.message))
+        .map(|notice| {
+            DoctorCheck::new("secrets", CheckState::Warn, notice.message).with_next_step(notice.next_step)
+        })
         .collect();
     for (origin, path) in stores {
         let name = format!("secrets: {origin}");

@@ -76,11 +76,7 @@ pub async fn start_provider_login(
     provider: &str,
 ) -> Result<PendingLogin, LoginError> {
     let Some(mut endpoints) = LoginEndpoints::for_provider(provider) else {
-        let known = login_providers().join(", ");
-        let what = format!(
-            "forge does not support logins at {provider} (supported: {known}). Use a key: `forge secret set`"
-        );
-        return Err(LoginError::Setup { what });
+        return Err(LoginError::Unsupported { provider: provider.to_owned(), known: login_providers() });
     };
     let own = &loaded.settings.login;
     for (place, value) in [
@@ -201,6 +197,7 @@ impl LoginTokenSource {
                 _ => ErrorKind::Auth,
             },
             message: error.to_string(),
+            next_steps: error.next_steps(),
         })?;
         self.redactor.add_secrets([token.expose_secret()]);
         Ok(ApiKey::new(token.expose_secret()))

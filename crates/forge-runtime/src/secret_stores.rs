@@ -216,6 +216,7 @@ fn unlock_all(loaded: &mut ResolvedConfig, ask: PassphrasePrompt<'_>) -> Result<
                     "{} was not opened: there is no passphrase (FORGE_PASSPHRASE). Keys from other sources are used",
                     path.display()
                 ),
+                next_step: None,
             }),
             None => return Err(SecretStoreError::NoPassphrase { path }),
         }

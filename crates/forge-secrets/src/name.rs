@@ -41,9 +41,7 @@ pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
 /// If it is empty, too long or contains a NUL byte.
 pub fn check_value(value: &str) -> Result<(), InvalidSecretEntry> {
     if value.is_empty() {
-        Err(InvalidSecretEntry(
-            "the value is empty; remove a secret with `forge secret delete NAME`".to_owned(),
-        ))
+        Err(InvalidSecretEntry("the value is empty; to remove a secret, delete it".to_owned()))
     } else if value.len() > MAX_VALUE_BYTES {
         Err(InvalidSecretEntry(format!("the value is longer than {} kB", MAX_VALUE_BYTES >> 10)))
     } else if value.contains('\0') {

@@ -226,7 +226,7 @@ fn damaged_row(row: &Row<'_>, run: RunId, fault: &str) -> RunRow {
         limit: None,
         error_kind: Some("damaged".to_owned()),
         error_message: Some(format!(
-            "this run's entry in the list is damaged ({fault}); `forge logs {run}` shows its journal"
+            "this run's entry in the list is damaged ({fault}); its journal may still be readable"
         )),
         created_at: time("created_at"),
         updated_at: time("updated_at"),

@@ -3,8 +3,8 @@
 use crate::HintFormatter;
 use crate::style::Style;
 use crate::text::{
-    error_with_hints, format_count, format_dollars, format_duration, limit_text, one_line, pluralize,
-    sanitize_text, truncate_text,
+    error_with_hints, format_count, format_dollars, format_duration, hint_sentence, limit_text, one_line,
+    pluralize, sanitize_text, truncate_text,
 };
 use forge_types::{RouteStage, RunId, RunStatus, Timestamp, WaitingFor};
 use forge_wire::{
@@ -180,9 +180,15 @@ impl EventFormatter {
         );
         let tone =
             if finished.status == RunStatus::Completed { LineKind::Completed } else { LineKind::Ended };
-        let error = finished.error.as_ref().filter(|error| error.message != self.last_failure);
-        let error = error
-            .map(|error| EventLine::new(LineKind::Bad, one_line(&error_with_hints(error, self.hint_text))));
+        let error = finished.error.as_ref().map(|error| {
+            let repeated = error.message == self.last_failure;
+            one_line(&if repeated {
+                hint_sentence(error, self.hint_text)
+            } else {
+                error_with_hints(error, self.hint_text)
+            })
+        });
+        let error = error.filter(|text| !text.is_empty()).map(|text| EventLine::new(LineKind::Bad, text));
         error.into_iter().chain([EventLine::new(tone, text)]).collect()
     }
 

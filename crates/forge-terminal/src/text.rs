@@ -111,13 +111,18 @@ pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
 
 /// Formats an error with the steps that the user can take.
 pub fn error_with_hints(error: &ErrorInfo, hint_text: HintFormatter) -> String {
+    match hint_sentence(error, hint_text) {
+        hints if hints.is_empty() => error.message.clone(),
+        hints => format!("{}. {hints}", error.message),
+    }
+}
+
+/// Formats the steps that the user can take after an error; empty if there are none.
+pub fn hint_sentence(error: &ErrorInfo, hint_text: HintFormatter) -> String {
     let hints: Vec<String> = error.next_steps.iter().map(hint_text).collect();
     let hints = hints.join("; ");
     let mut chars = hints.chars();
-    match chars.next() {
-        Some(first) => format!("{}. {}{}", error.message, first.to_uppercase(), chars.as_str()),
-        None => error.message.clone(),
-    }
+    chars.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), chars.as_str()))
 }
 
 /// Formats a duration: `12 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`.

@@ -71,8 +71,6 @@ pub enum NextStep {
         /// The name, if known.
         name: Option<String>,
     },
-    /// Delete a secret.
-    DeleteSecret,
     /// Open the repository's own key store once.
     AdoptStore,
     /// Build an image from packages.

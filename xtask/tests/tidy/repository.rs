@@ -56,6 +56,7 @@ tidy! {
     programs_are_started_in_listed_places => "program-starts",
     imports_between_files_point_one_way => "circles",
     batches_are_made_in_one_place => "single-makers",
+    commands_are_named_by_surfaces => "surface-texts",
     names_are_standard_terms => "names",
     constants_have_units => "constants",
     type_names_are_unique => "type-names",

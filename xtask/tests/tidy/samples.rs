@@ -87,6 +87,13 @@ reason = "redaction"
 
 [programs]
 started_by = ["crates/adapter/src/start.rs"]
+
+[surfaces]
+crates = ["kit"]
+program = "tool"
+arguments = "crates/kit/src/args"
+commands = "Command"
+ambiguous_flags = ["format"]
 "#;
 
 const NOUNS: &str = "//! Nouns.\npub enum Kind { A, B }\npub enum Wire { A, B }\n";
@@ -506,4 +513,38 @@ fn integer_constants_have_units() {
             "crates/nouns/src/a.rs:2: [constants] `MAX_SIZE` has no unit: name it, as in `MAX_SIZE_BYTES` or `MAX_SIZE_MS`",
         ],
     );
+}
+
+#[test]
+fn commands_and_flags_are_named_by_surfaces_only() {
+    let args =
+        "//! Docs.\nenum Command {\n    Stop,\n}\nstruct Flags {\n    #[arg(long)]\n    no_wait: u8,\n}\n";
+    let code = "//! Docs.\nconst A: &str = \"use `tool stop`\";\n";
+    let args = ("crates/kit/src/args.rs", args);
+    let one_of = |path: &str, code: &str| findings(&[args, (path, code)]);
+    let found = one_of("crates/nouns/src/a.rs", code);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("crates/nouns/src/a.rs:2: [surface-texts] names `tool stop`"), "{found:#?}");
+    assert_eq!(one_of("crates/nouns/src/a.rs", &code.replace("tool stop", "x --no-wait")).len(), 1);
+    for (path, code) in [
+        ("crates/kit/src/a.rs", code.to_owned()),
+        ("crates/nouns/src/tests.rs", code.to_owned()),
+        (
+            "crates/nouns/src/a.rs",
+            code.replace("const A", "/// Use `tool stop`.\nconst A").replace("`tool stop`", "it"),
+        ),
+        ("crates/nouns/src/a.rs", code.replace("use `tool stop`", "--no-wait")),
+    ] {
+        assert_eq!(one_of(path, &code), Vec::<String>::new(), "{path} {code}");
+    }
+    let allowed = format!(
+        "{LAYERS}\n[[surfaces.exception]]\npath = \"crates/nouns/src/a.rs\"\nreason = \"a manual\"\n"
+    );
+    let layers = ("layers.toml", allowed.as_str());
+    assert_eq!(findings(&[args, layers, ("crates/nouns/src/a.rs", code)]), Vec::<String>::new());
+    one(&[layers], "layers.toml: [surface-texts]", "needs none");
+    let many = (0..11).map(|n| format!("[[surfaces.exception]]\npath = \"{n}\"\nreason = \"x\"\n"));
+    let many = format!("{LAYERS}\n{}", many.collect::<String>());
+    let found = findings(&[("layers.toml", &many)]);
+    assert!(found.iter().any(|text| text.contains("more than 10")), "{found:#?}");
 }

@@ -120,9 +120,10 @@ fn show_paths(session: &Session) -> Result<CliExit, CliError> {
 
 impl From<EditError> for CliError {
     fn from(error: EditError) -> Self {
-        match error.class() {
+        let shown = match error.class() {
             ErrorClass::Invalid => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
-        }
+        };
+        shown.with_next_steps(error.next_step().as_slice())
     }
 }

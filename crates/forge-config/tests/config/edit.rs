@@ -86,7 +86,7 @@ fn what_can_not_be_changed_safely_is_left_alone() {
     assert!(error.contains("expected a whole number from 1 to 10000, found `0`"), "{error}");
     let empty = Place::new();
     let error = set_key(&empty.dirs(), EditTarget::Project(&empty.repo()), "name", "x").unwrap_err();
-    assert!(error.to_string().contains("forge init"));
+    assert_eq!(error.next_step(), Some(forge_types::NextStep::InitProject));
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_store_that_came_with_a_clone_does_not_count_until_its_user_opened_it() {
     let (found, notices) = place.load().usable_stores();
     assert_eq!(found, [(SecretOrigin::UserStore, user.clone())]);
     assert_eq!(notices[0].kind, NoticeKind::Refused);
-    assert!(notices[0].message.contains("forge secret list --local"), "{}", notices[0]);
+    assert_eq!(notices[0].next_step, Some(forge_types::NextStep::AdoptStore), "{}", notices[0]);
     stores::adopt_store(&place.dirs(), &place.repo()).unwrap();
     let (found, notices) = place.load().usable_stores();
     assert_eq!(found, [(SecretOrigin::ProjectStore, project), (SecretOrigin::UserStore, user)]);

@@ -70,7 +70,7 @@ fn a_hostile_repository_changes_nothing_until_it_is_trusted() {
         notice.contains("repo/forge.toml:4: model.base_url = `http://evil.test/v1` has no effect"),
         "{notice}"
     );
-    assert!(notice.contains("`forge trust`"));
+    assert_eq!(loaded.notices[1].next_step, Some(forge_types::NextStep::Trust { file: None }));
 
     // What tightens or only describes does take effect; all else is as without the file.
     let mut expected = quiet.settings.clone();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn busy() -> Error {
-    Error { kind: ErrorKind::RateLimit, message: "429".into(), retry_after: None }
+    Error { kind: ErrorKind::RateLimit, message: "429".into(), retry_after: None, next_steps: Vec::new() }
 }
 
 /// The plan with another provider to ask.

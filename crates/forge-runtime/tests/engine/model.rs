@@ -152,5 +152,5 @@ fn reply(parts: Vec<MessagePart>, finish: FinishReason) -> ModelReply {
 }
 
 pub(crate) fn failure(kind: ErrorKind, retry_after: Option<std::time::Duration>) -> Error {
-    Error { kind, message: format!("the server said {kind}"), retry_after }
+    Error { kind, message: format!("the server said {kind}"), retry_after, next_steps: Vec::new() }
 }

@@ -263,7 +263,7 @@ fn what_is_missing_is_named_with_a_way_out() {
         let text = open("no-such-image:1").await;
         assert!(text.contains("no-such-image:1") && text.contains("pull"), "{text}");
         let text = open("forge-sandbox:nothing").await;
-        assert!(text.contains("forge sandbox build"), "{text}");
+        assert!(text.contains("has no image `forge-sandbox:nothing`"), "{text}");
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

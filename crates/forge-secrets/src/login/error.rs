@@ -1,6 +1,6 @@
-//! Errors of a login, with messages that suggest the next step.
+//! Errors of a login.
 
-use forge_types::ErrorClass;
+use forge_types::{ErrorClass, NextStep};
 use std::path::PathBuf;
 
 /// Failure to obtain a login or a token. No message holds a token or a code.
@@ -20,9 +20,7 @@ pub enum LoginError {
         why: String,
     },
     /// The user or the provider refused the login in the browser.
-    #[error(
-        "{provider} refused the login: {why}. Try again with `forge login {provider}`, or use a key: `forge secret set`"
-    )]
+    #[error("{provider} refused the login: {why}. Try again, or use a key")]
     Refused {
         /// Name of the provider.
         provider: String,
@@ -32,16 +30,14 @@ pub enum LoginError {
     /// The callback belongs to another login.
     #[error(
         "the callback from the browser belongs to another login (its `state` differs) and was ignored. Close old login \
-         tabs and run `forge login {provider}` again"
+         tabs and try again"
     )]
     WrongState {
         /// Name of the provider.
         provider: String,
     },
     /// The login was not finished in the browser.
-    #[error(
-        "the login was not finished in the browser within {minutes} minutes. Try again with `forge login {provider}`"
-    )]
+    #[error("the login was not finished in the browser within {minutes} minutes")]
     NobodyCame {
         /// Name of the provider.
         provider: String,
@@ -49,7 +45,7 @@ pub enum LoginError {
         minutes: u64,
     },
     /// The provider revoked the login, or it expired.
-    #[error("the login to {provider} is no longer valid ({why}). Log in again: forge login {provider}")]
+    #[error("the login to {provider} is no longer valid ({why})")]
     Ended {
         /// Name of the provider.
         provider: String,
@@ -57,9 +53,7 @@ pub enum LoginError {
         why: String,
     },
     /// The user is not logged in.
-    #[error(
-        "you are not logged in to {provider}. Log in with `forge login {provider}`, or use a key: `forge secret set`"
-    )]
+    #[error("you are not logged in to {provider}. Log in, or use a key")]
     None {
         /// Name of the provider.
         provider: String,
@@ -99,7 +93,7 @@ pub enum LoginError {
         mode: u32,
     },
     /// The file is not a valid credentials file.
-    #[error("{path} is damaged. Log in again: forge login {provider}")]
+    #[error("{path} is damaged")]
     Damaged {
         /// Path of the file.
         path: PathBuf,
@@ -115,6 +109,14 @@ pub enum LoginError {
         what: &'static str,
         /// Error of the system.
         why: String,
+    },
+    /// The provider has no logins.
+    #[error("forge does not support logins at {provider} (supported: {}). Use a key", known.join(", "))]
+    Unsupported {
+        /// Name of the provider.
+        provider: String,
+        /// Providers that have logins.
+        known: Vec<&'static str>,
     },
     /// The login settings are invalid.
     #[error("{what}")]
@@ -135,7 +137,30 @@ impl LoginError {
                 ErrorClass::Retry { after: None }
             }
             Self::PortTaken { .. } | Self::NobodyCame { .. } | Self::File { .. } => ErrorClass::Unavailable,
-            Self::TooOpen { .. } | Self::Damaged { .. } | Self::Setup { .. } => ErrorClass::Invalid,
+            Self::TooOpen { .. } | Self::Damaged { .. } | Self::Unsupported { .. } | Self::Setup { .. } => {
+                ErrorClass::Invalid
+            }
+        }
+    }
+
+    /// Returns the steps that the user can take.
+    pub fn next_steps(&self) -> Vec<NextStep> {
+        let log_in = |provider: &String| NextStep::Login { provider: provider.clone() };
+        let set_key = || NextStep::SetSecret { name: None };
+        match self {
+            Self::Refused { provider, .. } | Self::None { provider } => vec![log_in(provider), set_key()],
+            Self::WrongState { provider }
+            | Self::NobodyCame { provider, .. }
+            | Self::Ended { provider, .. }
+            | Self::Damaged { provider, .. } => vec![log_in(provider)],
+            Self::Unsupported { .. } => vec![set_key()],
+            Self::PortTaken { .. }
+            | Self::Unreachable { .. }
+            | Self::Slow { .. }
+            | Self::Malformed { .. }
+            | Self::TooOpen { .. }
+            | Self::File { .. }
+            | Self::Setup { .. } => Vec::new(),
         }
     }
 }

@@ -126,7 +126,7 @@ async fn a_login_that_ended_elsewhere_says_so_and_keeps_the_file() {
     world.clock.advance(Duration::from_secs(4000));
     let error = world.token().await.unwrap_err();
     assert!(matches!(error, LoginError::Ended { .. }));
-    assert!(error.to_string().contains("forge login openai"), "{error}");
+    assert!(error.next_steps() == [forge_types::NextStep::Login { provider: "openai".into() }], "{error}");
     for token in world.server.issued_tokens() {
         assert!(!error.to_string().contains(&token));
     }

@@ -114,9 +114,10 @@ fn account_label(login: &LoginStatus) -> String {
 
 impl From<LoginError> for CliError {
     fn from(error: LoginError) -> Self {
-        match error.class() {
+        let shown = match error.class() {
             ErrorClass::Invalid => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
-        }
+        };
+        shown.with_next_steps(&error.next_steps())
     }
 }
