@@ -89,8 +89,14 @@ pub struct JailCommand {
     pub argv: Vec<RawBytes>,
     /// Working directory, relative to the workspace; empty means the workspace itself.
     pub cwd: RawBytes,
-    /// Variables set on top of the sandbox's environment.
+    /// Names of the sandbox's variables that it gets; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_env: Option<Vec<RawBytes>>,
+    /// Variables set on top of those.
     pub env: Vec<(RawBytes, RawBytes)>,
+    /// Content of its standard input; `None` for an empty one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<RawBytes>,
     /// Time limit in milliseconds, after which the command is ended (TERM, a short grace period, KILL).
     pub timeout_ms: Option<u64>,
     /// The fate of processes that outlive the command.

@@ -46,6 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cwd: RawBytes::default(),
         env: Vec::new(),
         timeout_ms: Some(10_000),
+        inherited_env: None,
+        stdin: None,
         background: BackgroundProcesses::Kill,
         also: Vec::new(),
     };

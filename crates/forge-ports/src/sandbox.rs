@@ -202,6 +202,16 @@ pub enum BackgroundPolicy {
     Keep,
 }
 
+/// The environment variables that a command gets from its sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum InheritedEnv {
+    /// All of them.
+    #[default]
+    All,
+    /// Those with these names, if the sandbox has them.
+    Only(Vec<String>),
+}
+
 /// A command to run in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecSpec {
@@ -209,8 +219,12 @@ pub struct ExecSpec {
     pub argv: Vec<String>,
     /// Working directory, relative to the workspace; empty for its root.
     pub cwd: String,
-    /// Environment variables in addition to those of the sandbox.
+    /// The sandbox's own environment variables that the command gets.
+    pub inherited_env: InheritedEnv,
+    /// Environment variables in addition to those.
     pub env: BTreeMap<String, String>,
+    /// Standard input, of at most a few MiB; `None` for an empty one.
+    pub stdin: Option<Vec<u8>>,
     /// Time limit, after which the command and all its descendants are killed.
     pub timeout: Duration,
     /// Bytes kept of each stream: the first half from its beginning, the rest from its end.

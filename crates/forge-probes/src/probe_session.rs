@@ -4,7 +4,7 @@ use super::ProbeOutcomes;
 use super::host_facts::{HostFacts, ProbeLine, ProberTask, probe_untested};
 use super::inside::PROBER_ARG;
 use forge_jail_protocol::HELPER_PATH;
-use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, OutputSink};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, InheritedEnv, OutputSink};
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{RunId, SandboxReport, SandboxSpec};
 use std::collections::BTreeMap;
@@ -68,6 +68,8 @@ impl ProbeSession {
             env: BTreeMap::new(),
             timeout,
             keep_bytes: MAX_OUTPUT_BYTES,
+            inherited_env: InheritedEnv::All,
+            stdin: None,
             background: leftovers,
             also: Vec::new(),
         };

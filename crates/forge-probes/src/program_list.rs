@@ -10,7 +10,7 @@ use super::probe_session::ProbeSession;
 use super::table::{PROBES, ProbeGroup, ProbeMethod};
 use crate::attempts::AttemptOutcome;
 use forge_ports::Sandbox;
-use forge_ports::sandbox::{BackgroundPolicy, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, ExecSpec, InheritedEnv};
 use forge_types::{RunId, SandboxSpec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -329,6 +329,8 @@ async fn run_line(room: &ProbeSession, name: &str, line: &str) -> Result<(String
         env: BTreeMap::new(),
         timeout: LINE_TIMEOUT,
         keep_bytes: MAX_OUTPUT_BYTES,
+        inherited_env: InheritedEnv::All,
+        stdin: None,
         background: BackgroundPolicy::Kill,
         also: Vec::new(),
     };

@@ -2,7 +2,7 @@
 
 use crate::{Error, Forge, sandbox};
 use forge_config::ResolvedConfig;
-use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, OutputSink};
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv, OutputSink};
 use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
 use forge_sandbox::Backends;
 use forge_sandbox::probes::{ProbeScope, ProbeVerdict};
@@ -79,6 +79,8 @@ impl Forge {
             env: BTreeMap::new(),
             timeout: command.timeout.unwrap_or(longest).min(longest),
             keep_bytes: MAX_STREAM_BYTES,
+            inherited_env: InheritedEnv::All,
+            stdin: None,
             background: BackgroundPolicy::Kill,
             also: Vec::new(),
         };

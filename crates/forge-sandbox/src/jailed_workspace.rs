@@ -219,6 +219,8 @@ impl JailedWorkspace {
             cwd: RawBytes::default(),
             env: Vec::new(),
             timeout_ms: Some(saturating_millis(SEARCH_TIMEOUT)),
+            inherited_env: None,
+            stdin: None,
             background: BackgroundProcesses::Kill,
             also: Vec::new(),
         };
@@ -260,6 +262,13 @@ impl JailedWorkspace {
                 .map(|(k, v)| (RawBytes::from(k.as_str()), RawBytes::from(v.as_str())))
                 .collect(),
             timeout_ms: Some(saturating_millis(spec.timeout.min(self.longest))),
+            inherited_env: match &spec.inherited_env {
+                sandbox::InheritedEnv::All => None,
+                sandbox::InheritedEnv::Only(names) => {
+                    Some(names.iter().map(|name| RawBytes::from(name.as_str())).collect())
+                }
+            },
+            stdin: spec.stdin.map(RawBytes),
             background: match spec.background {
                 sandbox::BackgroundPolicy::Kill => BackgroundProcesses::Kill,
                 sandbox::BackgroundPolicy::Keep => BackgroundProcesses::LeaveRunning,

@@ -6,7 +6,7 @@ use crate::stale_temps;
 use forge_files::PrivateDir;
 use forge_jail::{HostBind, MissingSource};
 use forge_ports::Workspace as _;
-use forge_ports::sandbox::{BackgroundPolicy, CapturedOutput, Error, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, CapturedOutput, Error, ExecSpec, InheritedEnv};
 use forge_types::{NetworkPolicy, RunId, SandboxLimits, SandboxSpec, WorkspaceMode};
 use forge_workspace::run_blocking;
 use std::any::Any;
@@ -153,6 +153,8 @@ pub(crate) async fn run_one_shot(native: &NativeBackend, once: OneShotSpec) -> R
         env: BTreeMap::new(),
         timeout: once.timeout,
         keep_bytes: MAX_STREAM_BYTES,
+        inherited_env: InheritedEnv::All,
+        stdin: None,
         background: BackgroundPolicy::Kill,
         also: Vec::new(),
     };

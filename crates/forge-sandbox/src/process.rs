@@ -10,8 +10,8 @@ use forge_files::PrivateDir;
 use forge_jail::{FaultKind, FileFault, JailReply, RawBytes, RootedFiles};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
-    BoundedList, CapturedOutput, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec,
-    WorkspaceEntry,
+    BoundedList, CapturedOutput, Error, ExecResult, ExecSpec, FileChunk, InheritedEnv, OutputSink,
+    SearchMatch, SearchSpec, WorkspaceEntry,
 };
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{
@@ -26,7 +26,9 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -198,6 +200,20 @@ impl ProcessWorkspace {
         !self.masked.is_empty() && path.metadata().is_ok_and(|m| self.masked.contains(&(m.dev(), m.ino())))
     }
 
+    /// Returns the variables of this sandbox that a command gets.
+    fn inherited_env(&self, inherited: &InheritedEnv) -> BTreeMap<String, OsString> {
+        let mut env = BTreeMap::from([
+            ("PATH".to_owned(), OsString::from("/usr/local/bin:/usr/bin:/bin")),
+            ("HOME".to_owned(), self.home.clone().into_os_string()),
+            ("LANG".to_owned(), OsString::from("C.UTF-8")),
+        ]);
+        env.extend(self.env.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
+        if let InheritedEnv::Only(names) = inherited {
+            env.retain(|name, _| names.contains(name));
+        }
+        env
+    }
+
     fn spawn(&self, spec: &ExecSpec, mark: &str) -> Result<Result<Child, std::io::Error>, Error> {
         let (program, arguments) = spec
             .argv
@@ -214,19 +230,30 @@ impl ProcessWorkspace {
             .args(arguments)
             .current_dir(cwd)
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", &self.home)
-            .env("LANG", "C.UTF-8")
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(self.inherited_env(&spec.inherited_env))
             .envs(&spec.env)
             .env(COMMAND_MARKER_VAR, mark)
-            .stdin(Stdio::null())
+            .stdin(open_stdin(spec.stdin.as_deref())?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
         Ok(command.spawn())
     }
+}
+
+/// Opens a command's standard input: a file in memory with this content, or an empty one.
+fn open_stdin(content: Option<&[u8]>) -> Result<Stdio, Error> {
+    let Some(content) = content else { return Ok(Stdio::null()) };
+    let open = || -> std::io::Result<std::fs::File> {
+        let memory = rustix::fs::memfd_create("forge-stdin", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(memory);
+        file.write_all(content)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    let file = open().map_err(|error| Error::Startup { why: format!("the command's input: {error}") })?;
+    Ok(Stdio::from(file))
 }
 
 impl Drop for ProcessWorkspace {

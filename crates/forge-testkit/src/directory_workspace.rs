@@ -3,6 +3,7 @@
 //! It isolates nothing and ignores no file but those of git. Paths are checked before they are opened, which is
 //! good enough where nobody swaps files in between.
 
+use forge_ports::sandbox::InheritedEnv;
 use forge_ports::sandbox::{
     BoundedList, CapturedOutput, EntryKind, Error, ExecResult, ExecSpec, FileChunk, OutputSink,
     PathErrorKind, SearchMatch, SearchSpec, StdStream, WorkspaceEntry,
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Instant;
+use tokio::io::AsyncWriteExt as _;
 
 /// A folder as a workspace.
 #[derive(Debug)]
@@ -210,9 +212,17 @@ impl Workspace for DirectoryWorkspace {
         let started = Instant::now();
         #[allow(clippy::disallowed_methods, reason = "this double is what starts processes for tests")]
         let mut command = tokio::process::Command::new(program);
-        command.args(arguments).current_dir(cwd).envs(&spec.env).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).current_dir(cwd).kill_on_drop(true);
+        if let InheritedEnv::Only(names) = &spec.inherited_env {
+            command.env_clear().envs(std::env::vars().filter(|(name, _)| names.contains(name)));
+        }
+        command.envs(&spec.env).stdin(Stdio::piped());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let child = child.map_err(|error| Self::io_error(program, &error))?;
+        let mut child = child.map_err(|error| Self::io_error(program, &error))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            let content = spec.stdin.unwrap_or_default();
+            tokio::spawn(async move { stdin.write_all(&content).await });
+        }
         let ended = tokio::time::timeout(spec.timeout, child.wait_with_output()).await;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let nothing = ExecResult {

@@ -11,7 +11,7 @@ use crate::path::{visible_path, writable_path};
 use crate::read_file::not_text;
 use crate::tool_error::{ToolError, into_result, tool_failure};
 use crate::workspace_error::from_workspace_error;
-use forge_ports::sandbox::{BackgroundPolicy, Error, ExecSpec, PathErrorKind};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecSpec, InheritedEnv, PathErrorKind};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -298,6 +298,8 @@ impl PatchPlan<'_> {
             env: BTreeMap::new(),
             timeout: Duration::from_secs(30),
             keep_bytes: 1024,
+            inherited_env: InheritedEnv::All,
+            stdin: None,
             background: BackgroundPolicy::Kill,
             also: vec!["chmod".to_owned()],
         };

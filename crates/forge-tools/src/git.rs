@@ -3,7 +3,7 @@
 use crate::terminal::{cut_middle, render_output};
 use crate::tool_error::{ToolError, tool_failure};
 use crate::workspace_error::from_workspace_error;
-use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv};
 use forge_ports::tool::ToolEnv;
 use forge_types::ErrorKind;
 use std::collections::BTreeMap;
@@ -83,6 +83,8 @@ pub(crate) async fn run_git_with(
         env: all,
         timeout: most.min(env.max_timeout),
         keep_bytes: MAX_OUTPUT_BYTES,
+        inherited_env: InheritedEnv::All,
+        stdin: None,
         background: BackgroundPolicy::Kill,
         also: vec!["git".to_owned()],
     };

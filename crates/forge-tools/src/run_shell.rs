@@ -7,7 +7,7 @@ use crate::path::relative_path;
 use crate::terminal::{cut_middle, render_output};
 use crate::tool_error::{ToolError, into_result};
 use crate::workspace_error::from_workspace_error;
-use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, SandboxLayer, SandboxLayerState, ToolAccess, ToolOutput, ToolSpec};
@@ -81,6 +81,8 @@ async fn run_command(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput,
         env: BTreeMap::new(),
         timeout,
         keep_bytes: MAX_OUTPUT_BYTES,
+        inherited_env: InheritedEnv::All,
+        stdin: None,
         background: leftovers,
         also: Vec::new(),
     };

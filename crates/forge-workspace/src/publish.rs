@@ -11,7 +11,7 @@ use crate::active_work::ActiveWork;
 use crate::blocking::run_blocking;
 use forge_git::{IncomingPack, Repository, RepositoryHeads, ScratchRepository};
 use forge_ports::Workspace;
-use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, InheritedEnv};
 use forge_ports::workspace_store::PublishedBranch;
 use forge_types::RunId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -275,6 +275,8 @@ impl BranchPublisher<'_> {
             env: all,
             timeout: STEP_TIMEOUT,
             keep_bytes: 64 << 10,
+            inherited_env: InheritedEnv::All,
+            stdin: None,
             background: BackgroundPolicy::Kill,
             also: argv.first().map(|&program| program.to_owned()).into_iter().collect(),
         };

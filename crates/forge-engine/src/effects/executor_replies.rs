@@ -4,7 +4,7 @@ use crate::live::LiveSink;
 use crate::program_tool::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use forge_policy::router::{self, ContentStream, DecisionSource, RouterDecision};
 use forge_ports::DeltaSink;
-use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_redact::Redactor;
 use forge_types::{
@@ -19,14 +19,12 @@ use std::sync::Arc;
 
 /// The most bytes of a program's output that are kept (SEC-5).
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// The largest request to a program, in bytes; an argument of a process holds at most 128 kB.
-const MAX_REQUEST_BYTES: usize = 100_000;
-/// A script that starts the program with its request on stdin and only the named environment variables (SEC-5).
-const ISOLATED_SCRIPT: &str = "request=$1 names=$2; shift 2; for name in $names; do eval \"set_=\\${$name+x} value=\\${$name-}\"; \
-     if [ -n \"$set_\" ]; then set -- \"$name=$value\" \"$@\"; fi; done; \
-     printf '%s\\n' \"$request\" | exec env -i PATH=\"$PATH\" HOME=/workspace LANG=\"${LANG:-C.UTF-8}\" \"$@\"";
+/// The largest request to a program, in bytes.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// Variables that a program always gets if the sandbox has them.
-const DEFAULT_ENV_VARS: [&str; 8] = [
+const DEFAULT_ENV_VARS: [&str; 10] = [
+    "PATH",
+    "LANG",
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -81,25 +79,25 @@ pub(super) fn subprocess_call(plan: &Plan, request: &ModelRequest) -> ModelReply
     synthetic_reply(vec![MessagePart::call(call)], FinishReason::ToolCalls, plan)
 }
 
-/// Runs the program in the sandbox.
+/// Runs the program in the sandbox, with its request on stdin and only the named environment variables (SEC-5).
 pub(super) async fn run_program(
     argv: &[String],
     passthrough: &[String],
     request: &str,
     env: &ToolEnv,
 ) -> Result<ToolOutput, SandboxGone> {
-    let names: Vec<_> =
-        DEFAULT_ENV_VARS.iter().copied().chain(passthrough.iter().map(String::as_str)).collect();
-    let shell = ["/bin/sh", "-c", ISOLATED_SCRIPT, "forge-agent", request, &names.join(" ")];
+    let names = DEFAULT_ENV_VARS.iter().copied().map(str::to_owned).chain(passthrough.iter().cloned());
     let spec = ExecSpec {
-        argv: shell.into_iter().map(str::to_owned).chain(argv.iter().cloned()).collect(),
+        argv: argv.to_vec(),
         cwd: String::new(),
-        env: BTreeMap::new(),
+        inherited_env: InheritedEnv::Only(names.collect()),
+        env: BTreeMap::from([("HOME".to_owned(), "/workspace".to_owned())]),
+        stdin: Some(format!("{request}\n").into_bytes()),
         timeout: env.max_timeout,
         keep_bytes: MAX_OUTPUT_BYTES,
         background: BackgroundPolicy::Kill,
         // The user, not a model, chose this program.
-        also: std::iter::once("env".to_owned()).chain(argv.first().cloned()).collect(),
+        also: argv.first().cloned().into_iter().collect(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
         Ok(result) => Ok(parse_program_output(&result)),

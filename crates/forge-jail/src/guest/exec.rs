@@ -14,6 +14,7 @@ use super::domains::CommandDomains;
 use super::programs::ProgramList;
 use super::programs::broker::STARTING_PID;
 use crate::protocol::helper_binary::HelperBinary;
+use crate::protocol::wire::create_memory_file;
 use forge_jail_protocol::{HELPER_PATH, JailCommand, RawBytes, StartFault};
 
 /// Size of the child's stack until `execve`; it makes a few system calls and does not recurse.
@@ -92,8 +93,7 @@ impl CommandLauncher {
             return Err(about_program(io::Error::from_raw_os_error(libc::ENOENT)));
         }
         let cwd = open_directory(workspace, &exec.cwd).map_err(|e| fault(&exec.cwd, &e))?;
-        let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| about_program(e.into()))?;
+        let input = open_stdin(exec.stdin.as_ref()).map_err(about_program)?;
         let env = self.merge_env(exec);
         let (program_now, arguments) = self.resolve_helper(&program, &exec.argv);
         let mut candidates = program_candidates(&program_now, &env).map_err(about_program)?;
@@ -117,7 +117,7 @@ impl CommandLauncher {
             argv: c_pointers(&argv),
             envp: c_pointers(&envp),
             cwd: cwd.as_raw_fd(),
-            stdin: null.as_raw_fd(),
+            stdin: input.as_raw_fd(),
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
             rules: rules.as_ref().map_or(-1, |rules| rules.as_raw_fd()),
@@ -156,7 +156,9 @@ impl CommandLauncher {
     }
 
     fn merge_env(&self, exec: &JailCommand) -> Vec<(RawBytes, RawBytes)> {
-        let mut env = self.env.clone();
+        let inherited =
+            |name: &RawBytes| exec.inherited_env.as_ref().is_none_or(|names| names.contains(name));
+        let mut env: Vec<_> = self.env.iter().filter(|(name, _)| inherited(name)).cloned().collect();
         for (key, value) in &exec.env {
             match env.iter_mut().find(|(k, _)| k == key) {
                 Some(entry) => entry.1 = value.clone(),
@@ -181,6 +183,14 @@ impl CommandLauncher {
         // A child that ended before its `execve` was checked leaves its number behind.
         STARTING_PID.store(0, Ordering::SeqCst);
         if pid < 0 { Err(failed) } else { Ok(pid) }
+    }
+}
+
+/// Opens a command's standard input: a file in memory with this content, or an empty one.
+fn open_stdin(content: Option<&RawBytes>) -> io::Result<OwnedFd> {
+    match content {
+        Some(content) => create_memory_file(&content.0),
+        None => Ok(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
     }
 }
 

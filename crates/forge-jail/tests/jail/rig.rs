@@ -125,6 +125,8 @@ pub(crate) fn exec(argv: &[&str]) -> JailCommand {
         cwd: RawBytes::default(),
         env: Vec::new(),
         timeout_ms: Some(20_000),
+        inherited_env: None,
+        stdin: None,
         background: BackgroundProcesses::Kill,
         also: Vec::new(),
     }

@@ -9,7 +9,7 @@
 )]
 
 use forge_jail::{ExecEnd, Jail, JailCommand, JailReply, JailRequest, JailSpec, PrewarmedJail};
-use forge_ports::sandbox::{BackgroundPolicy, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, ExecSpec, InheritedEnv};
 use forge_ports::{Sandbox, Workspace};
 use forge_sandbox::{BackendOptions, Backends, helper_main};
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};
@@ -160,6 +160,8 @@ fn test_command() -> ExecSpec {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         keep_bytes: 1024,
+        inherited_env: InheritedEnv::All,
+        stdin: None,
         background: BackgroundPolicy::Kill,
         also: Vec::new(),
     }
@@ -201,6 +203,8 @@ fn time_bare_sandbox(folder: &Path, ahead: PrewarmMode) -> BenchResult<f64> {
             cwd: "".into(),
             env: Vec::new(),
             timeout_ms: Some(60_000),
+            inherited_env: None,
+            stdin: None,
             background: forge_jail::BackgroundProcesses::Kill,
             also: Vec::new(),
         };

@@ -1,6 +1,6 @@
 //! Test fixtures: a sandbox around a new directory, and a second run of a test as an ordinary user.
 
-use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, InheritedEnv};
 use forge_ports::{Sandbox, Workspace};
 use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{ApplyPolicy, NetworkPolicy, RunId, SandboxLimits, SandboxSpec, WorkspaceMode};
@@ -122,6 +122,8 @@ pub(crate) fn command(argv: &[&str]) -> ExecSpec {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         keep_bytes: 1 << 20,
+        inherited_env: InheritedEnv::All,
+        stdin: None,
         background: BackgroundPolicy::Kill,
         also: Vec::new(),
     }
