@@ -250,8 +250,13 @@ fn format_wait(run: RunId, wait: &WaitRequested) -> String {
         WaitingFor::Retry => "rate limited".to_owned(),
         other => format!("waiting ({})", other.name()),
     };
-    let limits = if wait.waiting_for == WaitingFor::Budget { " --max-cost … --max-tokens …" } else { "" };
-    format!("{what}{until}{reason}; continue: forge resume {run}{limits}")
+    let command = match wait.waiting_for {
+        WaitingFor::Budget => {
+            format!("forge budget raise {run} USD, or forge resume {run} with --max-cost or --max-tokens")
+        }
+        _ => format!("forge resume {run}"),
+    };
+    format!("{what}{until}{reason}; continue: {command}")
 }
 
 /// Returns the tool's name and its most telling argument.
