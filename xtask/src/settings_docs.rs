@@ -9,8 +9,11 @@ use forge_config::schema::{
 
 use crate::{Rules, Tree, Violation};
 
+/// A path in the repository, and the function that renders the document there.
+type RenderedDocument = (&'static str, fn() -> String);
+
 /// The rendered documents by their paths.
-const RENDERED: [(&str, fn() -> String); 3] = [
+const RENDERED: [RenderedDocument; 3] = [
     ("docs/configuration.md", configuration_page),
     ("forge.yaml.example", yaml_example),
     (".env.example", env_example),
