@@ -10,6 +10,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+/// Prefix of git's names for incomplete packs, which git removes eventually.
+const TEMPORARY_PREFIX: &str = "tmp_";
+/// Kind of the name of an incomplete pack.
+const PACK_KIND: &str = "pack";
+
+/// Returns a name for a temporary file among the packs. It lets git's own cleanup find the file if this process is killed.
+pub(crate) fn temporary_name() -> String {
+    format!("{TEMPORARY_PREFIX}{}", forge_files::owned_temp_name(PACK_KIND))
+}
+
+/// Returns whether a name is that of a temporary file of a process that no longer exists.
+pub(crate) fn is_stale_temporary(name: &str) -> bool {
+    name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|own| forge_files::is_stale(own, PACK_KIND))
+}
+
 /// Flags for opening a directory.
 pub(super) const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -127,6 +142,48 @@ impl RepoDirectory {
         inherit_permissions(&file, &around, around.st_mode & mode)
             .map_err(|errno| errno_to_error(&path, errno))?;
         Ok(file.into())
+    }
+
+    /// Creates a new file for writing like [`RepoDirectory::create_file`], as a second name of a file `aside`, by which it
+    /// is found if this process is killed. Where links are not possible, it has no second name.
+    pub(super) fn create_linked_file(
+        &self,
+        name: &str,
+        mode: u32,
+        aside: &Self,
+        second_name: &str,
+    ) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let failed = |errno| errno_to_error(&path, errno);
+        let file = aside.create_file(second_name, mode)?;
+        let around = self.stat()?;
+        let linked = inherit_permissions(&file, &around, around.st_mode & mode)
+            .and_then(|()| rustix::fs::linkat(&aside.fd, second_name, &self.fd, name, AtFlags::empty()));
+        match linked {
+            Ok(()) => {
+                let stat = rustix::fs::fstat(&file).map_err(failed)?;
+                let named = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                // In a directory of another user the name can have been given to another file.
+                if (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino) {
+                    return Ok(file);
+                }
+                Err(Error::refused(&path, "was exchanged by another program"))
+            }
+            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                aside.remove_file(second_name)?;
+                self.create_file(name, mode)
+            }
+            Err(errno) => {
+                let _ = aside.remove_file(second_name);
+                Err(failed(errno))
+            }
+        }
+    }
+
+    /// Returns the device and inode of an entry, and its number of names; `None` if it does not exist.
+    pub(super) fn entry_identity(&self, name: &str) -> Option<(u64, u64, u64)> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((stat.st_dev, stat.st_ino, u64::from(stat.st_nlink)))
     }
 
     /// Opens a regular file for reading. It must belong to `uid` (`None`: this process's user) and have no other name,

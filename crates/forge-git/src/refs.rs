@@ -1,6 +1,6 @@
 //! References of a repository, read and written without git as files of a known format and limited size.
 
-use crate::directory::RepoDirectory;
+use crate::directory::{RepoDirectory, temporary_name};
 use crate::format::ObjectFormat;
 use crate::{Error, Repository};
 use forge_files::{read_text_within, read_within};
@@ -97,7 +97,10 @@ impl Repository {
         };
         let directory = directory.open_or_create(around)?;
         let lock = format!("{file}.lock");
-        let mut locked = directory.create_file(&lock, 0o666).map_err(|error| match error {
+        let packs = self.common.open_or_create("objects")?.open_or_create("pack")?;
+        let second_name = temporary_name();
+        let locked = directory.create_linked_file(&lock, 0o666, &packs, &second_name);
+        let mut locked = locked.map_err(|error| match error {
             Error::Io { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 Error::refused(
                     &path,
@@ -113,6 +116,7 @@ impl Repository {
         if named.is_err() {
             let _ = directory.remove_file(&lock);
         }
+        let _ = packs.remove_file(&second_name);
         named?;
         directory.sync_names()
     }

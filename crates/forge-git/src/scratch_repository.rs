@@ -5,7 +5,7 @@
 //! objects, each a regular file. Other files next to the objects (alternates, commit graphs, bitmaps, promisor marks)
 //! are not visible to git.
 
-use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory};
+use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory, is_stale_temporary, temporary_name};
 use crate::run::{GitLimits, GitOutput, run_git};
 use crate::{Error, Repository, run};
 use forge_files::{open_within, read_within};
@@ -35,10 +35,6 @@ const IMPORT_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(900), out
 /// Limits for inspecting one file or object.
 const QUERY_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
-/// Prefix of git's names for incomplete packs, which git removes eventually.
-const TEMPORARY_PREFIX: &str = "tmp_";
-/// Kind of the name of an incomplete pack.
-const PACK_KIND: &str = "pack";
 /// Kind of the name of a scratch repository, used to find stale ones.
 pub const DIRECTORY_KIND: &str = "git";
 
@@ -123,6 +119,7 @@ impl ScratchRepository {
             }
         }
         if let Some(packs) = objects.open_below("pack")? {
+            repository.remove_stale_packs();
             self.link_packs(&packs, &borrowed.join("pack"))?;
         }
         if let Some(shallow) = read_shallow(repository)? {
@@ -135,7 +132,6 @@ impl ScratchRepository {
     fn link_packs(&mut self, packs: &RepoDirectory, to: &Path) -> Result<(), Error> {
         let entries = packs.list_entries(MAX_PACKS * 8)?;
         let entries = entries.ok_or_else(|| Error::refused(packs.path(), too_many_objects()))?;
-        remove_stale(packs, &entries);
         let regular: BTreeSet<&[u8]> = entries
             .iter()
             .filter(|entry| entry.kind == FileType::RegularFile)
@@ -310,7 +306,7 @@ impl ScratchRepository {
             let io = |source| Error::Io { path: path.clone(), source };
             let mut from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
             // The name lets git's own cleanup find the file if this process is killed.
-            let temporary = format!("{TEMPORARY_PREFIX}{}", forge_files::owned_temp_name(PACK_KIND));
+            let temporary = temporary_name();
             let mut to = packs.create_file(&temporary, 0o444)?;
             let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
             let named = copied.and_then(|()| packs.rename_file(&temporary, name));
@@ -323,23 +319,41 @@ impl ScratchRepository {
     }
 }
 
-/// Removes incomplete packs of killed processes.
-fn remove_stale(packs: &RepoDirectory, entries: &[RepoDirEntry]) {
-    for name in entries.iter().filter_map(|entry| entry.name_os_str().to_str()) {
-        if name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|own| forge_files::is_stale(own, PACK_KIND)) {
-            let _ = packs.remove_file(name);
+impl Repository {
+    /// Removes what killed processes left among the packs: incomplete packs, and locks of branches with a name there.
+    fn remove_stale_files(&self, packs: &RepoDirectory, entries: &[RepoDirEntry]) {
+        for name in entries.iter().filter_map(|entry| entry.name_os_str().to_str()) {
+            if is_stale_temporary(name) {
+                if let Some((device, inode, names)) = packs.entry_identity(name)
+                    && names > 1
+                {
+                    self.remove_stale_lock((device, inode));
+                }
+                let _ = packs.remove_file(name);
+            }
         }
     }
-}
 
-impl Repository {
+    /// Removes the lock of a branch of a run that is this file.
+    fn remove_stale_lock(&self, file: (u64, u64)) {
+        let branches = self.common.open_below("refs/heads/forge").ok().flatten();
+        let Some(branches) = branches else { return };
+        let entries = branches.list_entries(MAX_PACKS * 8).ok().flatten().unwrap_or_default();
+        for name in entries.iter().filter_map(|entry| entry.name_os_str().to_str()) {
+            let is_it = || branches.entry_identity(name).is_some_and(|(dev, ino, _)| (dev, ino) == file);
+            if name.ends_with(".lock") && is_it() {
+                let _ = branches.remove_file(name);
+            }
+        }
+    }
+
     /// Removes packs that killed processes were adding. Packs that cannot be removed are left for the next attempt.
     pub fn remove_stale_packs(&self) {
         let packs = self.common.open_below("objects/pack").ok().flatten();
         if let Some(packs) = packs
             && let Ok(Some(entries)) = packs.list_entries(MAX_PACKS * 8)
         {
-            remove_stale(&packs, &entries);
+            self.remove_stale_files(&packs, &entries);
         }
     }
 }

@@ -128,6 +128,24 @@ fn a_lock_of_another_git_is_respected_and_named() {
 }
 
 #[test]
+fn the_lock_of_a_killed_process_goes_and_that_of_another_git_does_not() {
+    let (_dir, repo, _) = repositories();
+    let (packs, branches) = (repo.join(".git/objects/pack"), repo.join(".git/refs/heads/forge"));
+    fs::create_dir(&branches).unwrap();
+    let namespace = {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::metadata("/proc/self/ns/pid").unwrap().ino()
+    };
+    let dead = packs.join(format!("tmp_forge-pack-4194301-12-{namespace}-0-abc"));
+    let (own, others) = (branches.join("run.lock"), branches.join("other.lock"));
+    fs::write(&dead, "").unwrap();
+    fs::hard_link(&dead, &own).unwrap();
+    fs::write(&others, "").unwrap();
+    Repository::find(&repo).unwrap().remove_stale_packs();
+    assert_eq!((files(&packs), files(&branches)), (vec![], vec![others]));
+}
+
+#[test]
 fn what_is_made_has_the_permissions_of_what_is_around() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_dir, repo, run) = repositories();
