@@ -180,10 +180,10 @@ impl RepoDirectory {
         }
     }
 
-    /// Returns the device and inode of an entry, and its number of names; `None` if it does not exist.
-    pub(super) fn entry_identity(&self, name: &str) -> Option<(u64, u64, u64)> {
+    /// Returns the device and inode of an entry, and whether it has several names; `None` if it does not exist.
+    pub(super) fn entry_identity(&self, name: &str) -> Option<(u64, u64, bool)> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some((stat.st_dev, stat.st_ino, u64::from(stat.st_nlink)))
+        Some((stat.st_dev, stat.st_ino, stat.st_nlink > 1))
     }
 
     /// Opens a regular file for reading. It must belong to `uid` (`None`: this process's user) and have no other name,

@@ -324,9 +324,7 @@ impl Repository {
     fn remove_stale_files(&self, packs: &RepoDirectory, entries: &[RepoDirEntry]) {
         for name in entries.iter().filter_map(|entry| entry.name_os_str().to_str()) {
             if is_stale_temporary(name) {
-                if let Some((device, inode, names)) = packs.entry_identity(name)
-                    && names > 1
-                {
+                if let Some((device, inode, true)) = packs.entry_identity(name) {
                     self.remove_stale_lock((device, inode));
                 }
                 let _ = packs.remove_file(name);
