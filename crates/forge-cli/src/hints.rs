@@ -20,6 +20,7 @@ pub(crate) fn hint_text(step: &NextStep) -> String {
         NextStep::ChooseProvider => "name a provider with --provider".to_owned(),
         NextStep::ChooseRepository => "choose another directory with --repo".to_owned(),
         NextStep::ChooseTransaction => "use `--workspace transaction`".to_owned(),
+        NextStep::RemoveSnapshots => "`forge gc` removes the snapshots of ended runs".to_owned(),
         NextStep::KeepRun => "omit --no-durable".to_owned(),
         NextStep::Trust { .. } => format!("accept it with `{}`", command_text(step)),
         NextStep::Login { .. } => format!("log in with `{}`", command_text(step)),
@@ -103,5 +104,6 @@ mod tests {
             "review and accept it with `forge trust`"
         );
         assert_eq!(message_with_command("a fact", None), "a fact");
+        assert_eq!(hint_text(&NextStep::RemoveSnapshots), "`forge gc` removes the snapshots of ended runs");
     }
 }

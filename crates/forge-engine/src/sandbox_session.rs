@@ -95,6 +95,7 @@ pub(crate) fn to_error_info(error: &Error) -> ErrorInfo {
         Error::Stopped => ErrorKind::Cancelled,
         Error::Startup { .. }
         | Error::View { .. }
+        | Error::NoSpace { .. }
         | Error::NoBranch { .. }
         | Error::Path { .. }
         | Error::Invalid { .. } => ErrorKind::Startup,

@@ -4,7 +4,9 @@
 //! shrinks to fit; if too little is left, the limit is reached. Whether a prompt fits a window is an estimate, but the
 //! reservation is an upper bound: no token is shorter than a byte.
 
-use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Money, Plan, RunLimits, RunState, TargetRef};
+use forge_types::{
+    CostRule, ErrorInfo, ErrorKind, LimitKind, Money, NextStep, Plan, RunLimits, RunState, TargetRef,
+};
 
 /// The smallest useful size of a reply, in tokens.
 pub(crate) const MIN_REPLY_TOKENS: u64 = 256;
@@ -134,14 +136,13 @@ pub fn call_allowance(state: &RunState, plan: &Plan, at: u32) -> Result<Allowanc
 fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, BudgetRefusal> {
     let room = target.facts.window.saturating_sub(input);
     if room < smallest {
-        return Err(BudgetRefusal::Error(ErrorInfo::fatal(
-            ErrorKind::ContextOverflow,
-            format!(
-                "the conversation has grown to about {input} tokens and {} takes {}. Split the task, or choose a \
-                 model with a larger window",
-                target.route, target.facts.window
-            ),
-        )));
+        let what = format!(
+            "the conversation has grown to about {input} tokens and {} takes {}. Split the task, or choose a \
+             model with a larger window",
+            target.route, target.facts.window
+        );
+        let error = ErrorInfo::fatal(ErrorKind::ContextOverflow, what);
+        return Err(BudgetRefusal::Error(error.with_next_steps([NextStep::ChooseModel])));
     }
     Ok(room)
 }

@@ -99,7 +99,7 @@ impl Error {
     /// Returns the steps that the user can take.
     pub fn next_steps(&self) -> Vec<NextStep> {
         match self {
-            Self::DiskFull { .. } => vec![NextStep::Resume { run: None }],
+            Self::DiskFull { .. } => vec![NextStep::RemoveSnapshots, NextStep::Resume { run: None }],
             _ => Vec::new(),
         }
     }

@@ -52,6 +52,12 @@ pub enum Error {
         /// The reason.
         why: String,
     },
+    /// The disk of the run's private workspace is full.
+    #[error("the workspace: {why}")]
+    NoSpace {
+        /// The operation and the path.
+        why: String,
+    },
     /// The workspace exceeds a ceiling.
     #[error("the workspace is too large: {why}")]
     Ceiling {
@@ -153,6 +159,7 @@ impl Error {
                 steps
             }
             Self::NoBranch { .. } => vec![NextStep::ChooseTransaction],
+            Self::NoSpace { .. } => vec![NextStep::RemoveSnapshots],
             _ => Vec::new(),
         }
     }
@@ -162,7 +169,9 @@ impl Error {
         match self {
             Self::Missing { .. } => ErrorClass::Unavailable,
             Self::Startup { .. } | Self::Died { .. } => ErrorClass::Retry { after: None },
-            Self::View { .. } | Self::NoBranch { .. } | Self::Stopped => ErrorClass::Fatal,
+            Self::View { .. } | Self::NoSpace { .. } | Self::NoBranch { .. } | Self::Stopped => {
+                ErrorClass::Fatal
+            }
             Self::Ceiling { .. } | Self::Path { .. } | Self::Conflicts { .. } | Self::Invalid { .. } => {
                 ErrorClass::Invalid
             }

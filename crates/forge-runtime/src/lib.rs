@@ -1,7 +1,7 @@
-//! The runtime of Forge: the one place where decisions meet adapters.
+//! The runtime of Forge: the one place where the engine meets adapters and settings.
 //!
-//! [`Forge`] is the interface for the surfaces. Below it, the engine drives each run in one loop: fold, decide,
-//! append, start and cancel effects, wait for the next outcome, command or deadline, fold again.
+//! [`Forge`] is the interface for the surfaces. It assembles the adapters from the settings, builds the plans of runs,
+//! and leaves each run to the engine (`forge-engine`).
 
 mod budget;
 mod chat;

@@ -28,7 +28,9 @@ pub(crate) async fn from_workspace_error(workspace: &dyn Workspace, path: &str, 
         Error::Missing { .. } => gone(ErrorKind::BackendMissing, &error),
         Error::Startup { .. } => gone(ErrorKind::Startup, &error),
         Error::Died { .. } => gone(ErrorKind::Died, &error),
-        Error::View { .. } | Error::NoBranch { .. } => gone(ErrorKind::Startup, &error),
+        Error::View { .. } | Error::NoSpace { .. } | Error::NoBranch { .. } => {
+            gone(ErrorKind::Startup, &error)
+        }
         Error::Ceiling { .. } => gone(ErrorKind::BudgetExceeded, &error),
         Error::Stopped => gone(ErrorKind::Cancelled, &error),
         Error::Conflicts { .. } => tool_failure(ErrorKind::Execution, error.to_string()),

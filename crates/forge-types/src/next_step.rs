@@ -54,6 +54,8 @@ pub enum NextStep {
     ChooseRepository,
     /// Choose a workspace that needs no branch.
     ChooseTransaction,
+    /// Remove the snapshots of ended runs.
+    RemoveSnapshots,
     /// Keep the run on disk.
     KeepRun,
     /// Accept what a repository contains.

@@ -197,20 +197,20 @@ impl WorkspaceLayout {
     }
 
     pub(crate) fn layout_error(&self, doing: &str, error: &io::Error) -> Error {
-        Error::View { why: format!("{doing} {}: {}", self.0.display(), describe_io_error(error)) }
+        workspace_io_error(&format!("{doing} {}", self.0.display()), error)
     }
 }
 
-/// Describes a host error, with a remedy where one is known.
-pub(crate) fn describe_io_error(error: &io::Error) -> String {
+/// Converts a host error of an operation on a workspace, with a remedy where one is known.
+pub(crate) fn workspace_io_error(doing: &str, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "no space left on the disk; free some, or remove the snapshots of old runs".to_owned()
+            Error::NoSpace { why: format!("{doing}: no space left on the disk") }
         }
         io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{error}; choose another data directory (XDG_DATA_HOME)")
+            Error::View { why: format!("{doing}: {error}; choose another data directory (XDG_DATA_HOME)") }
         }
-        _ => error.to_string(),
+        _ => Error::View { why: format!("{doing}: {error}") },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Choice of how a workspace is provided: copy-on-write by the kernel where that works, otherwise a copy; with the
 //! reason.
 
-use super::layout::{RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, describe_io_error};
+use super::layout::{RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, workspace_io_error};
 use super::{ForcedCopy, OpenError, workspace_error};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{BaseManifest, CopyKind, CopyStats, RelPath, WorkBounds, copy_tree};
@@ -125,9 +125,7 @@ fn create_overlay_dirs(place: &WorkspaceLayout, index: usize, repo: &Path) -> Re
         }
         Ok(())
     };
-    made().map_err(|error| Error::View {
-        why: format!("creating {}: {}", upper.display(), describe_io_error(&error)),
-    })
+    made().map_err(|error| workspace_io_error(&format!("creating {}", upper.display()), &error))
 }
 
 /// Passes the statistics of copies to their trackers.

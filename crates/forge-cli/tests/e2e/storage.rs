@@ -222,7 +222,7 @@ fn on_a_full_disk_a_run_ends_and_all_stays_readable_until_there_is_space_again()
     let filler = world.path("data").join("filler");
     fill(&filler);
     gate.open();
-    let done = running.wait().exits(1).says(&["no space"]);
+    let done = running.wait().exits(1).says(&["no space", "forge gc"]);
     assert!(!done.err.contains("panicked"), "{}", done.err);
     let id = world.only_run();
     look(&world, &["list"], 0).shows(&["failed", "Write a file"]);
