@@ -18,6 +18,8 @@ const MAX_CACHE_BYTES: u64 = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct ScanCache {
     directories: HashMap<u64, ScannedDirectory>,
+    /// Whether it differs from the file.
+    is_changed: bool,
 }
 
 /// A directory in which all files were inspected.
@@ -72,10 +74,11 @@ impl ScanCache {
 
     pub(crate) fn insert(&mut self, directory: u64, now: &DirectoryFingerprint, keys: Vec<Vec<u8>>) {
         self.directories.insert(directory, ScannedDirectory { fingerprint: now.value, keys });
+        self.is_changed = true;
     }
 
     pub(crate) fn remove(&mut self, directory: u64) {
-        self.directories.remove(&directory);
+        self.is_changed |= self.directories.remove(&directory).is_some();
     }
 
     /// Reads the cache; returns an empty one if that fails.
@@ -84,8 +87,11 @@ impl ScanCache {
         decode_cache(&bytes).unwrap_or_default()
     }
 
-    /// Writes the cache atomically.
+    /// Writes the cache atomically, unless nothing has changed.
     pub(crate) fn save(&self, path: &Path) -> std::io::Result<()> {
+        if !self.is_changed {
+            return Ok(());
+        }
         let mut bytes = CACHE_HEADER.to_vec();
         for (number, directory) in &self.directories {
             bytes.extend_from_slice(&number.to_le_bytes());

@@ -66,6 +66,13 @@ pub enum ApplyStep<'a> {
 /// A callback for each step, before it happens. An error ends the apply and restores the repository.
 pub type StepObserver<'a> = dyn FnMut(ApplyStep<'_>) -> io::Result<()> + 'a;
 
+/// The files of the repository at the paths that change or have changed already, with known contents.
+pub type Originals<'a, 'n> = dyn Iterator<Item = (&'n RelPath, &'n TreeNode)> + 'a;
+
+/// A callback that receives what an apply replaces, once, when the contents are in the store and before anything is
+/// changed: what it records restores the repository after a killed apply. An error ends the apply.
+pub type OriginalsObserver<'a> = dyn FnMut(&mut Originals<'_, '_>) -> io::Result<()> + 'a;
+
 /// Options of an apply.
 #[derive(Default)]
 pub struct ApplyOptions<'a> {
@@ -73,6 +80,8 @@ pub struct ApplyOptions<'a> {
     pub merge: MergeMode,
     /// The callback for each step: progress, cancellation, fault injection in tests.
     pub watch: Option<&'a mut StepObserver<'a>>,
+    /// The callback for what the apply replaces.
+    pub originals: Option<&'a mut OriginalsObserver<'a>>,
 }
 
 /// A directory that was retained although the target state does not contain it.
@@ -182,6 +191,12 @@ pub fn apply(
     let mut plan = check::plan_apply(place, &root, from, &differences, &learned, options.merge)?;
     drop((differences, learned));
     store_replaced_contents(place, &root, &mut plan)?;
+    if let Some(observer) = options.originals {
+        let acts = plan.acts.iter().map(|act| (&act.path, &act.before));
+        let already = plan.already.iter().map(|change| (&change.path, &change.before));
+        let mut originals = acts.chain(already).filter_map(|(path, before)| Some((path, before.as_ref()?)));
+        observer(&mut originals).apply_context("record what was in", place.repository)?;
+    }
     let mut work = transaction::ApplyTransaction::new(place, &root, watch);
     let staged = match stage::stage_plan(&mut work, &plan) {
         Ok(staged) => staged,
@@ -223,11 +238,16 @@ pub struct RepoApply<'a> {
 }
 
 /// Applies to several repositories, all or nothing. The caller holds the lock of each (see [`lock_repository`]),
-/// acquired in the order of their paths.
+/// acquired in the order of their paths. `originals` is the callback of each repository for what is replaced, with the
+/// repository's index in `parts`.
 ///
 /// # Errors
 /// Returns the errors with the indices of their repositories in `parts`.
-pub fn apply_all(parts: &[RepoApply<'_>], merge: MergeMode) -> Result<Vec<ApplyResult>, Vec<(usize, Error)>> {
+pub fn apply_all(
+    parts: &[RepoApply<'_>],
+    merge: MergeMode,
+    originals: &mut dyn FnMut(usize, &mut Originals<'_, '_>) -> io::Result<()>,
+) -> Result<Vec<ApplyResult>, Vec<(usize, Error)>> {
     let look = |(at, part): (usize, &RepoApply<'_>)| {
         Some((at, check_apply(&part.sources, part.from, part.to, merge).err()?))
     };
@@ -239,7 +259,9 @@ pub fn apply_all(parts: &[RepoApply<'_>], merge: MergeMode) -> Result<Vec<ApplyR
     }
     let mut done: Vec<ApplyResult> = Vec::new();
     for (at, part) in parts.iter().enumerate() {
-        match apply(&part.sources, part.from, part.to, ApplyOptions { merge, watch: None }) {
+        let mut record = |nodes: &mut Originals<'_, '_>| originals(at, nodes);
+        let options = ApplyOptions { merge, watch: None, originals: Some(&mut record) };
+        match apply(&part.sources, part.from, part.to, options) {
             Ok(applied) => done.push(applied),
             Err(error) => {
                 let mut failed = vec![(at, error)];

@@ -1,21 +1,21 @@
 //! The applies made to the repositories of a run, as far as later applies need them: the changes of each, so that it
 //! can be undone exactly, and baseline contents that were learned on the way.
 
+use super::apply_marker::InterruptedApply;
 use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, write_durably_with};
+use super::learned_contents::LearnedContents;
 use forge_ports::sandbox::Error;
-use forge_snapshot::apply::ApplyResult;
+use forge_snapshot::apply::{ApplyResult, Originals};
 use forge_snapshot::{DeltaEntry, RelPath, TreeDelta, TreeNode};
-use forge_types::{Digest, SnapshotId};
+use forge_types::SnapshotId;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::io;
 
 /// All applies of a run that were not undone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct ApplyHistory {
     steps: Vec<HistoryStep>,
-    /// Paths, sizes and contents of baseline files, for each repository.
-    learned: Vec<Vec<(Vec<u8>, u64, Digest)>>,
+    learned: LearnedContents,
 }
 
 /// One apply.
@@ -28,15 +28,30 @@ struct HistoryStep {
 }
 
 impl ApplyHistory {
-    /// Reads the history of a run.
+    /// Reads the history of a run, with what a killed apply had learned.
     pub(super) fn load(place: &WorkspaceLayout) -> Result<Self, Error> {
-        match forge_files::read(&place.applied_path(), MAX_RECORD_BYTES) {
-            Err(error) if error.is_absent() => Ok(Self::default()),
-            Err(error) => Err(place.layout_error("reading", &error.into_io_error())),
+        let mut history: Self = match forge_files::read(&place.applied_path(), MAX_RECORD_BYTES) {
+            Err(error) if error.is_absent() => Self::default(),
+            Err(error) => return Err(place.layout_error("reading", &error.into_io_error())),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::View {
                 why: format!("{} is damaged: {error}", place.applied_path().display()),
-            }),
+            })?,
+        };
+        if let Some(interrupted) = InterruptedApply::load(place) {
+            history.learned.merge(interrupted.learned);
         }
+        Ok(history)
+    }
+
+    /// Adds baseline contents of a repository and returns all that are known.
+    pub(super) fn learn(
+        &mut self,
+        index: usize,
+        originals: &mut Originals<'_, '_>,
+        base: &dyn Fn(usize, &RelPath) -> Option<TreeNode>,
+    ) -> LearnedContents {
+        self.learned.add(index, originals, base);
+        self.learned.clone()
     }
 
     /// Returns the changes of the last apply, if going from `from` to `to` undoes it.
@@ -53,16 +68,7 @@ impl ApplyHistory {
 
     /// Fills in baseline contents that are known by now.
     pub(super) fn fill_known_contents(&self, index: usize, delta: &mut TreeDelta) {
-        for (path, len, digest) in self.learned.get(index).into_iter().flatten() {
-            let Some(path) = RelPath::new(path.clone()) else { continue };
-            if let Some(DeltaEntry { before: Some(TreeNode::File { size, content, .. }), .. }) =
-                delta.get_mut(&path)
-                && content.is_none()
-                && size == len
-            {
-                *content = Some(*digest);
-            }
-        }
+        self.learned.fill_in(index, delta);
     }
 
     /// Records an apply, or the undoing of one, and saves the history.
@@ -77,17 +83,10 @@ impl ApplyHistory {
         if back {
             self.steps.pop();
         }
-        self.learned.resize(applied.len().max(self.learned.len()), Vec::new());
         for (index, applied) in applied.iter().enumerate() {
-            let mut known: HashSet<Vec<u8>> =
-                self.learned[index].iter().map(|(path, ..)| path.clone()).collect();
-            for difference in applied.changed.iter().chain(&applied.already) {
-                let path = difference.path.as_bytes();
-                let learned = learned_content(difference.before.as_ref(), base(index, &difference.path));
-                if let Some((size, content)) = learned.filter(|_| known.insert(path.to_vec())) {
-                    self.learned[index].push((path.to_vec(), size, content));
-                }
-            }
+            let changes = applied.changed.iter().chain(&applied.already);
+            let mut originals = changes.filter_map(|change| Some((&change.path, change.before.as_ref()?)));
+            self.learned.add(index, &mut originals, base);
         }
         if !back {
             let changed = |applied: &ApplyResult| {
@@ -99,16 +98,5 @@ impl ApplyHistory {
         let write = |file: &mut dyn io::Write| serde_json::to_writer(file, &self).map_err(io::Error::from);
         write_durably_with(&place.applied_path(), write)
             .map_err(|error| place.layout_error("writing", &error))
-    }
-}
-
-/// Returns the size and content of a baseline file, recognised by its size and time.
-fn learned_content(before: Option<&TreeNode>, base: Option<TreeNode>) -> Option<(u64, Digest)> {
-    match (before?, base?) {
-        (
-            TreeNode::File { size, mtime_ns, content: Some(content), .. },
-            TreeNode::File { size: was, mtime_ns: at, .. },
-        ) if *size == was && *mtime_ns == at => Some((*size, *content)),
-        _ => None,
     }
 }

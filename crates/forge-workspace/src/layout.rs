@@ -133,6 +133,10 @@ impl WorkspaceLayout {
         self.0.join("applied.json")
     }
 
+    pub(crate) fn applying_path(&self) -> PathBuf {
+        self.0.join("applying.json")
+    }
+
     /// Returns the directory of one repository.
     fn repo_dir(&self, index: usize) -> PathBuf {
         self.0.join(index.to_string())

@@ -6,12 +6,14 @@
 
 pub mod active_work;
 mod apply_history;
+mod apply_marker;
 mod baseline;
 mod blocking;
 mod errors;
 mod git;
 mod gitdir;
 mod layout;
+mod learned_contents;
 mod lock;
 mod masks;
 mod offline;

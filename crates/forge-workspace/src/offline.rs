@@ -1,6 +1,7 @@
 //! A run's workspace without a sandbox: comparing two states of it, and applying one to its repositories.
 
 use super::apply_history::ApplyHistory;
+use super::apply_marker::ApplyMarker;
 use super::git::GitIndex;
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
 use super::secret_masks::MaskIndex;
@@ -29,7 +30,7 @@ pub(crate) enum ObjectAccess {
 pub(crate) enum InversePolicy {
     /// Those that the last apply recorded, if this apply undoes it.
     AsRecorded,
-    /// The differences between the two states.
+    /// The differences between the two states; the marker of a killed apply stays as it is.
     ByDiff,
 }
 
@@ -203,7 +204,8 @@ impl OfflineWorkspace {
         repos.sort_unstable();
         let _locks: Vec<_> =
             repos.into_iter().map(|repo| lock::lock_for_apply(repo, locks)).collect::<Result<_, _>>()?;
-        let record = ApplyHistory::load(&self.layout)?;
+        let mut record = ApplyHistory::load(&self.layout)?;
+        let mut marker = (how == InversePolicy::AsRecorded).then(|| ApplyMarker::new(&self.layout, from, to));
         let (stood, wanted) = (self.repo_deltas(from)?, self.repo_deltas(to)?);
         // A state without differences is the baseline, which has no id.
         let named = |state: Option<SnapshotId>, deltas: &[TreeDelta]| {
@@ -229,9 +231,24 @@ impl OfflineWorkspace {
             MergePolicy::No => apply::MergeMode::No,
             MergePolicy::Clean => apply::MergeMode::Clean,
         };
-        let applied = apply::apply_all(&parts, merge).map_err(|failed| self.apply_error(failed))?;
         let base = |index: usize, path: &RelPath| self.roots[index].base.node_at(path);
+        let applied = apply::apply_all(&parts, merge, &mut |index, originals| {
+            let learned = record.learn(index, originals, &base);
+            marker.as_mut().map_or(Ok(()), |marker| marker.write(learned))
+        });
+        let applied = match applied {
+            Ok(applied) => applied,
+            Err(failed) => {
+                let is_partial =
+                    |(_, error): &(usize, apply::Error)| matches!(error, apply::Error::Unfinished { .. });
+                if let Some(marker) = marker.filter(|_| failed.iter().any(is_partial)) {
+                    marker.keep();
+                }
+                return Err(self.apply_error(failed));
+            }
+        };
         let kept = record.record_apply(&self.layout, (from, to), &base, &applied);
+        marker.into_iter().for_each(ApplyMarker::remove);
         let mut result = self.to_port(&applied)?;
         if let Err(error) = kept {
             // The apply has succeeded, and that is what counts.

@@ -1,6 +1,7 @@
 //! Operations on the workspaces of runs outside any sandbox: comparing, restoring, applying, removing.
 
-use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, WorkspaceMeta, write_durably};
+use super::apply_marker::InterruptedApply;
+use super::layout::{WorkspaceLayout, WorkspaceMeta};
 use super::offline::{InversePolicy, ObjectAccess, OfflineWorkspace};
 use super::open::{POLL_INTERVAL, retry_while_busy};
 use super::publish::{BranchPublisher, delete_branch};
@@ -15,7 +16,7 @@ use forge_types::{
     NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceChange, WorkspaceLimits,
 };
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longest time of one step of a commit, milliseconds.
@@ -101,7 +102,6 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
             super::check_same_repos(&closed.meta, &super::resolve_repos(&spec)?)?;
-            let _begun = ApplyMarker::create_marker(&closed.layout, from, to)?;
             Ok(closed.apply(from, to, merge, InversePolicy::AsRecorded, &store.locks)?)
         };
         retry_while_busy(&self.storage, run, limits, work).await
@@ -142,13 +142,15 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
     async fn revert_partial_apply(&self, run: RunId) -> Result<bool, Error> {
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let place = WorkspaceLayout::for_run(&store.workspaces, run);
-            let Some((from, to)) = ApplyMarker::find_interrupted(&place) else { return Ok(false) };
+            let Some(InterruptedApply { from, to, .. }) = InterruptedApply::load(&place) else {
+                return Ok(false);
+            };
             let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
-            // Complete the apply first: the files it set aside on the way tell what was there before. What it finds
-            // already done is recorded nowhere, so the reversal covers all differences.
+            // Complete the apply first, so that the repository is in one state. What it finds already done is no
+            // change of its own, so the reversal covers all differences.
             closed.apply(from, to, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
             closed.apply(to, from, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
-            drop(ApplyMarker { path: ApplyMarker::marker_path(&place) });
+            InterruptedApply::remove(&place);
             Ok(true)
         };
         retry_while_busy(&self.storage, run, WorkspaceLimits::NONE, work).await
@@ -241,41 +243,6 @@ async fn publish_all(
         }
     }
     Ok(first)
-}
-
-/// A marker of an apply in progress. It is removed when the apply ends, successfully or not: one that is found later is
-/// of a process that was killed.
-struct ApplyMarker {
-    path: PathBuf,
-}
-
-impl ApplyMarker {
-    fn marker_path(place: &WorkspaceLayout) -> PathBuf {
-        place.root_dir().join("applying.json")
-    }
-
-    fn create_marker(
-        place: &WorkspaceLayout,
-        from: Option<SnapshotId>,
-        to: Option<SnapshotId>,
-    ) -> Result<Self, Error> {
-        let begun = Self { path: Self::marker_path(place) };
-        let bytes =
-            serde_json::to_vec(&(from, to)).map_err(|error| Error::View { why: error.to_string() })?;
-        write_durably(&begun.path, &bytes).map_err(|error| place.layout_error("writing", &error))?;
-        Ok(begun)
-    }
-
-    /// Returns the states from and to which an interrupted apply went.
-    fn find_interrupted(place: &WorkspaceLayout) -> Option<(Option<SnapshotId>, Option<SnapshotId>)> {
-        serde_json::from_slice(&forge_files::read(&Self::marker_path(place), MAX_RECORD_BYTES).ok()?).ok()
-    }
-}
-
-impl Drop for ApplyMarker {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 /// Returns the disk usage of a run's workspace, if there is one.

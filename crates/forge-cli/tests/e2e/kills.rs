@@ -179,29 +179,41 @@ const MANY: usize = 600;
 
 /// A run that rewrites many files and is killed while they reach the repository.
 fn killed_while_it_is_applied() -> (World, ModelServer, String) {
+    let first_is_new = |world: &World| world.read("d/0").starts_with("new");
     // The moment is short; a run that was faster tells nothing.
-    (0..10).find_map(|_| try_to_kill_while_it_is_applied()).expect("one of ten is killed in time")
+    (0..10).find_map(|_| try_to_kill_when(&first_is_new)).expect("one of ten is killed in time")
 }
 
-fn try_to_kill_while_it_is_applied() -> Option<(World, ModelServer, String)> {
+/// Kills a run when all files are new and some of the removed ones can't be renamed back any more.
+fn killed_while_it_cleans_up() -> (World, ModelServer, String) {
+    let is_cleaning = |world: &World| {
+        let is_done =
+            world.repo().join("d/more").exists() && new_files(world) == MANY && removed(world) == MANY;
+        is_done && temporaries(&world.repo().join("e")).len() < MANY
+    };
+    (0..20).find_map(|_| try_to_kill_when(&is_cleaning)).expect("one of twenty is killed in time")
+}
+
+fn try_to_kill_when(is_time: &dyn Fn(&World) -> bool) -> Option<(World, ModelServer, String)> {
     let mut world = World::new();
     for n in 0..MANY {
         world.file(&format!("d/{n}"), &format!("old {n}\n"));
+        world.file(&format!("e/{n}"), &format!("removed {n}\n"));
     }
-    let rewrite = "for n in $(ls d); do echo new $n > d/$n; done; echo more > d/more";
+    world.file("e/stays", "");
+    let rewrite = "for n in $(ls d); do echo new $n > d/$n; done; echo more > d/more; rm e/[0-9]*";
     let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
         0 => MockReply::text("").and_call("c", "run_shell", json!({ "command": rewrite })),
         _ => MockReply::text("Done."),
     }));
     let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.start(&[&["run", "Rewrite"][..], &flags].concat());
-    let first = world.repo().join("d/0");
-    let begun = || std::fs::read_to_string(&first).is_ok_and(|text| text.starts_with("new"));
-    until("the beginning of the apply", || begun().then_some(()));
+    until("the moment of the apply", || is_time(&world).then_some(()));
     run.signal(Signal::KILL);
     let in_time = run.wait().code.is_none();
     let id = world.only_run();
-    (in_time && !temporaries(&world.repo().join("d")).is_empty()).then_some((world, server, id))
+    let left = ["d", "e"].map(|directory| temporaries(&world.repo().join(directory)));
+    (in_time && !left.concat().is_empty()).then_some((world, server, id))
 }
 
 fn temporaries(folder: &Path) -> Vec<String> {
@@ -230,17 +242,37 @@ fn a_kill_while_the_result_is_applied_and_a_resume() {
     println!("kill -9 during an apply: {before} of {MANY} files were new");
 }
 
+/// How many files the run's result removed; each other must be whole.
+fn removed(world: &World) -> usize {
+    let is_removed = |n: &usize| match std::fs::read_to_string(world.repo().join(format!("e/{n}"))) {
+        Ok(text) => {
+            assert_eq!(text, format!("removed {n}\n"), "e/{n}");
+            false
+        }
+        Err(_) => true,
+    };
+    (0..MANY).filter(is_removed).count()
+}
+
 #[test]
 fn a_kill_while_the_result_is_applied_and_a_cancel() {
-    let (world, _server, id) = killed_while_it_is_applied();
+    cancel_restores(killed_while_it_is_applied());
+}
+
+#[test]
+fn a_kill_while_an_apply_cleans_up_and_a_cancel() {
+    cancel_restores(killed_while_it_cleans_up());
+}
+
+fn cancel_restores((world, _server, id): (World, ModelServer, String)) {
     let before = new_files(&world);
     world.forge(&["cancel", &id]).exits(0);
     assert_eq!(
-        temporaries(&world.repo().join("d")),
+        ["d", "e"].map(|directory| temporaries(&world.repo().join(directory))).concat(),
         Vec::<String>::new(),
         "nothing is left beside the files"
     );
-    assert_eq!(new_files(&world), 0, "what is cancelled is not in the repository");
+    assert_eq!((new_files(&world), removed(&world)), (0, 0), "what is cancelled is not in the repository");
     assert!(!world.repo().join("d/more").exists());
     world.forge(&["apply", &id]).exits(0);
     assert_eq!((new_files(&world), temporaries(&world.repo().join("d"))), (MANY, Vec::new()));

@@ -33,10 +33,7 @@ impl RunDriver {
             let outcome = match agent::result_disposition(&after, &self.plan, finish.status) {
                 ResultDisposition::Apply => Some(self.apply(&after, to).await),
                 ResultDisposition::Publish => self.publish(&after, to).await,
-                ResultDisposition::Leave => {
-                    self.revert_partial_apply(&after).await;
-                    None
-                }
+                ResultDisposition::Leave => self.revert_partial_apply(&after).await,
             };
             if let Some(outcome) = outcome {
                 draft.push(EventKind::Applied { to, outcome })?;
@@ -89,17 +86,19 @@ impl RunDriver {
     }
 
     /// Reverts a partial apply of a run that is not to be applied: its process may have died while applying,
-    /// and the repository must be as before. Conflicting changes by the user stay.
-    async fn revert_partial_apply(&self, state: &RunState) {
+    /// and the repository must be as before. Returns the reason if a part of the result remains.
+    async fn revert_partial_apply(&self, state: &RunState) -> Option<ApplyOutcome> {
         if self.plan.sandbox.mode != WorkspaceMode::Transaction {
-            return;
+            return None;
         }
-        let taken_back = self.parts.workspaces.revert_partial_apply(state.run);
-        if let Err(error) = self.run_until_stopped(state, WorkDeadline::End, taken_back).await {
-            tracing::warn!(
-                run = %state.run, %error, "the repository contains a part of the result; applying the result completes it"
-            );
-        }
+        let reverted = self.parts.workspaces.revert_partial_apply(state.run);
+        let error = self.run_until_stopped(state, WorkDeadline::Revert, reverted).await.err()?;
+        tracing::warn!(run = %state.run, %error, "the repository contains a part of the result");
+        let why = format!(
+            "an interrupted apply left a part of the result in the repository, and reverting it failed: {error}; \
+             applying the result completes it"
+        );
+        Some(ApplyOutcome::Failed { why })
     }
 
     async fn publish(&self, state: &RunState, to: SnapshotId) -> Option<ApplyOutcome> {

@@ -13,6 +13,9 @@ use tokio::sync::watch;
 
 /// The time that an ending run gets for each operation on its workspace.
 const FINAL_WORK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that the reversal of a partial apply gets: it takes as long as the apply, and a repository with a part of a
+/// result is worse than a wait.
+const REVERT_TIMEOUT: Duration = Duration::from_secs(120);
 /// The interval at which work is stopped again, in case it did not listen yet.
 const STOP_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -23,6 +26,8 @@ pub(super) enum WorkDeadline {
     Deadline,
     /// The run's time limit, but at least [`FINAL_WORK_TIMEOUT`], and no more than that after a cancel.
     End,
+    /// [`REVERT_TIMEOUT`], also after a cancel.
+    Revert,
 }
 
 impl RunDriver {
@@ -58,12 +63,13 @@ impl RunDriver {
         let left = Duration::from_millis(limits.max_duration_ms.saturating_sub(state.worked_ms(now)));
         // A user who has cancelled should not wait longer than necessary.
         let left = match (until, state.cancel.is_some()) {
+            (WorkDeadline::Revert, _) => REVERT_TIMEOUT,
             (WorkDeadline::Deadline, _) => left,
             (WorkDeadline::End, false) => left.max(FINAL_WORK_TIMEOUT),
             (WorkDeadline::End, true) => FINAL_WORK_TIMEOUT,
         };
         let alarm = clock.sleep_until(now.after(left));
-        if state.cancel.is_some() {
+        if state.cancel.is_some() || matches!(until, WorkDeadline::Revert) {
             return alarm.await;
         }
         tokio::select! {

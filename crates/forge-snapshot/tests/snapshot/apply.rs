@@ -53,7 +53,7 @@ impl Run {
     }
 
     fn apply(&self, to: &TreeDelta, merge: MergeMode) -> Result<ApplyResult, Error> {
-        apply(&self.place(), &TreeDelta::new(), to, ApplyOptions { merge, watch: None })
+        apply(&self.place(), &TreeDelta::new(), to, ApplyOptions { merge, ..ApplyOptions::default() })
     }
 
     fn undo(&self, from: &TreeDelta) -> Result<ApplyResult, Error> {
@@ -73,7 +73,8 @@ impl Run {
             step += 1;
             if step == at + 1 { fault() } else { Ok(()) }
         };
-        apply(&self.place(), &TreeDelta::new(), to, ApplyOptions { merge, watch: Some(&mut watch) })
+        let options = ApplyOptions { merge, watch: Some(&mut watch), ..ApplyOptions::default() };
+        apply(&self.place(), &TreeDelta::new(), to, options)
     }
 }
 
@@ -346,7 +347,7 @@ fn what_changes_while_it_is_replaced_is_a_conflict_and_nothing_is_lost() {
             }
             _ => Ok(()),
         };
-        let options = ApplyOptions { merge: MergeMode::No, watch: Some(&mut watch) };
+        let options = ApplyOptions { watch: Some(&mut watch), ..ApplyOptions::default() };
         let failed = apply(&rig.run.place(), &TreeDelta::new(), &to, options).unwrap_err();
         assert!(conflicts(failed)[0].starts_with(&format!("{name}: {what}")));
         assert_eq!(fs::read_to_string(&at).unwrap(), "of a person just now\n");
@@ -477,11 +478,11 @@ fn several_repositories_are_applied_to_together_or_not_at_all() {
     let parts = [0, 1].map(|at| RepoApply { sources: rigs[at].run.place(), from: &nothing, to: &to[at] });
     fs::write(rigs[1].run.repository.join("a"), "of a person\n").unwrap();
     let before = read(&rigs[0].run.repository);
-    let failed = apply_all(&parts, MergeMode::No).unwrap_err();
+    let failed = apply_all(&parts, MergeMode::No, &mut |_, _| Ok(())).unwrap_err();
     assert!(matches!(failed.as_slice(), [(1, Error::Conflicts(_))]));
     assert_eq!(read(&rigs[0].run.repository), before);
     fs::write(rigs[1].run.repository.join("a"), "text\n").unwrap();
-    let applied = apply_all(&parts, MergeMode::No).unwrap();
+    let applied = apply_all(&parts, MergeMode::No, &mut |_, _| Ok(())).unwrap();
     for rig in &rigs {
         assert_eq!(read(&rig.run.repository), read(&rig.run.view));
     }
@@ -533,8 +534,8 @@ fn child_that_is_killed() {
         }
         Ok(())
     };
-    apply(&place, &TreeDelta::new(), &to, ApplyOptions { merge: MergeMode::No, watch: Some(&mut watch) })
-        .unwrap();
+    let options = ApplyOptions { watch: Some(&mut watch), ..ApplyOptions::default() };
+    apply(&place, &TreeDelta::new(), &to, options).unwrap();
 }
 
 #[test]

@@ -263,7 +263,11 @@ fn an_apply_that_is_ended_is_undone_and_one_that_came_too_far_is_finished() {
             }
             Ok(())
         };
-        let options = apply::ApplyOptions { merge: MergeMode::No, watch: Some(&mut watch) };
+        let options = apply::ApplyOptions {
+            merge: MergeMode::No,
+            watch: Some(&mut watch),
+            ..apply::ApplyOptions::default()
+        };
         let done = apply::apply(&place, &TreeDelta::new(), &to, options);
         let mut names: Vec<_> = fs::read_dir(&repository)
             .unwrap()

@@ -27,7 +27,7 @@ fn changes_of_different_lines_are_merged_when_asked_and_taken_apart_again() {
     assert_eq!(text(), lines("of a person", "8"));
     rig.run.apply(&to, MergeMode::Clean).unwrap();
     applied.fill_known_contents(&mut to);
-    let options = ApplyOptions { merge: MergeMode::Clean, watch: None };
+    let options = ApplyOptions { merge: MergeMode::Clean, ..ApplyOptions::default() };
     apply(&rig.run.place(), &to, &TreeDelta::new(), options).unwrap();
     assert_eq!(text(), lines("of a person", "8"));
 }
@@ -47,7 +47,12 @@ fn a_beginning_that_only_somebody_else_knows_is_merged_from() {
     let to = rig.run.delta(Was::Unknown);
     let apply_with = |kept: Option<&dyn BaselineContents>| {
         let place = ContentSources { baseline: kept, ..rig.run.place() };
-        apply(&place, &TreeDelta::new(), &to, ApplyOptions { merge: MergeMode::Clean, watch: None })
+        apply(
+            &place,
+            &TreeDelta::new(),
+            &to,
+            ApplyOptions { merge: MergeMode::Clean, ..ApplyOptions::default() },
+        )
     };
     let why = "a: changed in the repository since the run began";
     assert_eq!(conflicts(apply_with(None).unwrap_err()), [why]);

@@ -1,0 +1,82 @@
+//! The marker of an apply in progress. One that is found later is of a process that was killed.
+
+use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, write_durably};
+use super::learned_contents::LearnedContents;
+use forge_types::SnapshotId;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::PathBuf;
+
+/// The content of a marker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct InterruptedApply {
+    /// The state from which the apply went.
+    pub(super) from: Option<SnapshotId>,
+    /// The state to which it went.
+    pub(super) to: Option<SnapshotId>,
+    /// Baseline contents of the files that it replaces.
+    pub(super) learned: LearnedContents,
+}
+
+impl InterruptedApply {
+    /// Reads the marker of a killed apply.
+    pub(super) fn load(place: &WorkspaceLayout) -> Option<Self> {
+        serde_json::from_slice(&forge_files::read(&place.applying_path(), MAX_RECORD_BYTES).ok()?).ok()
+    }
+
+    /// Removes the marker.
+    pub(super) fn remove(place: &WorkspaceLayout) {
+        let _ = std::fs::remove_file(place.applying_path());
+    }
+}
+
+/// The marker of this process's apply.
+pub(super) struct ApplyMarker {
+    path: PathBuf,
+    content: InterruptedApply,
+    /// The marker of an earlier apply that was killed.
+    previous: Option<Vec<u8>>,
+    /// Whether the file must be removed or restored if the apply fails.
+    is_written: bool,
+}
+
+impl ApplyMarker {
+    /// Returns the marker of an apply between two states. It is not written yet.
+    pub(super) fn new(place: &WorkspaceLayout, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Self {
+        let path = place.applying_path();
+        let previous = forge_files::read(&path, MAX_RECORD_BYTES).ok();
+        let content = InterruptedApply { from, to, learned: LearnedContents::default() };
+        Self { path, content, previous, is_written: false }
+    }
+
+    /// Writes the marker with all that is known to be replaced. From here on a killed apply is found.
+    pub(super) fn write(&mut self, learned: LearnedContents) -> io::Result<()> {
+        self.content.learned = learned;
+        self.is_written = true;
+        write_durably(&self.path, &serde_json::to_vec(&self.content)?)
+    }
+
+    /// Removes the marker: the apply is complete.
+    pub(super) fn remove(mut self) {
+        self.is_written = false;
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Retains the marker: the apply failed and left a part of the changes.
+    pub(super) fn keep(mut self) {
+        self.is_written = false;
+    }
+}
+
+impl Drop for ApplyMarker {
+    /// Restores the earlier marker: an apply that fails leaves the repository as it found it.
+    fn drop(&mut self) {
+        if self.is_written {
+            let restored =
+                self.previous.as_ref().is_some_and(|bytes| write_durably(&self.path, bytes).is_ok());
+            if !restored {
+                let _ = std::fs::remove_file(&self.path);
+            }
+        }
+    }
+}
