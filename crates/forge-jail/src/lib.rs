@@ -44,7 +44,7 @@ pub use forge_jail_protocol::{
 };
 pub use forge_processes::init_name::is_jail_alive;
 pub use forge_seccomp::docker_seccomp_profile;
-pub use guest::{RootedFiles, TEMP_PREFIX, contained_main, init_main, init_main_weakened};
+pub use guest::{RootedFiles, contained_main, init_main, init_main_weakened};
 pub use host::cgroup::prune_stale_groups;
 pub use host::client::{ConnectedContainer, Jail, PrewarmedJail, ReplyWithFd};
 pub use host::idmapped_mount::{IdMappedMount, RunUser};

@@ -31,6 +31,7 @@ use crate::compare::{ContentSources, TreeChange, compare_deltas};
 use crate::{DeltaEntry, RelPath, TreeDelta, TreeNode, host};
 use check::ActionKind;
 use error::ApplyContext;
+use forge_tree::temp_names::TempNames;
 use forge_types::Digest;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -155,7 +156,8 @@ pub fn check_apply(
 ) -> Result<ApplyPreview, Error> {
     let root = host::open_root(place.repository).apply_context("open", place.repository)?;
     let differences = pending_changes(place, from, to)?;
-    let plan = check::plan_apply(place, &root, from, &differences, &HashMap::new(), merge)?;
+    let temps = TempNames::load(place.objects.directory())?;
+    let plan = check::plan_apply(place, &root, temps.as_ref(), from, (&differences, &HashMap::new()), merge)?;
     let difference = |act: &check::PathAction| TreeChange {
         path: act.path.clone(),
         before: act.before.clone(),
@@ -187,8 +189,15 @@ pub fn apply(
         Some(watch) => watch,
         None => &mut quiet,
     };
-    let learned = stale_temps::clear_stale_temps(place, &root, &differences)?;
-    let mut plan = check::plan_apply(place, &root, from, &differences, &learned, options.merge)?;
+    let (temps, learned) = match TempNames::load(place.objects.directory())? {
+        Some(temps) => {
+            let learned = stale_temps::clear_stale_temps(place, &root, &temps, &differences)?;
+            (temps, learned)
+        }
+        None => (TempNames::create(place.objects.directory())?, HashMap::new()),
+    };
+    let changes = (differences.as_slice(), &learned);
+    let mut plan = check::plan_apply(place, &root, Some(&temps), from, changes, options.merge)?;
     drop((differences, learned));
     store_replaced_contents(place, &root, &mut plan)?;
     if let Some(observer) = options.originals {
@@ -197,7 +206,7 @@ pub fn apply(
         let mut originals = acts.chain(already).filter_map(|(path, before)| Some((path, before.as_ref()?)));
         observer(&mut originals).apply_context("record what was in", place.repository)?;
     }
-    let mut work = transaction::ApplyTransaction::new(place, &root, watch);
+    let mut work = transaction::ApplyTransaction::new(place, &root, &temps, watch);
     let staged = match stage::stage_plan(&mut work, &plan) {
         Ok(staged) => staged,
         Err(failed) => return Err(work.roll_back(failed)),

@@ -11,9 +11,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The prefix of Forge's own temporary files, which are never part of a tree.
-pub const TEMP_PREFIX: &[u8] = b".forge-tmp-";
-
 /// Longer paths are opened in pieces, because the kernel accepts at most 4,095 bytes at once.
 const MAX_OPEN_PATH_BYTES: usize = 3_800;
 

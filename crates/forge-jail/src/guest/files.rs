@@ -24,9 +24,9 @@ const MAX_SYMLINKS: usize = 40;
 const MAX_REMOVE_DEPTH: usize = 48;
 
 /// Prefix of the names of unfinished writes. They are next to their destination, so that the last step is a rename. A
-/// sandbox killed during a write leaves one behind: code that lists, compares or snapshots a workspace must skip names
-/// with this prefix, and code that rebuilds a workspace must remove them.
-pub const TEMP_PREFIX: &str = ".forge-tmp-";
+/// sandbox killed during a write leaves one behind. It is an ordinary file, which the restore of a snapshot removes as
+/// everything that the snapshot doesn't contain: any command can choose such a name, so no code may treat it specially.
+const TEMP_PREFIX: &str = ".forge-tmp-";
 
 type FileResult<T> = Result<T, FaultKind>;
 
@@ -250,7 +250,7 @@ impl RootedFiles {
         }
         let token = self.next;
         self.next += 1;
-        let name = temp_name(token);
+        let name = temp_name(&token.to_string());
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&place.directory, &name, flags, Mode::from_raw_mode(0o600))
             .map_err(fault_kind)?;
@@ -426,7 +426,6 @@ fn open_dir(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<OwnedFd> {
 /// the other, so that the number of open descriptors stays bounded.
 fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
     let mut work = vec![name.to_owned()];
-    let mut moved = 0u64;
     while let Some(next) = work.pop() {
         let inner = open_dir(folder, &next)?;
         let mut entries = rustix::fs::Dir::read_from(&inner).map_err(fault_kind)?;
@@ -441,9 +440,7 @@ fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
                 Err(Errno::ISDIR) => {
                     // Moving a directory changes its `..`, so it must be writable itself.
                     drop(open_dir(inner.as_fd(), child)?);
-                    moved += 1;
-                    let beside =
-                        CString::new(format!(".forge-gone-{moved}")).map_err(|_| FaultKind::BadPath)?;
+                    let beside = temp_name("removed");
                     let flags = RenameFlags::NOREPLACE;
                     rustix::fs::renameat_with(&inner, child, folder, &beside, flags).map_err(fault_kind)?;
                     work.push(beside);
@@ -456,9 +453,9 @@ fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
     Ok(())
 }
 
-/// Returns an unused name: its creation fails if the name exists.
-fn temp_name(token: u64) -> CString {
+/// Returns an unused name: its creation fails if the name exists. `purpose` consists of letters and digits.
+pub(super) fn temp_name(purpose: &str) -> CString {
     let random = RandomState::new().build_hasher().finish();
-    let name = format!("{TEMP_PREFIX}{token}-{random:016x}");
+    let name = format!("{TEMP_PREFIX}{purpose}-{random:016x}");
     CString::new(name).expect("letters and digits hold no NUL")
 }

@@ -33,7 +33,7 @@ mod serve;
 mod share;
 
 pub use contained::contained_main;
-pub use files::{RootedFiles, TEMP_PREFIX};
+pub use files::RootedFiles;
 
 use std::fs::File;
 use std::io;

@@ -287,7 +287,7 @@ fn try_writing(target: &Path) -> io::Result<()> {
         // The owner removed the write permission; the directories below have their own.
         return Ok(());
     }
-    let name = CString::new(format!("{}start-{}", super::TEMP_PREFIX, std::process::id()))?;
+    let name = super::files::temp_name("start");
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     drop(rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o600))?);
     rustix::fs::unlinkat(&folder, &name, AtFlags::empty())?;

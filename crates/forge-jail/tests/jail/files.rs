@@ -180,10 +180,11 @@ both! {
         let deep = b.sh("python3 -c '
 import os
 for i in range(150):
-    os.mkdir(\"d\"); os.mkdir(\"e\"); os.chdir(\"d\")'");
+    os.mkdir(\"d\"); os.mkdir(\"e\"); os.mkdir(\".forge-gone-1\"); os.chdir(\"d\")'");
         assert_eq!(deep.end.end, ExecEnd::Exited(0), "{}", deep.err);
         remove("d", RemovalScope::Tree).unwrap();
         remove("e", RemovalScope::Tree).unwrap();
+        remove(".forge-gone-1", RemovalScope::Tree).unwrap();
         assert_eq!(fs::read_dir(b.dir.path()).unwrap().count(), 0);
     }
 }

@@ -82,6 +82,47 @@ as_both! {
         assert_eq!(holding(data.path()), "");
     }
 
+    async fn names_like_those_of_forges_own_files_hide_nothing() {
+        for mode in ["transaction", "copies", "inplace"] {
+            let (repo, data) = (repository(), folder());
+            fs::create_dir_all(repo.path().join("src/.forge-tmp-x")).unwrap();
+            fs::write(repo.path().join("src/.forge-tmp-x/.env"), "T=HUNTER2").unwrap();
+            fs::write(repo.path().join(".forge-tmp-key"), KEY).unwrap();
+            let before = tree::of(repo.path());
+            let inplace = mode == "inplace";
+            let spec = if inplace { spec(repo.path(), "native") } else { transaction(repo.path()) };
+            let options = BackendOptions { copies: mode == "copies", ..crate::rig::options(data.path()) };
+            let mut run = Run::with(options, spec).await;
+            let made = [
+                ".forge-tmp-1/sub/x",
+                ".forge-tmp-apply-old-ca978112ca1bbdcafac231b3",
+                ".forge-tmp-start-1",
+                ".forge-tmp-start-2",
+                "src/.forge-tmp-restore-1",
+                "src/deep/.forge-tmp-conftest.py",
+            ];
+            let script = format!(
+                "cat .forge-tmp-key src/.forge-tmp-x/.env 2>/dev/null | grep -c HUNTER2 || true; \
+                 mkdir -p .forge-tmp-1/sub; for path in {}; do echo made > $path; done",
+                made.join(" ")
+            );
+            assert_eq!(run.sh(&script).await, "0\n", "{mode}");
+            let state = run.snapshot().await;
+            let changes = run.changes(None, Some(state)).await;
+            for path in made {
+                assert!(changes.iter().any(|(changed, _)| changed == path), "{mode}: {path}: {changes:?}");
+            }
+            run.reopen(Some(state)).await;
+            assert_eq!(run.sh(&format!("cat {}", made.join(" "))).await, "made\n".repeat(made.len()), "{mode}");
+            if !inplace {
+                run.apply(None, Some(state)).await.unwrap();
+            }
+            assert_eq!(fs::read_to_string(repo.path().join(made[5])).unwrap(), "made\n", "{mode}");
+            run.apply(Some(state), None).await.unwrap();
+            assert_eq!(tree::contents(&tree::of(repo.path())), tree::contents(&before), "{mode}");
+        }
+    }
+
     async fn what_a_person_puts_there_meanwhile_is_covered_and_what_the_run_makes_is_not() {
         for mode in ["transaction", "inplace"] {
             let (repo, data) = (repository(), folder());

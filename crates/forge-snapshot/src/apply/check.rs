@@ -6,9 +6,10 @@ use super::{MergeMode, RetainedEntry, SETID_BITS};
 use crate::bounds::BoundedTally;
 use crate::compare::{ContentSources, TreeChange};
 use crate::copy;
-use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind, TEMP_PREFIX};
+use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
 use crate::walk::DirListing;
 use crate::{RelPath, TreeDelta, TreeNode};
+use forge_tree::temp_names::TempNames;
 use forge_types::Digest;
 use rustix::fs::OFlags;
 use std::collections::{HashMap, HashSet};
@@ -70,6 +71,7 @@ enum PathState {
 struct ApplyChecker<'a> {
     sources: &'a ContentSources<'a>,
     root: &'a OwnedFd,
+    temps: Option<&'a TempNames>,
     from: &'a TreeDelta,
     changes: HashMap<&'a RelPath, &'a TreeChange>,
 }
@@ -78,13 +80,13 @@ struct ApplyChecker<'a> {
 pub(super) fn plan_apply(
     place: &ContentSources<'_>,
     root: &OwnedFd,
+    temps: Option<&TempNames>,
     from: &TreeDelta,
-    differences: &[TreeChange],
-    learned: &HashMap<RelPath, Digest>,
+    (differences, learned): (&[TreeChange], &HashMap<RelPath, Digest>),
     merge: MergeMode,
 ) -> Result<ApplyPlan, Error> {
     let wanted = differences.iter().map(|difference| (&difference.path, difference)).collect();
-    let checker = ApplyChecker { sources: place, root, from, changes: wanted };
+    let checker = ApplyChecker { sources: place, root, temps, from, changes: wanted };
     let mut plan = ApplyPlan::default();
     let mut conflicts: Vec<PathConflict> = Vec::new();
     for difference in differences {
@@ -424,8 +426,8 @@ impl ApplyChecker<'_> {
                 continue;
             }
             let at = self.sources.repository.join(act.path.as_path());
-            let Some(entry) =
-                find_foreign_entry(self.sources, self.root, &act.path, &gone).apply_context("read", &at)?
+            let Some(entry) = find_foreign_entry(self.sources, self.root, self.temps, &act.path, &gone)
+                .apply_context("read", &at)?
             else {
                 continue;
             };
@@ -447,16 +449,18 @@ impl ApplyChecker<'_> {
     }
 }
 
-/// Finds an entry of a directory that is neither in `gone` nor one of Forge's temporary files.
+/// Finds an entry of a directory that is neither in `gone` nor one of `temps`.
 pub(super) fn find_foreign_entry(
     place: &ContentSources<'_>,
     root: &OwnedFd,
+    temps: Option<&TempNames>,
     path: &RelPath,
     gone: &HashSet<RelPath>,
 ) -> io::Result<Option<RelPath>> {
     let folder = host::open_below(root.as_fd(), path.as_bytes(), DIR_OPEN_FLAGS)?;
     let listing = DirListing::read(&folder, &BoundedTally::of_tree(place.bounds, place.repository))?;
-    let names = listing.iter().map(|(name, _)| name).filter(|name| !name.starts_with(TEMP_PREFIX));
+    let is_temp = |name: &[u8]| temps.is_some_and(|temps| temps.contains(name));
+    let names = listing.iter().map(|(name, _)| name).filter(|name| !is_temp(name));
     Ok(names.map(|name| path.join(name)).find(|entry| !gone.contains(entry)))
 }
 

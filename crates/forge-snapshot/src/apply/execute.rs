@@ -4,10 +4,11 @@ use super::ApplyStep;
 use super::check::{ActionKind, ApplyPlan, PathAction, find_foreign_entry};
 use super::error::{ApplyContext, ChangedSince, ConflictReason, Error};
 use super::stage::StagedTemps;
-use super::stale_temps::{OLD_TEMP_PREFIX, ancestor_dirs, temp_path};
+use super::stale_temps::ancestor_dirs;
 use super::transaction::{ApplyTransaction, UndoStep, rename_entry, set_mode};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::{RelPath, TreeNode};
+use forge_tree::temp_names::TempKind;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -36,7 +37,7 @@ pub(super) fn execute_plan(
     for act in plan.acts.iter().rev().filter(|act| act.how == ActionKind::Remove) {
         work.notify_step(ApplyStep::Act(&act.path))?;
         let holder = ancestor_dirs(&act.path).find(|folder| !leaving.contains(folder)).unwrap_or_default();
-        let held = temp_path(OLD_TEMP_PREFIX, &holder, &act.path);
+        let held = work.temps.temp_path(TempKind::Old, &holder, &act.path);
         move_aside(work, act, held)?;
     }
     for act in plan.acts.iter().filter(|act| act.how == ActionKind::Replace) {
@@ -90,7 +91,8 @@ fn exchange_staged(work: &mut ApplyTransaction<'_>, act: &PathAction, temp: &Rel
         // The file system does not support exchange: use two renames.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
             let holder = act.path.parent().unwrap_or_default();
-            move_aside(work, act, temp_path(OLD_TEMP_PREFIX, &holder, &act.path))?;
+            let held = work.temps.temp_path(TempKind::Old, &holder, &act.path);
+            move_aside(work, act, held)?;
             return publish_staged(work, &act.path, temp);
         }
         Err(error) if host::is_absent(&error) => {
@@ -142,7 +144,8 @@ fn check_unchanged(work: &ApplyTransaction<'_>, act: &PathAction, now: &RelPath)
     if found.kind == NodeKind::Dir
         && act.after.is_some()
         && let Some(entry) =
-            find_foreign_entry(work.sources, work.root, now, &HashSet::new()).apply_context("read", &at)?
+            find_foreign_entry(work.sources, work.root, Some(work.temps), now, &HashSet::new())
+                .apply_context("read", &at)?
     {
         return Err(Error::single_conflict(&act.path, ConflictReason::Holds { entry }));
     }

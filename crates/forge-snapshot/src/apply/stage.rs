@@ -4,11 +4,12 @@
 
 use super::check::{ActionKind, ApplyPlan, PathAction, open_directory};
 use super::error::{ApplyContext, Error};
-use super::stale_temps::{NEW_TEMP_PREFIX, ancestor_dirs, temp_path};
+use super::stale_temps::ancestor_dirs;
 use super::transaction::{ApplyTransaction, MAX_FILE_SYNCS};
 use super::{ApplyStep, ConflictReason};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::{RelPath, TreeNode};
+use forge_tree::temp_names::TempKind;
 use forge_types::Digest;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -44,7 +45,7 @@ pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> R
         let (temp, owner) = match (&top, &act.found) {
             (Some(top), _) => (path_in_temp(&staged[top], top, &act.path), owners[top]),
             (None, found) => {
-                let temp = temp_path(NEW_TEMP_PREFIX, &parent, &act.path);
+                let temp = work.temps.temp_path(TempKind::New, &parent, &act.path);
                 staged.insert(act.path.clone(), temp.clone());
                 let landing = FileStamp::stat_below(work.root, &parent).apply_context("inspect", &at)?;
                 let landing =

@@ -1,8 +1,7 @@
-//! Names of temporaries, and the clean-up after a killed apply.
+//! The clean-up after a killed apply.
 //!
-//! The name of a temporary identifies its path. New files have the prefix [`NEW_TEMP_PREFIX`]. Replaced or removed
-//! files, which are kept until the end, have the prefix [`OLD_TEMP_PREFIX`], or the new file's name after an
-//! exchange.
+//! The name of a temporary identifies its path, see [`TempNames`]. Replaced or removed files, which are kept until the
+//! end, have names of [`TempKind::Old`], or the new file's name after an exchange.
 
 use super::check::open_directory;
 use super::error::{ApplyContext, Error};
@@ -11,35 +10,26 @@ use crate::compare::{ContentSources, TreeChange};
 use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
 use crate::walk::DirListing;
 use crate::{RelPath, TreeNode};
+use forge_tree::temp_names::{TempKind, TempNames, path_tag};
 use forge_types::Digest;
 use rustix::fs::{AtFlags, RenameFlags};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-
-pub(super) const NEW_TEMP_PREFIX: &str = ".forge-tmp-apply-new-";
-pub(super) const OLD_TEMP_PREFIX: &str = ".forge-tmp-apply-old-";
 
 /// Returns the ancestors of a path, nearest first.
 pub(super) fn ancestor_dirs(path: &RelPath) -> impl Iterator<Item = RelPath> {
     std::iter::successors(path.parent(), RelPath::parent)
 }
 
-/// Returns the temporary for `path` in the given directory.
-pub(super) fn temp_path(prefix: &str, folder: &RelPath, path: &RelPath) -> RelPath {
-    folder.join(format!("{prefix}{}", path_tag(path)).as_bytes())
-}
-
-fn path_tag(path: &RelPath) -> String {
-    Digest::of_bytes(path.as_bytes()).to_string()[..24].to_owned()
-}
-
-/// Removes stale temporaries next to the paths of `differences`. A kept file is restored if its path does not exist
+/// Removes the run's stale temporaries next to the paths of `differences`. A kept file is restored if its path does not exist
 /// but should; the replaced contents are stored and returned.
 pub(super) fn clear_stale_temps(
     place: &ContentSources<'_>,
     root: &OwnedFd,
+    temps: &TempNames,
     differences: &[TreeChange],
 ) -> Result<HashMap<RelPath, Digest>, Error> {
     let mut learned = HashMap::new();
@@ -53,20 +43,17 @@ pub(super) fn clear_stale_temps(
             Err(error) => return Err(error).apply_context("read", &place.repository.join(path.as_path())),
         };
         let at = || place.repository.join(path.as_path());
-        let names = stale_temp_names(&open).apply_context("read", &at())?;
+        let names = stale_temp_names(&open, temps).apply_context("read", &at())?;
         for (name, stamp) in names {
             let by_tag = by_tag.get_or_insert_with(|| {
                 differences.iter().map(|d| (path_tag(&d.path), d)).collect::<HashMap<String, &TreeChange>>()
             });
-            let text = String::from_utf8_lossy(&name).into_owned();
-            let (old, tag) = match (text.strip_prefix(OLD_TEMP_PREFIX), text.strip_prefix(NEW_TEMP_PREFIX)) {
-                (Some(tag), _) => (true, tag),
-                (_, Some(tag)) => (false, tag),
-                _ => continue,
-            };
+            let Some((kind, tag)) = temps.parse(&name) else { continue };
             let difference = by_tag.get(tag).copied();
+            let old = kind == TempKind::Old;
             let left = StaleTemp { sources: place, root, directory: &open, name: &name, stamp, old };
-            if let Some(digest) = left.clear_temp(difference).apply_context("clear", &at().join(&text))? {
+            let shown = || at().join(std::ffi::OsStr::from_bytes(&name));
+            if let Some(digest) = left.clear_temp(difference).apply_context("clear", &shown())? {
                 learned.extend(difference.map(|d| (d.path.clone(), digest)));
             }
         }
@@ -92,17 +79,14 @@ fn parent_dirs(differences: &[TreeChange]) -> impl Iterator<Item = RelPath> {
     })
 }
 
-fn stale_temp_names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileStamp)>> {
-    use std::os::unix::ffi::OsStrExt as _;
+fn stale_temp_names(folder: &OwnedFd, temps: &TempNames) -> io::Result<Vec<(Vec<u8>, FileStamp)>> {
     let mut found = Vec::new();
     let mut buffer = Vec::with_capacity(32 << 10);
     let mut entries = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
-        if name.as_bytes().starts_with(OLD_TEMP_PREFIX.as_bytes())
-            || name.as_bytes().starts_with(NEW_TEMP_PREFIX.as_bytes())
-        {
+        if temps.contains(name.as_bytes()) {
             found.push((name.as_bytes().to_vec(), FileStamp::stat_at(folder, name)?));
         }
     }

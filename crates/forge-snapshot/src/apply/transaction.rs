@@ -8,6 +8,7 @@ use crate::RelPath;
 use crate::bounds::WorkBounds;
 use crate::compare::ContentSources;
 use crate::host::{self, FileStamp, NodeKind};
+use forge_tree::temp_names::TempNames;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashSet};
@@ -31,6 +32,7 @@ pub(super) enum UndoStep {
 pub(super) struct ApplyTransaction<'a> {
     pub(super) sources: &'a ContentSources<'a>,
     pub(super) root: &'a OwnedFd,
+    pub(super) temps: &'a TempNames,
     pub(super) watch: &'a mut StepObserver<'a>,
     pub(super) undo: Vec<UndoStep>,
     /// Staged temporaries.
@@ -45,10 +47,11 @@ impl<'a> ApplyTransaction<'a> {
     pub(super) fn new(
         sources: &'a ContentSources<'a>,
         root: &'a OwnedFd,
+        temps: &'a TempNames,
         watch: &'a mut StepObserver<'a>,
     ) -> Self {
         let (undo, made, replaced) = (Vec::new(), Vec::new(), Vec::new());
-        Self { sources, root, watch, undo, made, replaced, touched: BTreeSet::new() }
+        Self { sources, root, temps, watch, undo, made, replaced, touched: BTreeSet::new() }
     }
 
     /// Reports a step before it happens. The sync is the last step at which the apply can be stopped.
@@ -101,10 +104,10 @@ impl<'a> ApplyTransaction<'a> {
             let is_folder = FileStamp::stat_at(&parent, name).is_ok_and(|stamp| stamp.kind == NodeKind::Dir);
             let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             if let Err(Errno::NOTEMPTY | Errno::EXIST) = rustix::fs::unlinkat(&parent, name, flags) {
-                let entry =
-                    find_foreign_entry(&unbounded_sources(self.sources), self.root, &held, &HashSet::new())
-                        .ok()
-                        .flatten();
+                let sources = unbounded_sources(self.sources);
+                let entry = find_foreign_entry(&sources, self.root, Some(self.temps), &held, &HashSet::new())
+                    .ok()
+                    .flatten();
                 let back = rename_entry(self.root, &held, &path, RenameFlags::NOREPLACE);
                 let entry = entry.and_then(|entry| host::split_path(&entry).map(|(_, name)| name.to_vec()));
                 let now = if back.is_ok() { path } else { held };

@@ -58,7 +58,7 @@ fn read_block(
     let mut block =
         DirBlock { records: Vec::with_capacity(listing.items.len()), names: Vec::new(), first: 0 };
     let mut below = SubdirVisits::new();
-    for (name, stamp) in listing.iter().filter(|(name, _)| !name.starts_with(host::TEMP_PREFIX)) {
+    for (name, stamp) in listing.iter() {
         let mut record = new_record(name, stamp, block.names.len(), stamp.uid)?;
         block.names.extend_from_slice(name);
         match stamp.kind {

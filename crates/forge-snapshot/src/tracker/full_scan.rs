@@ -87,7 +87,7 @@ fn visit_directory(
             continue;
         }
         let path = folder.path.join(name);
-        if scan.should_skip(&path, name) {
+        if scan.tracker.is_ignored(&path) {
             continue;
         }
         // An unknown content cannot be compared: the stamp is the best evidence.

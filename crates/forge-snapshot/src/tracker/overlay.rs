@@ -96,7 +96,7 @@ fn visit_directory(
     let mut below = Vec::new();
     for (name, stamp) in listing.iter() {
         let child = path.join(name);
-        if scan.should_skip(&child, name) {
+        if scan.tracker.is_ignored(&child) {
             continue;
         }
         if attributes.is_whiteout(folder.fd, name, stamp) {
@@ -182,12 +182,12 @@ fn add_lower_entries(
     Ok(())
 }
 
-/// Returns all files of the upper layer as they are on disk, and stale temporaries. A directory with no lower
+/// Returns all files of the upper layer as they are on disk. A directory with no lower
 /// directory counts as opaque.
 pub(super) fn read_upper_layer(
     tracker: &Tracker,
     attributes: OverlayXattrs,
-) -> Result<(BTreeMap<RelPath, DiskEntry>, Vec<RelPath>), Error> {
+) -> Result<BTreeMap<RelPath, DiskEntry>, Error> {
     let found: Mutex<BTreeMap<RelPath, DiskEntry>> = Mutex::default();
     let scan = WorkspaceScan::new(tracker, ContentPolicy::Leave);
     let visit = |folder: VisitedDir<'_, Option<u32>>| -> Result<SubdirVisits<Option<u32>>, ScanError> {
@@ -207,7 +207,7 @@ pub(super) fn read_upper_layer(
         let mut below = Vec::new();
         for (name, stamp) in folder.listing.unwrap_or_default().iter() {
             let path = folder.path.join(name);
-            if scan.should_skip(&path, name) {
+            if tracker.is_ignored(&path) {
                 continue;
             }
             if stamp.kind != NodeKind::Dir {
@@ -225,5 +225,5 @@ pub(super) fn read_upper_layer(
     };
     walk_tree(&tracker.root, None, OnDenied::Force, WalkThreads::One, &scan.walked, &visit)
         .map_err(|fault: ScanError| fault.into_error(&scan))?;
-    Ok((found.into_inner(), scan.into_result().stale_temps))
+    Ok(found.into_inner())
 }

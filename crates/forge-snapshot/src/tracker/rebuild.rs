@@ -23,12 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// Rebuilds the workspace according to the plan.
 pub(super) fn rebuild_workspace(tracker: &Tracker, plan: RestorePlan) -> Result<(), Error> {
-    let RestorePlan { changes: mut spots, anchors, stale_temps: mut leftovers, attributes } = plan;
+    let RestorePlan { changes: mut spots, anchors, attributes } = plan;
     let mut work = RebuildWork { tracker, dir_access: DirAccess::new(tracker), anchors, attributes };
-    leftovers.sort_unstable();
-    for path in leftovers.iter().rev() {
-        work.remove_path(path)?;
-    }
     work.invalidate_links(&mut spots)?;
     for (path, spot) in spots.iter_mut().rev() {
         tracker.bounds.check_stopped()?;
@@ -162,8 +158,7 @@ impl RebuildWork<'_> {
         let shown = self.display_path(path);
         let anchor = spot.group.and_then(|group| self.anchors.get(&group).cloned());
         let (folder, name) = self.open_parent(path)?;
-        let temporary = self.dir_access.temp_name();
-        let _ = rustix::fs::unlinkat(&*folder, temporary.as_slice(), AtFlags::empty());
+        let temporary = dir_access::temp_name();
         let digest = match (want, anchor) {
             (_, Some(anchor)) => {
                 let (other, other_name) = self.open_parent(&anchor)?;

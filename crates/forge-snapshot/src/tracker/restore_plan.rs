@@ -34,7 +34,6 @@ pub(super) struct RestorePlan {
     pub(super) changes: BTreeMap<RelPath, PathChange>,
     /// Names of hard link groups that remain unchanged.
     pub(super) anchors: HashMap<LinkGroup, RelPath>,
-    pub(super) stale_temps: Vec<RelPath>,
     /// The namespace of the marks.
     pub(super) attributes: Option<OverlayXattrs>,
 }
@@ -64,7 +63,7 @@ fn to_disk_entry(node: TreeNode) -> DiskEntry {
 fn plan_directory(tracker: &Tracker, full: &FullDelta) -> Result<RestorePlan, Error> {
     let touched = tracker.scan_workspace(ContentPolicy::Leave)?.into_result();
     let paths: BTreeSet<&RelPath> = touched.now.keys().chain(full.keys()).collect();
-    let mut plan = RestorePlan { stale_temps: touched.stale_temps, ..RestorePlan::default() };
+    let mut plan = RestorePlan::default();
     for path in paths {
         tracker.bounds.check_stopped()?;
         let beginning = || {
@@ -126,9 +125,8 @@ fn plan_overlay(
     attributes: OverlayXattrs,
     full: &FullDelta,
 ) -> Result<RestorePlan, Error> {
-    let (found, leftovers) = overlay::read_upper_layer(tracker, attributes)?;
-    let mut plan =
-        RestorePlan { stale_temps: leftovers, attributes: Some(attributes), ..RestorePlan::default() };
+    let found = overlay::read_upper_layer(tracker, attributes)?;
+    let mut plan = RestorePlan { attributes: Some(attributes), ..RestorePlan::default() };
     for (path, is) in found {
         plan.changes.entry(path).or_default().current = Some(is);
     }

@@ -41,8 +41,6 @@ pub(super) struct WorkspaceScan<'a> {
 pub(super) struct ScanResult {
     /// The current node of each path that may differ; `None` if absent. Hard links have the file's inode number.
     pub(super) now: BTreeMap<RelPath, Option<TreeNode>>,
-    /// Stale temporaries of a crash.
-    pub(super) stale_temps: Vec<RelPath>,
 }
 
 impl<'a> WorkspaceScan<'a> {
@@ -106,15 +104,6 @@ impl<'a> WorkspaceScan<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Returns whether an entry is not part of the tree; records stale temporaries.
-    pub(super) fn should_skip(&self, path: &RelPath, name: &[u8]) -> bool {
-        if name.starts_with(host::TEMP_PREFIX) {
-            self.lock_result().stale_temps.push(path.clone());
-            return true;
-        }
-        self.tracker.is_ignored(path)
     }
 
     /// Reads the node of `name`, which is `path` in the workspace. `None` if it is not part of a tree.

@@ -4,6 +4,7 @@
 mod foreign;
 mod merging;
 mod random;
+mod temporaries;
 
 use crate::trees::{Tree, Was, copy, delta, path, read};
 use forge_snapshot::apply::{

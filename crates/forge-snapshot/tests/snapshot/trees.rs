@@ -126,8 +126,25 @@ pub(crate) enum Op {
     Rename(usize, usize),
 }
 
-const PLACES: [&str; 14] = [
-    "a", "b.txt", "d", "d/a", "d/b", "d/e", "d/e/f", "d/e/g", "d-x", "g", "g/h", "g/h/i", "sp ace", "d/e/f/j",
+/// The last ones are named like temporaries of an apply, for the paths `a` and `d/a`.
+const PLACES: [&str; 17] = [
+    "a",
+    "b.txt",
+    "d",
+    "d/a",
+    "d/b",
+    "d/e",
+    "d/e/f",
+    "d/e/g",
+    "d-x",
+    "g",
+    "g/h",
+    "g/h/i",
+    "sp ace",
+    "d/e/f/j",
+    ".forge-tmp-apply-old-ca978112ca1bbdcafac231b3",
+    "d/.forge-tmp-apply-new-4d614069df6bdda31262d2eb",
+    "d/e/.forge-tmp-1",
 ];
 
 pub(crate) fn ops(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Op>> {

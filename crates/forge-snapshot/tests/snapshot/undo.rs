@@ -96,7 +96,7 @@ impl Dice {
     }
 }
 
-const NAMES: [&[u8]; 14] = [
+const NAMES: [&[u8]; 17] = [
     b"a",
     b"b",
     b"src",
@@ -111,6 +111,10 @@ const NAMES: [&[u8]; 14] = [
     b"line\nbreak",
     b"-rf",
     b"caf\xc3\xa9",
+    // Names like those of Forge's temporaries belong to ordinary files.
+    b".forge-tmp-1",
+    b".forge-tmp-apply-old-ca978112ca1bbdcafac231b3",
+    b".forge-tmp-restore-0123456789abcdef",
 ];
 
 fn all_paths(root: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {

@@ -2,10 +2,11 @@
 
 use super::super::Tracker;
 use crate::error::{Error, IoContext};
-use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind, TEMP_PREFIX};
+use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
 use crate::node::RelPath;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,19 +17,18 @@ pub(super) struct DirAccess<'a> {
     last: Option<(RelPath, Arc<OwnedFd>)>,
     modes: BTreeMap<RelPath, u32>,
     root: bool,
-    made: u64,
+}
+
+/// Returns a temporary name that no file of a workspace has. What a killed restore leaves under such a name is an entry
+/// that no snapshot contains, which the next restore removes.
+pub(super) fn temp_name() -> Vec<u8> {
+    format!(".forge-tmp-restore-{:016x}", RandomState::new().hash_one(std::process::id())).into_bytes()
 }
 
 impl<'a> DirAccess<'a> {
     pub(super) fn new(tracker: &'a Tracker) -> Self {
         let root = rustix::process::geteuid().is_root();
-        Self { tracker, last: None, modes: BTreeMap::new(), root, made: 0 }
-    }
-
-    /// Returns a temporary name.
-    pub(super) fn temp_name(&mut self) -> Vec<u8> {
-        self.made += 1;
-        [TEMP_PREFIX, self.made.to_string().as_bytes()].concat()
+        Self { tracker, last: None, modes: BTreeMap::new(), root }
     }
 
     /// Opens a directory in which entries can be created and removed.

@@ -23,7 +23,7 @@ fn change_in_anothers_repository() -> Option<(Rig, TreeDelta)> {
 #[test]
 fn a_directory_of_root_that_is_named_like_a_temporary_is_not_removed() {
     let Some((rig, to)) = change_in_anothers_repository() else { return };
-    let foreign = rig.run.repository.join(".forge-tmp-apply-new-foreign");
+    let foreign = rig.run.repository.join(&rig.run.temporaries(&to)[0]);
     fs::create_dir_all(foreign.join("sub")).unwrap();
     fs::write(foreign.join("sub/file"), "x").unwrap();
     let error = rig.run.apply(&to, MergeMode::No).unwrap_err().to_string();
@@ -39,16 +39,19 @@ fn a_directory_of_root_that_is_named_like_a_temporary_is_not_removed() {
 #[test]
 fn what_a_killed_apply_left_is_removed_at_whatever_point_it_was_killed() {
     let Some((rig, to)) = change_in_anothers_repository() else { return };
-    let stale = rig.run.repository.join(".forge-tmp-apply-new-stale");
+    let name = &rig.run.temporaries(&to)[0];
+    let stale = rig.run.repository.join(name);
+    // An empty one was not given to its owner yet.
+    fs::create_dir(&stale).unwrap();
+    rig.run.temporaries(&to);
+    assert!(!stale.exists());
     fs::create_dir_all(stale.join("given/not-given")).unwrap();
     fs::write(stale.join("given/file"), "x").unwrap();
     for path in [&stale, &stale.join("given")] {
         chown(path, OTHER, OTHER).unwrap();
     }
-    let empty = rig.run.repository.join(".forge-tmp-apply-new-empty");
-    fs::create_dir(&empty).unwrap();
     rig.run.apply(&to, MergeMode::No).unwrap();
-    assert!(!stale.exists() && !empty.exists());
+    assert!(!stale.exists());
     assert_eq!(fs::read_to_string(rig.run.repository.join("a")).unwrap(), "of the run\n");
 }
 
