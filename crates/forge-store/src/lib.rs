@@ -31,6 +31,7 @@ use crate::schema::ConnectionPurpose;
 use crate::write::{PreparedBatch, WriteOp};
 use crate::writer::{StoreWriter, WriteJob};
 use async_trait::async_trait;
+use forge_ports::FlushHandle;
 use forge_ports::journal::{
     Batch, Blob, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope,
 };
@@ -122,10 +123,34 @@ impl SqliteStore {
         let (reply, answer) = oneshot::channel();
         let sent = self.inner.jobs.as_ref().is_some_and(|jobs| jobs.send(WriteJob { write, reply }).is_ok());
         let answer = if sent { answer.await.ok() } else { None };
-        answer.unwrap_or_else(|| {
-            let path = self.inner.path.display().to_string();
-            Err(Error::Unavailable { path, why: "the writer thread has ended".to_owned() })
-        })
+        answer.unwrap_or_else(|| Err(self.writer_ended_error()))
+    }
+
+    /// Does the same once the data that the change refers to is durable. The writer thread serves all runs and must not
+    /// wait for one run's flush; the thread that completes the last flush hands the change to it.
+    async fn submit_after(
+        &self,
+        mut flushes: Vec<FlushHandle>,
+        lost: impl Fn(String) -> Error + Send + 'static,
+        write: WriteOp,
+    ) -> Result<u32, Error> {
+        let Some(last) = flushes.pop() else { return self.submit_write(write).await };
+        for durable in flushes {
+            durable.wait().await.map_err(&lost)?;
+        }
+        let (reply, answer) = oneshot::channel();
+        let jobs = self.inner.jobs.clone();
+        last.on_complete(move |outcome| match (outcome, jobs) {
+            (Ok(()), Some(jobs)) => drop(jobs.send(WriteJob { write, reply })),
+            (Ok(()), None) => {}
+            (Err(why), _) => drop(reply.send(Err(lost(why)))),
+        });
+        answer.await.unwrap_or_else(|_| Err(self.writer_ended_error()))
+    }
+
+    fn writer_ended_error(&self) -> Error {
+        let path = self.inner.path.display().to_string();
+        Error::Unavailable { path, why: "the writer thread has ended".to_owned() }
     }
 
     /// Runs `question` on a connection of its own, on a blocking thread.
@@ -177,6 +202,11 @@ impl SqliteStore {
     }
 }
 
+/// Returns the error of a batch that refers to snapshots which could not be made durable.
+fn lost_snapshot_error(run: RunId) -> impl Fn(String) -> Error + Send + 'static {
+    move |why| Error::Unavailable { path: format!("the snapshots of run {run}"), why }
+}
+
 impl StoreInner {
     fn acquire_reader(&self) -> Result<Connection, Error> {
         let idle = self.readers.lock().pop();
@@ -199,13 +229,10 @@ impl Drop for StoreInner {
 impl Journal for SqliteStore {
     async fn append(&self, mut batch: Batch) -> Result<(), Error> {
         batch.blobs = self.write_large_blobs(batch.blobs).await?;
-        // Here, because the writer thread serves all runs: one slow disk flush must not delay the others.
-        for durable in std::mem::take(&mut batch.after) {
-            let lost = |why| Error::Unavailable { path: format!("the snapshots of run {}", batch.run), why };
-            durable.wait().await.map_err(lost)?;
-        }
+        let flushes = std::mem::take(&mut batch.after);
+        let lost = lost_snapshot_error(batch.run);
         let prepared = PreparedBatch::new(batch, &self.inner.path)?;
-        self.submit_write(WriteOp::Append(Box::new(prepared))).await.map(|_| ())
+        self.submit_after(flushes, lost, WriteOp::Append(Box::new(prepared))).await.map(|_| ())
     }
 
     async fn read_events(&self, run: RunId, after: Seq, limit: usize) -> Result<EventPage, Error> {
