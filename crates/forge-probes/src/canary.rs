@@ -68,8 +68,9 @@ impl CanaryHost {
         let id = RunId::generate().to_string().replace('-', "");
         // The beginning is the time; the end distinguishes IDs of the same moment.
         let token = id[id.len().saturating_sub(12)..].to_owned();
-        let root =
-            std::env::temp_dir().join(format!("{}-{token}", forge_files::owned_temp_name(TEMP_DIR_KIND)));
+        let name = format!("{}-{token}", forge_files::owned_temp_name(TEMP_DIR_KIND));
+        // A workspace has a path without links.
+        let root = fs::canonicalize(std::env::temp_dir())?.join(name);
         let (workspace, outside) = (root.join("workspace"), root.join("outside"));
         for folder in [&root, &workspace, &outside, &workspace.join("keys")] {
             fs::DirBuilder::new().mode(0o755).create(folder)?;

@@ -28,7 +28,7 @@ pub use merge::{MergeResult, merge_texts};
 
 use crate::bounds::WorkBounds;
 use crate::compare::{ContentSources, TreeChange, compare_deltas};
-use crate::{DeltaEntry, RelPath, TreeDelta, TreeNode, host};
+use crate::{DeltaEntry, RelPath, TreeDelta, TreeNode, TreeRoot, host};
 use check::ActionKind;
 use error::ApplyContext;
 use forge_tree::temp_names::TempNames;
@@ -154,10 +154,10 @@ pub fn check_apply(
     to: &TreeDelta,
     merge: MergeMode,
 ) -> Result<ApplyPreview, Error> {
-    let root = host::open_root(place.repository).apply_context("open", place.repository)?;
+    let root = open_repository(place)?;
     let differences = pending_changes(place, from, to)?;
     let temps = TempNames::load(place.objects.directory())?;
-    let plan = check::plan_apply(place, &root, temps.as_ref(), from, (&differences, &HashMap::new()), merge)?;
+    let plan = check::plan_apply(place, root, temps.as_ref(), from, (&differences, &HashMap::new()), merge)?;
     let difference = |act: &check::PathAction| TreeChange {
         path: act.path.clone(),
         before: act.before.clone(),
@@ -182,7 +182,7 @@ pub fn apply(
     to: &TreeDelta,
     options: ApplyOptions<'_>,
 ) -> Result<ApplyResult, Error> {
-    let root = host::open_root(place.repository).apply_context("open", place.repository)?;
+    let root = open_repository(place)?;
     let differences = pending_changes(place, from, to)?;
     let mut quiet = |_: ApplyStep<'_>| Ok(());
     let watch: &mut StepObserver<'_> = match options.watch {
@@ -191,22 +191,22 @@ pub fn apply(
     };
     let (temps, learned) = match TempNames::load(place.objects.directory())? {
         Some(temps) => {
-            let learned = stale_temps::clear_stale_temps(place, &root, &temps, &differences)?;
+            let learned = stale_temps::clear_stale_temps(place, root, &temps, &differences)?;
             (temps, learned)
         }
         None => (TempNames::create(place.objects.directory())?, HashMap::new()),
     };
     let changes = (differences.as_slice(), &learned);
-    let mut plan = check::plan_apply(place, &root, Some(&temps), from, changes, options.merge)?;
+    let mut plan = check::plan_apply(place, root, Some(&temps), from, changes, options.merge)?;
     drop((differences, learned));
-    store_replaced_contents(place, &root, &mut plan)?;
+    store_replaced_contents(place, root, &mut plan)?;
     if let Some(observer) = options.originals {
         let acts = plan.acts.iter().map(|act| (&act.path, &act.before));
         let already = plan.already.iter().map(|change| (&change.path, &change.before));
         let mut originals = acts.chain(already).filter_map(|(path, before)| Some((path, before.as_ref()?)));
         observer(&mut originals).apply_context("record what was in", place.repository)?;
     }
-    let mut work = transaction::ApplyTransaction::new(place, &root, &temps, watch);
+    let mut work = transaction::ApplyTransaction::new(place, root, &temps, watch);
     let staged = match stage::stage_plan(&mut work, &plan) {
         Ok(staged) => staged,
         Err(failed) => return Err(work.roll_back(failed)),
@@ -315,6 +315,12 @@ fn strip_setid(delta: &TreeDelta) -> Cow<'_, TreeDelta> {
         }
     }
     plainer
+}
+
+/// Returns the descriptor through which an apply reaches everything in the repository.
+fn open_repository<'a>(place: &ContentSources<'a>) -> Result<&'a OwnedFd, Error> {
+    let gone = || io::Error::from(io::ErrorKind::NotFound);
+    place.root.map(TreeRoot::fd).ok_or_else(gone).apply_context("open", place.repository)
 }
 
 /// Returns the pending changes. The root directory itself is never changed.

@@ -16,7 +16,7 @@ mod objects;
 mod tracker;
 
 pub use forge_tree::{
-    DeltaEntry, Error, FileStamp, NodeKind, RelPath, StopFlag, TreeDelta, TreeNode, WorkBounds,
+    DeltaEntry, Error, FileStamp, NodeKind, RelPath, StopFlag, TreeDelta, TreeNode, TreeRoot, WorkBounds,
     WorkspaceCeiling,
 };
 use forge_tree::{bounds, copy, error, host, node, walk};

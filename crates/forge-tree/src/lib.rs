@@ -15,6 +15,7 @@ pub mod host;
 pub mod node;
 pub mod remove;
 pub mod temp_names;
+mod tree_root;
 pub mod walk;
 
 pub use bounds::{StopFlag, WorkBounds};
@@ -22,3 +23,4 @@ pub use ceiling::WorkspaceCeiling;
 pub use error::Error;
 pub use host::{FileStamp, NodeKind};
 pub use node::{DeltaEntry, RelPath, TreeDelta, TreeNode};
+pub use tree_root::TreeRoot;

@@ -178,10 +178,10 @@ impl Default for WorkspaceLimits {
 pub struct SandboxSpec {
     /// The backend by name (`native`, `process`).
     pub backend: String,
-    /// The repository on the host, absolute.
+    /// The repository on the host: an absolute path without symbolic links. One that is in it later is not followed.
     pub repo: std::path::PathBuf,
-    /// Further repositories, absolute. If there are any, each repository has its own directory in the workspace,
-    /// named as on the host; otherwise the single repository is the workspace.
+    /// Further repositories, by paths of the same kind. If there are any, each repository has its own directory in the
+    /// workspace, named as on the host; otherwise the single repository is the workspace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_repos: Vec<std::path::PathBuf>,
     /// The way in which the repositories are modified.

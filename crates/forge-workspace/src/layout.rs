@@ -70,6 +70,9 @@ pub(crate) struct RunRepo {
     pub path: PathBuf,
     /// Inode number of the directory when the run began.
     pub ino: u64,
+    /// Owner of the directory when the run began; `None` if an earlier version wrote the record.
+    #[serde(default)]
+    pub uid: Option<u32>,
 }
 
 /// A masked file: tools cannot see it.

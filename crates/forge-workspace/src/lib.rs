@@ -20,6 +20,7 @@ mod offline;
 mod open;
 pub mod paths;
 mod publish;
+mod repos;
 mod run_workspace;
 mod secret_masks;
 mod snapshot_id;
@@ -36,4 +37,3 @@ pub use secret_masks::SecretMasks;
 pub use store::LocalWorkspaces;
 
 use layout::FileMask;
-use run_workspace::{check_same_repos, resolve_repos};

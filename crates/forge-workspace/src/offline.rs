@@ -4,6 +4,7 @@ use super::apply_history::ApplyHistory;
 use super::apply_marker::ApplyMarker;
 use super::git::GitIndex;
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
+use super::repos::{self, OpenRepo};
 use super::secret_masks::MaskIndex;
 use super::{OpenError, WorkspaceStorage, lock, snapshot_id, workspace_error};
 use forge_ports::sandbox::{ApplyConflict, Error};
@@ -13,16 +14,36 @@ use forge_snapshot::compare::{
     self, ChangeType, ContentSources, DiffOptions, DiffText, RenameDetection, TreeChange, unified_diff,
 };
 use forge_snapshot::{BaseManifest, ObjectStore, RelPath, TreeDelta, WorkBounds};
-use forge_types::{ChangeKind, RunId, SnapshotId, WorkspaceChange};
+use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceChange};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The access to a workspace's objects.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ObjectAccess {
+/// The access to a workspace.
+#[derive(Clone, Copy)]
+pub(crate) enum OfflineAccess<'a> {
+    /// Reading its states. A repository that is gone or replaced is not needed for what is stored.
     Read,
-    Write,
+    /// Changing the repositories that a specification names, which must be those of the run's record.
+    ChangeNamed(&'a SandboxSpec),
+    /// Changing the repositories of the run's record.
+    ChangeRecorded,
+}
+
+impl OfflineAccess<'_> {
+    /// Opens the repositories; `None` for one that is only read and is not available.
+    fn open_repos(self, meta: &WorkspaceMeta) -> Result<Vec<Option<OpenRepo>>, Error> {
+        let repos = match self {
+            Self::Read => {
+                let open = |record| OpenRepo::open_recorded(record, meta.kind).ok();
+                return Ok(meta.repos.iter().map(open).collect());
+            }
+            Self::ChangeNamed(spec) => repos::open_repos(spec)?,
+            Self::ChangeRecorded => repos::open_recorded_repos(meta)?,
+        };
+        repos::check_same_repos(meta, &repos)?;
+        Ok(repos.into_iter().map(Some).collect())
+    }
 }
 
 /// The source of the changes that an apply makes.
@@ -45,6 +66,7 @@ pub(crate) struct OfflineWorkspace {
 /// A repository of an [`OfflineWorkspace`].
 pub(crate) struct OfflineRepo {
     repo: PathBuf,
+    open: Option<OpenRepo>,
     git: GitIndex,
     base: Arc<BaseManifest>,
     objects: ObjectStore,
@@ -54,6 +76,7 @@ impl OfflineRepo {
     fn content_sources<'a>(&'a self, bounds: &'a WorkBounds) -> ContentSources<'a> {
         ContentSources {
             repository: &self.repo,
+            root: self.open.as_ref().map(|open| &open.root),
             base: &self.base,
             objects: &self.objects,
             baseline: Some(&self.git),
@@ -66,7 +89,7 @@ impl OfflineWorkspace {
     pub(crate) fn open(
         store: &WorkspaceStorage,
         run: RunId,
-        access: ObjectAccess,
+        access: OfflineAccess<'_>,
         bounds: &WorkBounds,
     ) -> Result<Self, OpenError> {
         let place = WorkspaceLayout::for_run(&store.workspaces, run);
@@ -75,14 +98,15 @@ impl OfflineWorkspace {
             return Err(Error::View { why }.into());
         };
         let mut roots = Vec::with_capacity(meta.repos.len());
-        for (index, repo) in meta.repos.iter().enumerate() {
+        for (index, open) in access.open_repos(&meta)?.into_iter().enumerate() {
             let folder = place.objects_dir(index);
             let objects = match access {
-                ObjectAccess::Read => ObjectStore::open_read_only(&folder)?,
-                ObjectAccess::Write => ObjectStore::open(&folder)?,
+                OfflineAccess::Read => ObjectStore::open_read_only(&folder)?,
+                _ => ObjectStore::open(&folder)?,
             };
-            let git = GitIndex::for_repo(&repo.path);
-            roots.push(OfflineRepo { repo: repo.path.clone(), git, base: place.load_base(index)?, objects });
+            let repo = meta.repos[index].path.clone();
+            let (git, base) = (GitIndex::for_repo(&repo), place.load_base(index)?);
+            roots.push(OfflineRepo { repo, open, git, base, objects });
         }
         Ok(Self { layout: place, meta, roots, bounds: bounds.clone() })
     }
@@ -199,11 +223,7 @@ impl OfflineWorkspace {
         how: InversePolicy,
         locks: &Path,
     ) -> Result<ApplyReport, Error> {
-        // Locks are taken in the order of their paths, so that two applies never deadlock.
-        let mut repos: Vec<&Path> = self.roots.iter().map(|root| root.repo.as_path()).collect();
-        repos.sort_unstable();
-        let _locks: Vec<_> =
-            repos.into_iter().map(|repo| lock::lock_for_apply(repo, locks)).collect::<Result<_, _>>()?;
+        let _locks = lock::lock_for_apply(self.roots.iter().filter_map(|root| root.open.as_ref()), locks)?;
         let mut record = ApplyHistory::load(&self.layout)?;
         let mut marker = (how == InversePolicy::AsRecorded).then(|| ApplyMarker::new(&self.layout, from, to));
         let (stood, wanted) = (self.repo_deltas(from)?, self.repo_deltas(to)?);

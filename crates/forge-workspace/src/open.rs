@@ -1,7 +1,7 @@
 //! Opening a run's workspace while an earlier sandbox of the run is still ending, or is dead but still referenced.
 
 use super::layout::WorkspaceLayout;
-use super::{OpenError, RunWorkspace, WorkspaceStorage, lock};
+use super::{OpenError, RunWorkspace, WorkspaceStorage, lock, repos};
 use crate::active_work;
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Tracker, WorkBounds};
@@ -143,9 +143,10 @@ pub async fn prepare_workspace_then<T: Send + 'static>(
     let (spec, limits) = (spec.clone(), spec.workspace);
     let then = Arc::new(Mutex::new(Some(then)));
     let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-        let locks = lock::lock_direct_repos(store, &spec, run)?;
+        let repos = repos::open_repos(&spec)?;
+        let locks = lock::lock_direct_repos(store, &spec, &repos, run)?;
         wait_for_init_exit(&WorkspaceLayout::for_run(&store.workspaces, run), run);
-        let view = RunWorkspace::prepare(store, &spec, run, at, bounds)?;
+        let view = RunWorkspace::prepare(store, &spec, repos, run, at, bounds)?;
         // An attempt that is retried fails before this point.
         let then = then.lock().take();
         let then = then.expect("a workspace is prepared once");

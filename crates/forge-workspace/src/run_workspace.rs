@@ -4,6 +4,7 @@ use crate::baseline::{BaselineState, BaselineWriter};
 use crate::errors::{OpenError, workspace_error};
 use crate::layout::{FileMask, RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, XattrNamespace};
 use crate::paths::WorkspacePaths;
+use crate::repos::{OpenRepo, check_same_repos};
 use crate::secret_masks::{self, InitialScan, SecretMasks};
 use crate::strategy::MountStrategy;
 use crate::{gitdir, masks, snapshot_id, strategy};
@@ -100,18 +101,19 @@ impl Drop for RunWorkspace {
 }
 
 impl RunWorkspace {
-    /// Creates the workspace of a new run or opens that of a resumed one, and restores it to the snapshot `at`.
-    pub fn prepare(
+    /// Creates the workspace of a new run on `repos`, or opens that of a resumed one, and restores it to the snapshot
+    /// `at`.
+    pub(crate) fn prepare(
         store: &WorkspaceStorage,
         spec: &SandboxSpec,
+        repos: Vec<OpenRepo>,
         run: RunId,
         at: Option<SnapshotId>,
         bounds: &WorkBounds,
     ) -> Result<Self, OpenError> {
         let place = WorkspaceLayout::for_run(&store.workspaces, run);
-        let repos = resolve_repos(spec)?;
         check_disjoint(store, &repos)?;
-        repos.iter().try_for_each(|repo| masks::refuse_special_git_config(&repo.path))?;
+        repos.iter().try_for_each(|repo| masks::refuse_special_git_config(&repo.record.path))?;
         match place.load_meta()? {
             Some(meta) => {
                 check_same_repos(&meta, &repos)?;
@@ -134,7 +136,7 @@ impl RunWorkspace {
         store: &WorkspaceStorage,
         place: WorkspaceLayout,
         spec: &SandboxSpec,
-        repos: Vec<RunRepo>,
+        repos: Vec<OpenRepo>,
         bounds: &WorkBounds,
     ) -> Result<Self, OpenError> {
         // Fails while an earlier sandbox of the run is still ending, which would lose its files.
@@ -142,6 +144,7 @@ impl RunWorkspace {
             drop(ObjectStore::open(&place.objects_dir(0))?);
         }
         place.reset_dirs(repos.len())?;
+        let repos: Vec<RunRepo> = repos.into_iter().map(|repo| repo.record).collect();
         if spec.mode == WorkspaceMode::Branch {
             check_branch_targets(&repos)?;
         }
@@ -465,58 +468,17 @@ impl WorkspaceLayout {
     }
 }
 
-/// Returns the repositories of a run: their host paths and their names in the workspace.
-pub(crate) fn resolve_repos(spec: &SandboxSpec) -> Result<Vec<RunRepo>, Error> {
-    let mut repos: Vec<RunRepo> = Vec::with_capacity(1 + spec.more_repos.len());
-    let paths = std::iter::once(&spec.repo).chain(&spec.more_repos);
-    for (path, name) in paths.zip(spec.repo_directories()) {
-        let failed = |error: &std::io::Error| Error::Startup {
-            why: format!("the workspace {}: {error}", path.display()),
-        };
-        let real = std::fs::canonicalize(path).map_err(|error| failed(&error))?;
-        let meta = std::fs::metadata(&real).map_err(|error| failed(&error))?;
-        if !meta.is_dir() {
-            return Err(failed(&std::io::ErrorKind::NotADirectory.into()));
-        }
-        if let Some(other) =
-            repos.iter().find(|other| other.path.starts_with(&real) || real.starts_with(&other.path))
-        {
-            let (one, two) = (real.display(), other.path.display());
-            return Err(Error::Startup {
-                why: format!("one of the repositories {two} and {one} contains the other"),
-            });
-        }
-        repos.push(RunRepo { name, path: real, ino: meta.ino() });
-    }
-    Ok(repos)
-}
-
-/// Checks that a resumed run has the repositories it began with.
-pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[RunRepo]) -> Result<(), Error> {
-    for (was, is) in meta.repos.iter().zip(repos) {
-        if was.path != is.path || (was.ino != is.ino && meta.kind == WorkspaceKind::Overlay) {
-            let path = was.path.display();
-            let why = format!("{path} is no longer the directory that the run began with: restore that one");
-            return Err(Error::View { why });
-        }
-    }
-    if meta.repos.len() == repos.len() {
-        return Ok(());
-    }
-    Err(Error::View { why: "the run began with other repositories".to_owned() })
-}
-
 /// Refuses a repository that contains Forge's data directory: its snapshots would contain themselves.
-fn check_disjoint(store: &WorkspaceStorage, repos: &[RunRepo]) -> Result<(), Error> {
+fn check_disjoint(store: &WorkspaceStorage, repos: &[OpenRepo]) -> Result<(), Error> {
     let views = std::fs::canonicalize(&store.workspaces).unwrap_or_else(|_| store.workspaces.clone());
-    match repos.iter().find(|repo| views.starts_with(&repo.path)) {
+    match repos.iter().map(|repo| &repo.record.path).find(|path| views.starts_with(path)) {
         None => Ok(()),
-        Some(repo) => Err(Error::View {
+        Some(path) => Err(Error::View {
             why: format!(
                 "forge's data directory {} is in the repository {}: choose another one (XDG_DATA_HOME), or a \
                  smaller repository",
                 views.display(),
-                repo.path.display()
+                path.display()
             ),
         }),
     }

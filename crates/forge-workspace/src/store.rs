@@ -2,10 +2,10 @@
 
 use super::apply_marker::InterruptedApply;
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
-use super::offline::{InversePolicy, ObjectAccess, OfflineWorkspace};
+use super::offline::{InversePolicy, OfflineAccess, OfflineWorkspace};
 use super::open::{POLL_INTERVAL, retry_while_busy};
 use super::publish::{BranchPublisher, delete_branch};
-use super::{RunWorkspace, WorkspaceStorage, lock};
+use super::{RunWorkspace, WorkspaceStorage, lock, repos};
 use crate::active_work::{self, ActiveWork};
 use crate::blocking::run_blocking;
 use forge_ports::sandbox::Error;
@@ -53,7 +53,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
             return Ok(Vec::new());
         }
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            Ok(OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?.compare(from, to)?)
+            Ok(OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?.compare(from, to)?)
         };
         retry_while_busy(&self.storage, run, spec.workspace, work).await
     }
@@ -69,7 +69,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
             return Ok(String::new());
         }
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            Ok(OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?.diff(from, to)?)
+            Ok(OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?.diff(from, to)?)
         };
         retry_while_busy(&self.storage, run, spec.workspace, work).await
     }
@@ -81,8 +81,9 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
                 // The run has not begun, so its workspace is at the baseline.
                 return Ok(());
             }
-            let _locks = lock::lock_direct_repos(store, &spec, run)?;
-            Ok(RunWorkspace::prepare(store, &spec, run, None, bounds)?.restore(to, bounds)?)
+            let repos = repos::open_repos(&spec)?;
+            let _locks = lock::lock_direct_repos(store, &spec, &repos, run)?;
+            Ok(RunWorkspace::prepare(store, &spec, repos, run, None, bounds)?.restore(to, bounds)?)
         };
         retry_while_busy(&self.storage, run, limits, work).await
     }
@@ -100,8 +101,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         }
         let (spec, limits) = (spec.clone(), spec.workspace);
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
-            super::check_same_repos(&closed.meta, &super::resolve_repos(&spec)?)?;
+            let closed = OfflineWorkspace::open(store, run, OfflineAccess::ChangeNamed(&spec), bounds)?;
             Ok(closed.apply(from, to, merge, InversePolicy::AsRecorded, &store.locks)?)
         };
         retry_while_busy(&self.storage, run, limits, work).await
@@ -115,7 +115,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         message: &str,
     ) -> Result<Option<PublishedBranch>, Error> {
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Read, bounds)?;
+            let closed = OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?;
             // Commits made by the run count as well, so git data is included.
             let changed: Vec<bool> =
                 closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
@@ -145,7 +145,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
             let Some(InterruptedApply { from, to, .. }) = InterruptedApply::load(&place) else {
                 return Ok(false);
             };
-            let closed = OfflineWorkspace::open(store, run, ObjectAccess::Write, bounds)?;
+            let closed = OfflineWorkspace::open(store, run, OfflineAccess::ChangeRecorded, bounds)?;
             // Complete the apply first, so that the repository is in one state. What it finds already done is no
             // change of its own, so the reversal covers all differences.
             closed.apply(from, to, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;

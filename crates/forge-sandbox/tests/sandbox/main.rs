@@ -16,6 +16,7 @@ mod covers_hold;
 mod docker;
 mod egress;
 mod engine;
+mod exchanged;
 mod git_repositories;
 mod host_git;
 mod isolation;

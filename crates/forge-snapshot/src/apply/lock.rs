@@ -2,11 +2,10 @@
 
 use super::Error;
 use super::error::ApplyContext;
-use forge_types::Digest;
+use crate::TreeRoot;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The behaviour if another apply is in progress.
@@ -24,13 +23,12 @@ pub struct RepoLockGuard {
     _file: File,
 }
 
-/// Locks `repository` for an apply, among all processes that use the same lock directory. Creates the
-/// directory if it is missing. The lock file is named by a digest of the repository's path and is never removed.
-pub fn lock_repository(repository: &Path, folder: &Path, wait: LockWait) -> Result<RepoLockGuard, Error> {
-    let real = repository.canonicalize().apply_context("find", repository)?;
+/// Locks `repository` for an apply, among all processes that use the same lock directory. Creates the directory if it is
+/// missing. The lock file is named by the device and inode number of the repository and is never removed.
+pub fn lock_repository(repository: &TreeRoot, folder: &Path, wait: LockWait) -> Result<RepoLockGuard, Error> {
+    let stamp = repository.stamp().apply_context("inspect", repository.path())?;
     std::fs::create_dir_all(folder).apply_context("create", folder)?;
-    let digest = Digest::of_bytes(real.as_os_str().as_bytes()).to_string();
-    let path = folder.join(format!("{}.apply", &digest[..32]));
+    let path = folder.join(format!("{:x}-{:x}.apply", stamp.dev, stamp.ino));
     let file = File::options().create(true).append(true).open(&path).apply_context("open", &path)?;
     let how = if wait == LockWait::Yes {
         FlockOperation::LockExclusive
@@ -41,7 +39,7 @@ pub fn lock_repository(repository: &Path, folder: &Path, wait: LockWait) -> Resu
         match flock(&file, how) {
             Ok(()) => return Ok(RepoLockGuard { _file: file }),
             Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => return Err(Error::Busy { path: repository.to_owned() }),
+            Err(Errno::WOULDBLOCK) => return Err(Error::Busy { path: repository.path().to_owned() }),
             Err(error) => return Err(error).apply_context("lock", &path),
         }
     }

@@ -4,8 +4,8 @@ use super::{ChangeType, TreeChange};
 use crate::base::open_unchanged;
 use crate::bounds::WorkBounds;
 use crate::copy;
-use crate::host::{self, NodeKind};
-use crate::{BaseItem, BaseManifest, Error, ObjectStore, RelPath, TreeNode};
+use crate::host::NodeKind;
+use crate::{BaseItem, BaseManifest, Error, ObjectStore, RelPath, TreeNode, TreeRoot};
 use forge_types::Digest;
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,8 +22,10 @@ pub trait BaselineContents: Sync {
 /// The sources of contents: the store of a run, and its repository for files that are unchanged since the baseline.
 #[derive(Clone, Copy)]
 pub struct ContentSources<'a> {
-    /// The repository's directory on the host.
+    /// The repository's path, for messages.
     pub repository: &'a Path,
+    /// The repository's open directory; `None` if it is not available, and with it what was never stored.
+    pub root: Option<&'a TreeRoot>,
     /// The baseline.
     pub base: &'a BaseManifest,
     /// Contents by their digest.
@@ -116,7 +118,9 @@ impl ContentSources<'_> {
         let Some(item) = self.base.get(path).filter(|item| item.kind == NodeKind::File) else {
             return Ok(None);
         };
-        let root = host::open_root(self.repository)?;
-        open_unchanged(root.as_fd(), path, &item)
+        match self.root {
+            Some(root) => open_unchanged(root.as_fd(), path, &item),
+            None => Ok(None),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Applying: all or nothing, whatever a person did meanwhile and wherever it is interrupted.
 #![allow(clippy::unwrap_used, reason = "a test that can't build its tree fails")]
 
+mod exchanged;
 mod foreign;
 mod merging;
 mod random;
@@ -8,11 +9,11 @@ mod temporaries;
 
 use crate::trees::{Tree, Was, copy, delta, path, read};
 use forge_snapshot::apply::{
-    ApplyOptions, ApplyResult, ApplyStep, Error, LockWait, MergeMode, RepoApply, apply, apply_all,
-    check_apply, lock_repository, revert, setid_paths,
+    ApplyOptions, ApplyResult, ApplyStep, Error, MergeMode, RepoApply, apply, apply_all, check_apply, revert,
+    setid_paths,
 };
 use forge_snapshot::compare::ContentSources;
-use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, WorkBounds};
+use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, TreeRoot, WorkBounds};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 /// A run on a repository: its view and its store.
 struct Run {
     repository: PathBuf,
+    root: TreeRoot,
     view: PathBuf,
     base: BaseManifest,
     began: Tree,
@@ -36,7 +38,8 @@ impl Run {
         copy(&repository, &view);
         let objects = ObjectStore::open(&own.join("objects")).unwrap();
         let began = read(&repository);
-        Self { repository, view, base, began, objects }
+        let root = TreeRoot::open(&repository).unwrap();
+        Self { repository, root, view, base, began, objects }
     }
 
     fn delta(&self, was: Was) -> TreeDelta {
@@ -46,6 +49,7 @@ impl Run {
     fn place(&self) -> ContentSources<'_> {
         ContentSources {
             repository: &self.repository,
+            root: Some(&self.root),
             base: &self.base,
             objects: &self.objects,
             baseline: None,
@@ -491,21 +495,6 @@ fn several_repositories_are_applied_to_together_or_not_at_all() {
     assert_eq!(read(&rigs[0].run.repository), before);
 }
 
-#[test]
-fn one_apply_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let locks = folder.path().join("locks");
-    let other = folder.path().join("other");
-    fs::create_dir(&other).unwrap();
-    let link = folder.path().join("link");
-    symlink(folder.path(), &link).unwrap();
-    let held = lock_repository(folder.path(), &locks, LockWait::No).unwrap();
-    assert!(matches!(lock_repository(&link, &locks, LockWait::No), Err(Error::Busy { .. })));
-    let _other = lock_repository(&other, &locks, LockWait::No).unwrap();
-    drop(held);
-    lock_repository(&link, &locks, LockWait::Yes).unwrap();
-}
-
 const KILLED: &str = "FORGE_TEST_APPLY_KILLED_AT";
 
 /// Not a test by itself: the process that is killed.
@@ -520,8 +509,10 @@ fn child_that_is_killed() {
     let entries: Vec<(String, forge_snapshot::DeltaEntry)> = serde_json::from_slice(&to).unwrap();
     let to: TreeDelta = entries.into_iter().map(|(name, entry)| (path(&name), entry)).collect();
     let objects = ObjectStore::open(&folder.join("run/objects")).unwrap();
+    let root = TreeRoot::open(&folder.join("repository")).unwrap();
     let place = ContentSources {
         repository: &folder.join("repository"),
+        root: Some(&root),
         base: &base,
         objects: &objects,
         baseline: None,
@@ -572,8 +563,10 @@ fn a_process_killed_at_any_step_is_finished_by_the_next() {
             .output()
             .unwrap();
         let objects = ObjectStore::open(&folder.join("run/objects")).unwrap();
+        let root = TreeRoot::open(&repository).unwrap();
         let place = ContentSources {
             repository: &repository,
+            root: Some(&root),
             base: &base,
             objects: &objects,
             baseline: None,

@@ -9,8 +9,8 @@
 use forge_snapshot::apply::{self, MergeMode};
 use forge_snapshot::compare::{ContentSources, DiffOptions, DiffText, compare_deltas, unified_diff};
 use forge_snapshot::{
-    BaseManifest, Error, Layout, ObjectStore, StopFlag, Tracker, TrackerOptions, TreeDelta, WorkBounds,
-    WorkspaceCeiling, copy_tree, load_delta,
+    BaseManifest, Error, Layout, ObjectStore, StopFlag, Tracker, TrackerOptions, TreeDelta, TreeRoot,
+    WorkBounds, WorkspaceCeiling, copy_tree, load_delta,
 };
 use forge_types::WorkspaceLimits;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
@@ -212,8 +212,10 @@ fn a_comparison_ends_when_it_is_no_longer_wanted() {
     let id = rig.tracker.snapshot().unwrap();
     let mut differences = compare_deltas(&TreeDelta::new(), &rig.tracker.snapshot_delta(id).unwrap());
     let (repository, objects, stopped) = (rig.repository(), rig.tracker.objects(), stopped());
+    let root = TreeRoot::open(&repository).unwrap();
     let place = ContentSources {
         repository: &repository,
+        root: Some(&root),
         base: &rig.base,
         objects: &objects,
         baseline: None,
@@ -248,8 +250,10 @@ fn an_apply_that_is_ended_is_undone_and_one_that_came_too_far_is_finished() {
         let to = rig.tracker.snapshot_delta(id).unwrap();
         let (repository, objects, stop) = (rig.repository(), rig.tracker.objects(), StopFlag::default());
         let bounds = WorkBounds::new(WorkspaceLimits::NONE, stop.clone());
+        let root = TreeRoot::open(&repository).unwrap();
         let place = ContentSources {
             repository: &repository,
+            root: Some(&root),
             base: &rig.base,
             objects: &objects,
             baseline: None,
@@ -297,8 +301,10 @@ fn sparse_files_stay_sparse_in_a_snapshot_a_restore_and_an_apply() {
     fs::remove_file(rig.work().join("sparse")).unwrap();
     rig.tracker.restore(id).unwrap();
     let (repository, objects) = (rig.repository(), rig.tracker.objects());
+    let root = TreeRoot::open(&repository).unwrap();
     let place = ContentSources {
         repository: &repository,
+        root: Some(&root),
         base: &rig.base,
         objects: &objects,
         baseline: None,
@@ -380,8 +386,10 @@ fn everything_with_one_tree() {
     let (repository, objects) = (rig.repository(), rig.tracker.objects());
     {
         let to = load_delta(&objects, id, &bounds).unwrap();
+        let root = TreeRoot::open(&repository).unwrap();
         let place = ContentSources {
             repository: &repository,
+            root: Some(&root),
             base: &rig.base,
             objects: &objects,
             baseline: None,

@@ -6,7 +6,7 @@ use forge_snapshot::compare::{
     ChangeType, ContentSources, DiffOptions, GitPaths, RenameDetection, UnifiedDiff, compare_deltas,
     compare_deltas_with, find_renames, unified_diff,
 };
-use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, WorkBounds};
+use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, TreeRoot, WorkBounds};
 use forge_testkit::scale;
 use proptest::prelude::*;
 use std::fs::{self, Permissions};
@@ -41,8 +41,10 @@ impl Rig {
     }
 
     fn diff(&self, look: DiffOptions) -> UnifiedDiff {
+        let root = TreeRoot::open(&self.repository).unwrap();
         let place = ContentSources {
             repository: &self.repository,
+            root: Some(&root),
             base: &self.base,
             objects: &self.objects,
             baseline: None,
@@ -116,8 +118,10 @@ fn a_file_that_was_touched_and_not_changed_is_not_reported() {
     let node = |content| TreeNode::File { mode: 0o644, size: 4, mtime_ns: 0, content, links: None };
     let now = Some(node(Some(rig.objects.store_bytes(b"text").unwrap())));
     delta.insert(path("a"), forge_snapshot::DeltaEntry { before: Some(node(None)), after: now });
+    let root = TreeRoot::open(&rig.repository).unwrap();
     let place = ContentSources {
         repository: &rig.repository,
+        root: Some(&root),
         base: &rig.base,
         objects: &rig.objects,
         baseline: None,
@@ -144,8 +148,10 @@ fn a_diff_reads_as_git_writes_it() {
     symlink("edit", rig.view.join("link")).unwrap();
     fs::write(rig.view.join("grün"), "").unwrap();
     fs::write(rig.view.join("zero"), b"\0").unwrap();
+    let root = TreeRoot::open(&rig.repository).unwrap();
     let place = ContentSources {
         repository: &rig.repository,
+        root: Some(&root),
         base: &rig.base,
         objects: &rig.objects,
         baseline: None,

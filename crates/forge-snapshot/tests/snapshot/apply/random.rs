@@ -129,7 +129,7 @@ proptest! {
                 }
                 Turn::Applies(run, merge) => {
                     let Some(run) = runs[run].take() else { continue };
-                    let _guard = lock_repository(&repository, &folder.path().join("locks"), LockWait::No).unwrap();
+                    let _guard = lock_repository(&run.root, &folder.path().join("locks"), LockWait::No).unwrap();
                     let (to, before) = (run.delta(was), read(&repository));
                     judge(&run, &to, &before, &run.apply(&to, merge));
                 }

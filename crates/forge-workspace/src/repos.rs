@@ -1,0 +1,109 @@
+//! The repositories of a run, each opened once per operation.
+//!
+//! A user who may write to the directory around a repository can put another directory, or a link to one, in its place
+//! between two uses of the path. So the path is used once, no link in it is followed, and the opened directory is compared
+//! with the run's record: the operation then reads, mounts and changes the repository through this descriptor.
+
+use crate::layout::{RunRepo, WorkspaceKind, WorkspaceMeta};
+use forge_ports::sandbox::Error;
+use forge_snapshot::{FileStamp, TreeRoot};
+use forge_types::SandboxSpec;
+use rustix::io::Errno;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A repository of a run, open.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenRepo {
+    pub record: RunRepo,
+    pub root: TreeRoot,
+    /// Metadata of the directory when it was opened.
+    pub stamp: FileStamp,
+}
+
+impl OpenRepo {
+    /// Opens the directory at `path`, in which nothing is a link.
+    fn open(name: String, path: PathBuf) -> io::Result<Self> {
+        let root = TreeRoot::open_without_links(&path)?;
+        let stamp = root.stamp()?;
+        Ok(Self { record: RunRepo { name, path, ino: stamp.ino, uid: Some(stamp.uid) }, root, stamp })
+    }
+
+    /// Opens a repository by its record, and checks that it is the directory of the record.
+    pub(crate) fn open_recorded(record: &RunRepo, kind: WorkspaceKind) -> Result<Self, Error> {
+        let opened = Self::open(record.name.clone(), record.path.clone());
+        let found = opened.map_err(|error| match Errno::from_io_error(&error) {
+            // A link is in its place, or in that of a directory above it.
+            Some(Errno::LOOP | Errno::NOTDIR) => exchanged(&record.path),
+            _ => Error::View { why: format!("the repository {}: {error}", record.path.display()) },
+        })?;
+        found.check_same(record, kind)?;
+        Ok(found)
+    }
+
+    /// Checks that this is the repository of a record. Its device is no part of the record: some file systems get
+    /// another number whenever they are mounted.
+    fn check_same(&self, record: &RunRepo, kind: WorkspaceKind) -> Result<(), Error> {
+        // A copy does not depend on the directory itself. Some file systems without overlays number their files anew.
+        let bound = matches!(kind, WorkspaceKind::Overlay | WorkspaceKind::Direct);
+        let same = self.record.path == record.path
+            && (self.record.ino == record.ino || !bound)
+            && record.uid.is_none_or(|uid| uid == self.stamp.uid);
+        if same { Ok(()) } else { Err(exchanged(&record.path)) }
+    }
+}
+
+/// Opens the repositories of a specification, with their names in the workspace.
+pub(crate) fn open_repos(spec: &SandboxSpec) -> Result<Vec<OpenRepo>, Error> {
+    let mut repos: Vec<OpenRepo> = Vec::with_capacity(1 + spec.more_repos.len());
+    let paths = std::iter::once(&spec.repo).chain(&spec.more_repos);
+    for (path, name) in paths.zip(spec.repo_directories()) {
+        if let Some(other) = repos.iter().map(|repo| &repo.record.path).find(|other| overlap(other, path)) {
+            let (one, two) = (path.display(), other.display());
+            return Err(Error::Startup {
+                why: format!("one of the repositories {two} and {one} contains the other"),
+            });
+        }
+        repos.push(OpenRepo::open(name, path.clone()).map_err(|error| open_error(path, &error))?);
+    }
+    Ok(repos)
+}
+
+fn open_error(path: &Path, error: &io::Error) -> Error {
+    let path = path.display();
+    let why = match Errno::from_io_error(error) {
+        Some(Errno::LOOP) => {
+            format!(
+                "the workspace {path}: a symbolic link is in its place, or in that of a directory above it"
+            )
+        }
+        _ => format!("the workspace {path}: {error}"),
+    };
+    Error::Startup { why }
+}
+
+/// Opens the repositories that a run began with.
+pub(crate) fn open_recorded_repos(meta: &WorkspaceMeta) -> Result<Vec<OpenRepo>, Error> {
+    meta.repos.iter().map(|record| OpenRepo::open_recorded(record, meta.kind)).collect()
+}
+
+/// Checks that a resumed run has the repositories it began with.
+pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[OpenRepo]) -> Result<(), Error> {
+    for (record, repo) in meta.repos.iter().zip(repos) {
+        repo.check_same(record, meta.kind)?;
+    }
+    if meta.repos.len() == repos.len() {
+        return Ok(());
+    }
+    Err(Error::View { why: "the run began with other repositories".to_owned() })
+}
+
+fn overlap(one: &Path, two: &Path) -> bool {
+    one.starts_with(two) || two.starts_with(one)
+}
+
+fn exchanged(path: &Path) -> Error {
+    let path = path.display();
+    let why = format!("{path} is no longer the directory that the run began with: restore that one");
+    Error::View { why }
+}
