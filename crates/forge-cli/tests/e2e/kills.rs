@@ -264,6 +264,7 @@ fn a_kill_while_an_apply_cleans_up_and_a_cancel() {
     cancel_restores(killed_while_it_cleans_up());
 }
 
+#[allow(clippy::print_stdout, reason = "the log of the tests shows how far the apply was")]
 fn cancel_restores((world, _server, id): (World, ModelServer, String)) {
     let before = new_files(&world);
     world.forge(&["cancel", &id]).exits(0);
