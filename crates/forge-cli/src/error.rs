@@ -90,6 +90,6 @@ impl From<std::io::Error> for CliError {
 }
 
 /// Describes an I/O error without its error number.
-fn io_error_text(error: &std::io::Error) -> String {
+pub(crate) fn io_error_text(error: &std::io::Error) -> String {
     error.to_string().split(" (os error ").next().unwrap_or_default().to_owned()
 }

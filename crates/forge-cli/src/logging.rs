@@ -1,9 +1,9 @@
 //! The log. Only this module prints log lines (OBS-2).
 
+use crate::session::Session;
 use forge_config::{LogFormat, ResolvedConfig};
 use forge_runtime::Redactor;
 use forge_terminal::{json, text};
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
@@ -60,7 +60,8 @@ impl Write for RedactingWriter<'_> {
 
 /// Starts the log as configured; `-vv` shows all debug lines of Forge. If the log file can't be opened, the log goes
 /// to stderr, with a warning.
-pub(crate) fn init_logging(loaded: &ResolvedConfig, verbose: u8) -> LogTarget {
+pub(crate) fn init_logging(session: &Session, loaded: &ResolvedConfig) -> LogTarget {
+    let verbose = session.verbose;
     let settings = &loaded.settings.logging;
     let asked = loaded.is_set("logging.level") || settings.file.is_some();
     let level = match (verbose, asked) {
@@ -69,7 +70,8 @@ pub(crate) fn init_logging(loaded: &ResolvedConfig, verbose: u8) -> LogTarget {
         (_, false) => DEFAULT_LOG_LEVEL,
     };
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_LEVEL));
-    let file = settings.file.as_ref().map(|path| OpenOptions::new().create(true).append(true).open(path));
+    let files = session.user_files(std::slice::from_ref(&loaded.repo));
+    let file = settings.file.as_ref().map(|path| files.locate(&session.cwd.join(path)).open_append());
     let (writer, fault) = match file {
         Some(Ok(file)) => (BoxMakeWriter::new(Arc::new(file)), None),
         Some(Err(error)) => (BoxMakeWriter::new(std::io::stderr), Some(error)),
@@ -91,7 +93,7 @@ pub(crate) fn init_logging(loaded: &ResolvedConfig, verbose: u8) -> LogTarget {
         LogFormat::Text => builder.try_init(),
     };
     if let (Some(error), Some(path)) = (fault, &settings.file) {
-        tracing::warn!(path = %path.display(), %error, "cannot open the log file");
+        tracing::warn!(path = %path.display(), error = error.reason(), "cannot open the log file");
     }
     let talkative = settings.file.is_none() && (asked || verbose >= 2);
     if talkative { LogTarget::Here } else { LogTarget::Elsewhere }

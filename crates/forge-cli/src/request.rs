@@ -3,12 +3,13 @@
 use crate::args::{
     ChatArgs, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, RunArgs, SandboxFlags,
 };
-use crate::error::CliError;
+use crate::error::{CliError, io_error_text};
 use crate::logging::LogTarget;
 use crate::session::{ConfigOverrides, Session};
 use clap::ValueEnum;
 use forge_config::FlagSetting;
 use forge_config::schema::find_key;
+use forge_files::UserFile;
 use forge_terminal::StdoutFormat;
 use forge_types::{Money, RunLimits};
 use std::io::Read as _;
@@ -31,7 +32,7 @@ pub(crate) struct RunRequest {
 #[derive(Clone, Debug)]
 pub(crate) struct RunOutput {
     pub(crate) format: OutputFormat,
-    pub(crate) report: Option<PathBuf>,
+    pub(crate) report: Option<UserFile>,
     /// Destination of the log, which decides what else the terminal may show.
     pub(crate) log: LogTarget,
 }
@@ -46,18 +47,20 @@ impl RunOutput {
     /// Chooses the format by `--output-format` or `--json`, and checks the path of the report.
     pub(crate) fn new(
         session: &Session,
+        repos: &[PathBuf],
         format: Option<OutputFormat>,
         report: Option<PathBuf>,
     ) -> Result<Self, CliError> {
         let by_json =
             if session.ui.format == StdoutFormat::Json { OutputFormat::Json } else { OutputFormat::Text };
-        let report = report.map(|path| session.cwd.join(path));
+        let report = report.map(|path| session.user_files(repos).locate(&session.cwd.join(path)));
         // Fail before the work, not after it.
-        if let Some(path) =
-            report.as_ref().filter(|path| !path.parent().is_some_and(Path::is_dir) || path.is_dir())
-        {
-            return Err(CliError::usage(format!("cannot write a report to {}", path.display()))
-                .with_hint("name a file in an existing directory with --report-file"));
+        if let Some(error) = report.as_ref().and_then(|file| file.check_writable().err()) {
+            let path = report.as_ref().map(UserFile::path).unwrap_or_default();
+            let message = format!("cannot write a report to {}: {}", path.display(), error.reason());
+            return Err(
+                CliError::usage(message).with_hint("name a file in an existing directory with --report-file")
+            );
         }
         Ok(Self { format: format.unwrap_or(by_json), report, log: LogTarget::Elsewhere })
     }
@@ -66,7 +69,8 @@ impl RunOutput {
 impl RunRequest {
     /// Interprets the arguments of `forge run`.
     pub(crate) fn new(session: &Session, run: RunArgs) -> Result<Self, CliError> {
-        let task = resolve_task(session, run.words.or(run.task), run.task_file.as_deref())?;
+        let repos = resolve_repos(session, &run.repo);
+        let task = resolve_task(session, &repos, run.words.or(run.task), run.task_file.as_deref())?;
         let mut flags = Vec::new();
         push_model_flags(&run.model, &mut flags);
         push_limit_flags(&run.limits, &mut flags);
@@ -76,9 +80,9 @@ impl RunRequest {
         push_setting(&mut flags, "workspace.apply", run.apply.and_then(choice_name));
         Ok(Self {
             task,
-            repos: resolve_repos(session, &run.repo),
             overlay: ConfigOverrides { flags, env_file: run.env },
-            output: RunOutput::new(session, run.output_format, run.report_file)?,
+            output: RunOutput::new(session, &repos, run.output_format, run.report_file)?,
+            repos,
         })
     }
 }
@@ -91,24 +95,45 @@ pub(crate) fn resolve_repos(session: &Session, named: &[PathBuf]) -> Vec<PathBuf
     }
 }
 
-fn resolve_task(session: &Session, words: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
+fn resolve_task(
+    session: &Session,
+    repos: &[PathBuf],
+    words: Option<String>,
+    file: Option<&Path>,
+) -> Result<String, CliError> {
     match (words, file) {
         (Some(task), _) => Ok(task),
         (None, Some(path)) if path == Path::new("-") => read_task(std::io::stdin().lock())
             .map_err(|e| CliError::file_error("cannot read the task from", Path::new("stdin"), &e)),
         (None, Some(path)) => {
             let path = session.cwd.join(path);
-            let text = std::fs::File::open(&path).and_then(read_task);
-            text.map_err(|error| {
-                let mut fault = CliError::file_error("cannot read the task from", &path, &error);
-                fault.kind = crate::error::CliErrorKind::Usage;
-                fault.with_hint("name a text file with --task-file, or give the task as an argument")
+            let text = if is_open_file(&path) {
+                std::fs::File::open(&path).and_then(read_task).map_err(|error| io_error_text(&error))
+            } else {
+                let files = session.user_files(repos);
+                files.read_text(&path, MAX_TASK_FILE_BYTES).map_err(|error| error.reason())
+            };
+            text.map_err(|why| {
+                CliError::usage(format!("cannot read the task from {}: {why}", path.display()))
+                    .with_hint("name a text file with --task-file, or give the task as an argument")
+                    .with_hint(
+                        "to read it from another program, use `--task-file -` or `--task-file <(program)`",
+                    )
             })
         }
         (None, None) => Err(CliError::usage("no task given")
             .with_hint("name the task: forge run \"Fix the failing test\"")
             .with_hint("or read it from a file: forge run --task-file task.md")),
     }
+}
+
+/// Returns whether a path names a file that this process has open, as the shell's `<(program)` and `/dev/stdin` do: the
+/// user opened it, so it may be a pipe.
+fn is_open_file(path: &Path) -> bool {
+    let is_number = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let text = path.to_str().unwrap_or_default();
+    let number = text.strip_prefix("/dev/fd/").or_else(|| text.strip_prefix("/proc/self/fd/"));
+    text == "/dev/stdin" || number.is_some_and(is_number)
 }
 
 fn read_task(source: impl std::io::Read) -> std::io::Result<String> {

@@ -4,7 +4,7 @@ use crate::args::GlobalFlags;
 use crate::error::CliError;
 use crate::hints::{hint_text, message_with_command};
 use forge_config::{
-    ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs,
+    ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs, UserFiles,
 };
 use forge_runtime::secret_stores;
 use forge_terminal::{ColorPreference, StdoutFormat, Ui, Verbosity};
@@ -62,6 +62,11 @@ impl Session {
             env_file: overlay.env_file.clone(),
             flags: overlay.flags.clone(),
         }
+    }
+
+    /// Returns the files that the user names while working on `repos`.
+    pub(crate) fn user_files(&self, repos: &[PathBuf]) -> UserFiles {
+        UserFiles::new(repos, &self.cwd, &self.env)
     }
 
     /// Loads the settings for `repo` and prints their notices on stderr.

@@ -52,6 +52,24 @@ impl Checkouts {
     pub(crate) fn root_dirs(&self) -> impl Iterator<Item = &Path> {
         self.roots.iter().map(PathBuf::as_path)
     }
+
+    /// Returns where a path lies in a clone: the outermost directory that came with the clone, and the path as written
+    /// below it, so that links on the way can be detected. `None` if the path doesn't belong to a clone.
+    pub(crate) fn locate(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
+        if !self.contains(path) {
+            return None;
+        }
+        let path: PathBuf = path.components().collect();
+        let is_root =
+            |directory: &&Path| directory.canonicalize().is_ok_and(|real| self.roots.contains(&real));
+        let below = |root: &Path| Some((root.to_owned(), path.strip_prefix(root).ok()?.to_owned()));
+        let outermost = path.ancestors().skip(1).filter(is_root).last();
+        outermost.and_then(below).or_else(|| {
+            // The path leads into the clone from elsewhere, so its directory takes the place of the repository.
+            let root = path.parent().unwrap_or(&path).to_owned();
+            Some((root, PathBuf::from(path.file_name().unwrap_or_default())))
+        })
+    }
 }
 
 /// Returns whether a path lies in a git repository other than the user's home directory.

@@ -31,6 +31,7 @@ mod sources;
 pub mod stores;
 pub mod trust;
 mod trust_state;
+mod user_files;
 mod variables;
 mod write;
 
@@ -50,3 +51,4 @@ pub use settings::{
     StaticCheckMode, StoreSettings, TierMode, ToolSettings, WorkspaceSettings,
 };
 pub use sources::{ConfigSources, FlagSetting};
+pub use user_files::UserFiles;

@@ -42,23 +42,9 @@ pub fn memory_location(loaded: &ResolvedConfig, repo: &Path) -> MemoryLocation {
         return MemoryLocation::Own(memories.join(path_digest(&canonical)).join("memory.json"));
     };
     let clones = Checkouts::discover(repo, None, loaded.dirs.home_dir());
-    if !clones.contains(file) {
+    let Some((root, relative)) = clones.locate(file) else {
         return MemoryLocation::Own(file.clone());
-    }
-    // The path as written below the repository: links on the way must be detected, not resolved.
-    let below = |path: &Path| {
-        let root = path.ancestors().skip(1).filter(|root| {
-            root.canonicalize().is_ok_and(|real| clones.root_dirs().any(|known| known == real))
-        });
-        let root = root.last()?;
-        Some((root.to_owned(), path.strip_prefix(root).ok()?.to_owned()))
     };
-    let file: PathBuf = file.components().collect();
-    let (root, relative) = below(&file).unwrap_or_else(|| {
-        // The path leads into the clone from elsewhere, so its directory takes the place of the repository.
-        let root = file.parent().unwrap_or(&file).to_owned();
-        (root, PathBuf::from(file.file_name().unwrap_or_default()))
-    });
     let real = root.canonicalize().unwrap_or_else(|_| root.clone()).join(&relative);
     let record = memories.join(format!("{}.accepted", path_digest(&real)));
     MemoryLocation::InRepository { root, relative, record }

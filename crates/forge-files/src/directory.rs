@@ -194,6 +194,27 @@ impl Directory {
         renamed.map_err(|errno| Error::from_errno(&self.path.join(to), errno))
     }
 
+    /// Opens a file for appending; a missing one is created.
+    ///
+    /// # Errors
+    /// [`Error::Link`], [`Error::NotRegular`], or a system error.
+    pub fn open_append_file(&self, name: &str, mode: u32) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let fail = |errno| Error::from_errno(&path, errno);
+        // Distinguishes links from other special files before anything is opened; `NONBLOCK` never waits for a pipe.
+        self.contains_file(name)?;
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let file: File =
+            rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(mode)).map_err(fail)?.into();
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(fail)?.st_mode);
+        special_file_error(&path, kind).map_or(Ok(file), Err)
+    }
+
     /// Opens the lock file of another file, creating it if necessary.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 //! [`read_text`] open without blocking, accept only regular files and read no more than the caller allows;
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
 //!
-//! [`Directory`] writes files by name into a directory that was reached without following links. [`open_or_create`]
+//! [`Directory`] writes files by name into a directory that was reached without following links, [`UserFile`] those that
+//! the user named. [`open_or_create`]
 //! opens Forge's own lock files with the same care. [`remove_tree`] and [`remove_stale`] remove this user's own files
 //! and nothing that a hostile tree points to; [`PrivateDir`] holds temporary files where no other user can add entries.
 //!
@@ -21,6 +22,7 @@ mod private_dir;
 mod read;
 mod remove;
 mod stale;
+mod user_file;
 
 pub use data::{NotOwnData, check_data_directory};
 pub use directory::{Directory, OWNER_ONLY_MODE, find_symlink_below};
@@ -31,3 +33,4 @@ pub use private_dir::{NotPrivate, PrivateDir};
 pub use read::{read, read_from, read_prefix, read_text, read_text_within, read_within};
 pub use remove::{count_tree_bytes, remove_own_tree, remove_tree};
 pub use stale::{find_stale, is_stale, owned_temp_name, remove_stale};
+pub use user_file::UserFile;

@@ -7,6 +7,7 @@ use crate::exit::CliExit;
 use crate::logging::LogTarget;
 use crate::request::RunOutput;
 use crate::session::Session;
+use forge_files::UserFile;
 use forge_runtime::{Error, Forge, LiveSink, MergePolicy, RunDetails};
 use forge_terminal::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
 use forge_terminal::{Ui, Verbosity, report, terminal_width, text};
@@ -14,7 +15,7 @@ use forge_types::{ApplyPolicy, RunCommand, RunId, RunLimits, RunStatus};
 use forge_wire::record::RunSummary;
 use forge_wire::{LiveFrame, WireEvent};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
@@ -166,7 +167,7 @@ fn print_result(ui: &Ui, shown: &RunDetails, output: &RunOutput) -> Result<(), C
         ui.print_note(&format!("continue: forge resume {}", shown.state.run));
     }
     match &output.report {
-        Some(path) => write_report(path, &report),
+        Some(file) => write_report(file, &report),
         None => Ok(()),
     }
 }
@@ -198,18 +199,12 @@ fn print_text_result(ui: &Ui, shown: &RunDetails) {
     ));
 }
 
-/// Writes the report atomically, so that no reader sees a partial file.
-fn write_report(path: &PathBuf, report: &RunReport<'_>) -> Result<(), CliError> {
+fn write_report(file: &UserFile, report: &RunReport<'_>) -> Result<(), CliError> {
     let text = forge_terminal::json::to_pretty_json(report)
         .map_err(|error| CliError::failed(format!("cannot create the report: {error}")))?;
     let bytes = format!("{}\n", forge_runtime::redact_keys(&text)).into_bytes();
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-    let written = std::fs::write(&beside, &bytes).and_then(|()| std::fs::rename(&beside, path));
-    written.map_err(|error| {
-        // Remove the temporary file of a report that could not be put in place.
-        let _ = std::fs::remove_file(&beside);
-        CliError::file_error("cannot write the report to", path, &error)
+    file.replace(&bytes).map_err(|error| {
+        CliError::file_error("cannot write the report to", &file.path(), &error.into_io_error())
             .with_hint("the run itself is not affected")
     })
 }

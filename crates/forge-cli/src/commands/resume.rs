@@ -21,11 +21,13 @@ pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExi
             .with_hint(format!("see what remains: forge status {run}")));
     };
     let limits = override_limits(&args.limits, shown.state.limits.unwrap_or(plan.limits))?;
-    let output = RunOutput::new(session, args.output_format, args.report_file)?;
+    let repos: Vec<_> =
+        std::iter::once(&plan.sandbox.repo).chain(&plan.sandbox.more_repos).cloned().collect();
+    let output = RunOutput::new(session, &repos, args.output_format, args.report_file)?;
     // Use the keys and addresses of the run's repository, not of the current directory.
     let overlay = ConfigOverrides { flags: plan_flags(plan, run), env_file: args.env };
     let loaded = session.load_with_keys(&created.repo, &overlay)?;
-    let output = output.with_log(crate::logging::init_logging(&loaded, session.verbose));
+    let output = output.with_log(crate::logging::init_logging(session, &loaded));
     drop(forge);
     let forge = Forge::open(&loaded)?;
     session.ui.print_note(&format!("run {run} · {}", plan.route));

@@ -17,7 +17,7 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, Cli
     let repo = repos.next().unwrap_or_else(|| session.cwd.clone());
     let more: Vec<_> = repos.collect();
     let loaded = session.load_with_keys(&repo, &request.overlay)?;
-    let output = request.output.with_log(crate::logging::init_logging(&loaded, session.verbose));
+    let output = request.output.with_log(crate::logging::init_logging(session, &loaded));
     let forge = Forge::open_for_run(&loaded, &repo)?;
     let plan = forge.plan_for(&loaded, &repo, &more, &RoutingJob::code_task(request.task.clone())).await?;
     let new = NewRun { task: request.task, repo, source: RunSource::Cli, history: Vec::new() };

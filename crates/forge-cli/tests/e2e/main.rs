@@ -38,5 +38,6 @@ mod terminals;
 mod together;
 mod trust;
 mod usage;
+mod user_files;
 mod views;
 mod watched;

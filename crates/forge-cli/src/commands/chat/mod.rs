@@ -64,7 +64,7 @@ pub(crate) async fn chat(session: &Session, args: ChatArgs) -> Result<CliExit, C
     let repo = check_repo(&args.repo.as_ref().map_or(session.cwd.clone(), |repo| session.cwd.join(repo)))?;
     let overlay = ConfigOverrides { flags: chat_flags(&args), env_file: args.env.clone() };
     let loaded = session.load_with_keys(&repo, &overlay)?;
-    crate::logging::init_logging(&loaded, session.verbose);
+    crate::logging::init_logging(session, &loaded);
     let forge = Forge::open_for_run(&loaded, &repo)?;
     let conversation = ChatConversation::open(forge.clone(), &loaded, &repo).await?;
     let terminal = session.ui.in_is_terminal && session.ui.err_is_terminal;

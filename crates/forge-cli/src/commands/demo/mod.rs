@@ -78,7 +78,7 @@ async fn run_demo(session: &Session, repo: &Path, script: &Path) -> Result<CliEx
         flag("providers.scripted.script", script.display().to_string()),
     ];
     let loaded = session.load_config(repo, &ConfigOverrides { flags, env_file: None })?;
-    let log = crate::logging::init_logging(&loaded, session.verbose);
+    let log = crate::logging::init_logging(session, &loaded);
     let forge = Forge::open(&loaded)?;
     let plan = forge.plan(&loaded, repo, &[]).await?;
     let new = NewRun {
