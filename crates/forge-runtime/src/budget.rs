@@ -1,7 +1,7 @@
 //! Budgets: the amounts that days and runs have spent and reserved, and raising their ceilings.
 
 use crate::Error;
-use crate::forge::{Delivery, Forge};
+use crate::project::{Delivery, Project};
 use forge_ports::journal::RunQuery;
 use forge_ports::ledger::Balance;
 use forge_types::{Money, RunCommand, RunId, RunLimits, RunStatus, WaitingFor};
@@ -41,7 +41,7 @@ pub struct RunBudget {
 const DAY_ACCOUNT_PREFIX: &str = "day:";
 const RUN_ACCOUNT_PREFIX: &str = "run:";
 
-impl Forge {
+impl Project {
     /// Returns the spending of the last `days` days, and the runs that hold money or wait for it.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Forge {
             balance,
         });
         let mut budget = BudgetReport { days: by_day.collect(), runs: Vec::new() };
-        for row in self.list_runs(RunQuery::default()).await? {
+        for row in self.forge().list_runs(RunQuery::default()).await? {
             if row.status.is_terminal() {
                 continue;
             }
@@ -84,7 +84,7 @@ impl Forge {
         own: Option<Money>,
         day: Option<Money>,
     ) -> Result<Delivery, Error> {
-        let shown = self.run_details(run).await?;
+        let shown = self.forge().run_details(run).await?;
         let plan = shown.plan.as_ref();
         let had = shown.state.limits.or(plan.map(|plan| plan.limits)).unwrap_or_default();
         let mut limits: RunLimits = had;

@@ -1,16 +1,16 @@
 //! Composition of Forge from its configuration: the adapters with their options, and the frozen plan of a run.
 
-use crate::ephemeral_data_dir::EphemeralDataDir;
 use crate::executors;
-use crate::logins;
-use crate::origin;
-use crate::routing::{PlannedRoute, RoutingJob, model_preference};
-use crate::sandbox;
-use crate::{CooldownCache, EngineParts, Error, Forge, Redactor, SystemClock, prices};
+use crate::providers::logins;
+use crate::providers::prices;
+use crate::providers::routing::{PlannedRoute, RoutingJob};
+use crate::workspace::origin;
+use crate::{CooldownCache, EngineParts, Error, Forge, Project, Redactor};
 use forge_catalog::Catalog;
 use forge_config::ResolvedConfig;
 use forge_models::{ApiKey, ModelProviders, ProviderOptions, ScriptSource};
-use forge_ports::Clock;
+use forge_policy::route::ModelPreference;
+use forge_sandbox::Backends;
 use forge_types::{
     CommandRules, ContextRule, CostRule, ModelSettings, Money, Plan, RetryRule, RunLimits, ToolLayer,
 };
@@ -20,104 +20,73 @@ use std::sync::Arc;
 /// The version of [`Plan`] that this build writes.
 const PLAN_VERSION: u32 = 1;
 
-impl Forge {
-    /// Opens the store and creates the adapters; connects to no server.
-    ///
-    /// # Errors
-    /// If the data directory can't be used.
-    pub fn open(loaded: &ResolvedConfig) -> Result<Self, Error> {
-        Self::open_in_dir(loaded, loaded.dirs.data.clone(), None)
-    }
+/// Creates the adapters of a project, its providers, and the table of models and prices.
+pub(crate) fn engine_parts(
+    forge: &Forge,
+    loaded: &ResolvedConfig,
+    preference: &ModelPreference,
+    backends: &Arc<Backends>,
+) -> Result<(EngineParts, Arc<ModelProviders>, Arc<Catalog>), Error> {
+    let redactor = Arc::new(Redactor::new(loaded.secrets.values_to_redact()));
+    let keys: Vec<(&str, String)> = forge_catalog::vendors::VENDORS
+        .iter()
+        .filter_map(|vendor| Some((vendor.name, logins::credential_id(loaded, vendor.name)?)))
+        .collect();
+    let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
+    let cooldowns = match &forge.routing {
+        Some(store) => CooldownCache::shared(store.clone(), keys),
+        None => CooldownCache::process_local(),
+    };
+    let catalog = prices::load_catalog(loaded);
+    let providers = Arc::new(build_models(loaded, preference, &redactor, &catalog)?);
+    let counted = Arc::clone(&catalog);
+    let memory_clock = forge.clock.clone();
+    let parts = EngineParts {
+        open_memory: Arc::new(move |plan: &Plan| executors::open_memory(plan, &memory_clock)),
+        cooldowns: Arc::new(cooldowns),
+        ledger: forge.ledger.clone(),
+        count_tokens: Arc::new(move |request: &forge_types::ModelRequest| {
+            let route = &request.route;
+            let counter =
+                forge_models::tokens::VocabularyCounter::in_catalog(&counted, &route.provider, &route.model);
+            counter.map(|counter| counter.count_request(request))
+        }),
+        journal: forge.journal.clone(),
+        queue: forge.queue.clone(),
+        model: providers.clone(),
+        tools: Arc::new(tool_registry(loaded)),
+        sandbox: backends.clone(),
+        workspaces: Arc::new(backends.workspaces()),
+        clock: forge.clock.clone(),
+        redactor,
+    };
+    Ok((parts, providers, catalog))
+}
 
-    /// Opens Forge for a new run on `repo` and prewarms its sandbox; otherwise as [`Forge::open`]. A run that
-    /// is not to be kept gets a data directory in memory, which is removed with this value.
-    ///
-    /// # Errors
-    /// If the data directory can't be used.
-    pub fn open_for_run(loaded: &ResolvedConfig, repo: &Path) -> Result<Self, Error> {
-        let soon = executors::may_need_sandbox(loaded).then_some(repo);
-        if loaded.settings.store.durable {
-            return Self::open_in_dir(loaded, loaded.dirs.data.clone(), soon);
-        }
-        let scratch = EphemeralDataDir::create()?;
-        Ok(Self::open_in_dir(loaded, scratch.path(), soon)?.with_ephemeral_dir(scratch))
-    }
-
-    fn open_in_dir(loaded: &ResolvedConfig, data: PathBuf, soon: Option<&Path>) -> Result<Self, Error> {
-        let boxes = Arc::new(sandbox::open_backends(loaded, &data)?);
-        if let Some(spec) = soon.and_then(|repo| sandbox::base_spec(loaded, repo, &[]).ok()) {
-            boxes.prewarm(&spec);
-        }
-        let store =
-            Arc::new(forge_store::SqliteStore::open(&forge_store::Options { data_dir: data.clone() })?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let options = forge_store::QueueOptions::new(data.clone());
-        let worker = options.worker.clone();
-        let queue = Arc::new(forge_store::LocalQueue::new(options, store.as_ref().clone(), clock.clone()));
-        let redactor = Arc::new(Redactor::new(loaded.secrets.values_to_redact()));
-        let keys: Vec<(&str, String)> = forge_catalog::vendors::VENDORS
-            .iter()
-            .filter_map(|vendor| Some((vendor.name, logins::credential_id(loaded, vendor.name)?)))
-            .collect();
-        let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
-        let cooling = Arc::new(CooldownCache::shared(store.clone(), keys));
-        let memory_clock: Arc<dyn forge_ports::Clock> = clock.clone();
-        let catalog = prices::load_catalog(loaded);
-        let providers = Arc::new(build_models(loaded, &redactor, &catalog)?);
-        let counted = Arc::clone(&catalog);
-        let parts = EngineParts {
-            open_memory: Arc::new(move |plan: &Plan| executors::open_memory(plan, &memory_clock)),
-            cooldowns: cooling,
-            ledger: store.clone(),
-            count_tokens: Arc::new(move |request: &forge_types::ModelRequest| {
-                let route = &request.route;
-                let counter = forge_models::tokens::VocabularyCounter::in_catalog(
-                    &counted,
-                    &route.provider,
-                    &route.model,
-                );
-                counter.map(|counter| counter.count_request(request))
-            }),
-            journal: store,
-            queue,
-            model: providers.clone(),
-            tools: Arc::new(tool_registry(loaded)),
-            sandbox: boxes.clone(),
-            workspaces: Arc::new(boxes.workspaces()),
-            clock,
-            redactor,
-        };
-        Ok(Self::assemble(parts, data, worker).with_providers(providers, catalog))
-    }
-
+impl Project {
     /// Builds the plan of a new run on `repo` from the configuration.
     ///
     /// # Errors
     /// If no model can be chosen, a tool to be enabled does not exist, or the requested isolation is not
     /// available.
-    pub async fn plan(
-        &self,
-        loaded: &ResolvedConfig,
-        repo: &Path,
-        more_repos: &[PathBuf],
-    ) -> Result<Plan, Error> {
-        self.plan_for(loaded, repo, more_repos, &RoutingJob::code_task(String::new())).await
+    pub async fn plan(&self, repo: &Path, more_repos: &[PathBuf]) -> Result<Plan, Error> {
+        self.plan_for(repo, more_repos, &RoutingJob::code_task(String::new())).await
     }
 
     /// Builds the plan of a new run on `repo` for `job`, which decides the models.
     ///
     /// # Errors
-    /// As [`Forge::plan`].
+    /// As [`Project::plan`].
     pub async fn plan_for(
         &self,
-        loaded: &ResolvedConfig,
         repo: &Path,
         more_repos: &[PathBuf],
         job: &RoutingJob,
     ) -> Result<Plan, Error> {
+        let loaded = self.config();
         let executor = executors::select_executor(loaded)?;
         let planned = if executor.asks_model() {
-            self.plan_route(loaded, job).await?
+            self.plan_route(job).await?
         } else {
             PlannedRoute::synthetic(executors::synthetic_route(&executor))
         };
@@ -167,7 +136,7 @@ impl Forge {
             sandbox: executors::no_sandbox_spec(repo),
         };
         if plan.needs_sandbox() {
-            plan.sandbox = self.sandbox_spec(loaded, repo, more_repos).await?;
+            plan.sandbox = self.sandbox_spec(repo, more_repos).await?;
         }
         let facts = match executors::open_memory(&plan, &self.parts().clock) {
             Some(memory) => {
@@ -217,18 +186,19 @@ fn host_of(url: &str) -> Option<String> {
 /// Creates the configured providers. Tokens of logins are added to `redactor` before they are used.
 pub(crate) fn build_models(
     loaded: &ResolvedConfig,
+    preference: &ModelPreference,
     redactor: &Arc<Redactor>,
     catalog: &Arc<Catalog>,
 ) -> Result<ModelProviders, Error> {
     let (models, faults) = ModelProviders::new(&forge_models::Options {
-        providers: provider_options(loaded, redactor),
+        providers: provider_options(loaded, preference, redactor),
         catalog: Some(Arc::clone(catalog)),
         ..forge_models::Options::default()
     });
-    let wanted = model_preference(loaded).provider;
+    let wanted = preference.provider.as_deref();
     for error in faults {
         // A provider that is not requested may be misconfigured.
-        if wanted.as_deref() == Some(error.provider()) {
+        if wanted == Some(error.provider()) {
             return Err(Error::Invalid { what: error.to_string() });
         }
         tracing::debug!(%error, "skipping a misconfigured provider");
@@ -236,14 +206,18 @@ pub(crate) fn build_models(
     Ok(models)
 }
 
-fn provider_options(loaded: &ResolvedConfig, redactor: &Arc<Redactor>) -> Vec<ProviderOptions> {
+fn provider_options(
+    loaded: &ResolvedConfig,
+    preference: &ModelPreference,
+    redactor: &Arc<Redactor>,
+) -> Vec<ProviderOptions> {
     let settings = &loaded.settings;
-    let wanted = model_preference(loaded).provider;
+    let wanted = preference.provider.as_deref();
     forge_catalog::vendors::VENDORS
         .iter()
         .map(|vendor| {
             let own = settings.providers.get(vendor.name);
-            let is_wanted = wanted.as_deref() == Some(vendor.name);
+            let is_wanted = wanted == Some(vendor.name);
             let base_url = settings.model.base_url.clone().filter(|_| is_wanted);
             ProviderOptions {
                 name: vendor.name.to_owned(),

@@ -1,8 +1,9 @@
 //! Checks of everything that a run needs on this machine, with remedies.
 
-use crate::logins::{self, LoginState};
+use crate::compose;
+use crate::providers::logins::{self, LoginState};
+use crate::providers::prices;
 use crate::secret_stores::{SecretStores, StoreScope};
-use crate::{compose, prices};
 use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS};
 use forge_config::{ResolvedConfig, SecretOrigin};
 use forge_ports::Sandbox;
@@ -206,11 +207,15 @@ fn format_secret_count(secrets: usize) -> String {
 }
 
 async fn check_providers(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
-    let models =
-        match compose::build_models(loaded, &std::sync::Arc::default(), &prices::load_catalog(loaded)) {
-            Ok(models) => models,
-            Err(error) => return vec![DoctorCheck::new("providers", CheckState::Fail, error.to_string())],
-        };
+    let models = match compose::build_models(
+        loaded,
+        &crate::providers::routing::model_preference(loaded),
+        &std::sync::Arc::default(),
+        &prices::load_catalog(loaded),
+    ) {
+        Ok(models) => models,
+        Err(error) => return vec![DoctorCheck::new("providers", CheckState::Fail, error.to_string())],
+    };
     let wanted = loaded.settings.model.provider.as_deref();
     let mut checks = Vec::new();
     let mut any = false;

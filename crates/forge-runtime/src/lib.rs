@@ -1,41 +1,29 @@
 //! The runtime of Forge: the one place where the engine meets adapters and settings.
 //!
-//! [`Forge`] is the interface for the surfaces. It assembles the adapters from the settings, builds the plans of runs,
-//! and leaves each run to the engine (`forge-engine`).
+//! [`Forge`] is a process: the store, the queue and the data directory. [`Project`] is one repository in it: its resolved
+//! settings and the adapters that they configure. It builds the plans of runs and leaves each run to the engine
+//! (`forge-engine`). A process can serve many projects at the same time.
 
 mod budget;
 mod chat;
-mod classify;
-mod cleanup;
 mod clock;
 mod compose;
 mod doctor;
-mod ephemeral_data_dir;
 mod error;
 mod executors;
 mod forge;
-mod images;
-mod logins;
-mod one_shot;
-mod origin;
-mod prices;
-mod provider_overview;
-mod recall;
-mod routing;
-mod run_directory;
+mod project;
+mod providers;
 mod sandbox;
-mod sandbox_exec;
 pub mod secret_stores;
-mod toolchains;
-mod weights;
-mod workspace_history;
+mod workspace;
 
 pub use budget::{BudgetReport, DayBudget, RunBudget};
 pub use chat::{ChatAnswer, ChatConversation};
 pub use clock::SystemClock;
 pub use doctor::{CheckState, DoctorCheck, run_doctor};
 pub use error::Error;
-pub use forge::{Delivery, Forge, MAX_TASK_CHARS, RunDetails, check_repo};
+pub use forge::{Forge, RunDetails, check_repo};
 pub use forge_engine::{
     CooldownCache, CountTokens, EngineParts, FollowEnd, LiveSink, NewRun, OpenMemory, RunEngine, RunFollower,
     SandboxSession,
@@ -46,18 +34,19 @@ pub use forge_ports::workspace_store::MergePolicy;
 pub use forge_redact::{ByteStreamRedactor, REDACTED, Redactor, StreamRedactor, redact_keys};
 pub use forge_sandbox::images::ImageFlavor;
 pub use forge_sandbox::probes::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
-pub use images::{BuildImage, build_image};
-pub use logins::{
+pub use project::{Delivery, MAX_TASK_CHARS, Project};
+pub use providers::logins::{
     LoginError, LoginState, LoginStatus, PendingLogin, login_providers, logins, logout, start_provider_login,
 };
-pub use one_shot::{CodeWarning, GeneratedProgram, OneShotReport};
-pub use prices::{PriceChange, PriceRow, PriceTable, PriceUpdate, price_table, update_prices};
-pub use provider_overview::{
+pub use providers::overview::{
     ActiveCooldown, Freshness, ModelTest, PerMillion, ProviderOverview, ProviderRow,
 };
-pub use routing::{Choice, RoutingJob};
-pub use sandbox_exec::{SandboxCommand, SandboxCommandResult};
-pub use workspace_history::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
+pub use providers::prices::{PriceChange, PriceRow, PriceTable, PriceUpdate, price_table, update_prices};
+pub use providers::routing::{Choice, RoutingJob};
+pub use sandbox::exec::{SandboxCommand, SandboxCommandResult};
+pub use sandbox::images::{BuildImage, build_image};
+pub use sandbox::one_shot::{CodeWarning, GeneratedProgram, OneShotReport};
+pub use workspace::history::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
 
 /// Returns the tools that models can call, as `forge tool list` shows them.
 pub fn list_tools() -> Vec<forge_types::ToolSpec> {

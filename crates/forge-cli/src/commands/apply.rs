@@ -6,7 +6,7 @@ use crate::args::ApplyArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use forge_runtime::{Forge, MergePolicy};
+use forge_runtime::{MergePolicy, Project};
 use forge_terminal::StdoutFormat;
 use forge_terminal::text::{one_line, pluralize};
 use forge_types::{ApplyConflict, ApplyOutcome, RunId};
@@ -14,10 +14,10 @@ use serde_json::json;
 
 /// Applies a result and prints the outcome.
 pub(crate) async fn apply(session: &Session, args: ApplyArgs) -> Result<CliExit, CliError> {
-    let forge = Forge::open(&session.load_read_only()?)?;
-    let run = forge.find_run(&args.id).await?;
+    let project = Project::open(session.load_read_only()?)?;
+    let run = project.forge().find_run(&args.id).await?;
     let merge = if args.merge { MergePolicy::Clean } else { MergePolicy::No };
-    let outcome = stop_on_signal(&forge, run, &session.ui, forge.apply(run, args.step, merge)).await?;
+    let outcome = stop_on_signal(&project, run, &session.ui, project.apply(run, args.step, merge)).await?;
     if session.ui.format == StdoutFormat::Json {
         session.ui.print_json(&json!({ "run_id": run, "outcome": outcome }));
         return Ok(if is_done(&outcome) { CliExit::Done } else { CliExit::Failed });

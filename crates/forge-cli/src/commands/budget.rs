@@ -5,7 +5,7 @@ use crate::args::{BudgetAction, BudgetArgs, LimitFlags, ResumeArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use forge_runtime::{Delivery, Forge};
+use forge_runtime::{Delivery, Project};
 use forge_terminal::table::{self, fixed_column};
 use forge_terminal::{StdoutFormat, Ui};
 use forge_types::{Money, RunId};
@@ -18,11 +18,11 @@ pub(crate) async fn budget(session: &Session, args: BudgetArgs) -> Result<CliExi
         return show_spending(session, args.days).await;
     };
     let amount = parse_dollars(usd)?;
-    let forge = Forge::open(&session.load_read_only()?)?;
-    let run = forge.find_run(&id).await?;
+    let project = Project::open(session.load_read_only()?)?;
+    let run = project.forge().find_run(&id).await?;
     let (own, of_day) = if day { (None, Some(amount)) } else { (Some(amount), None) };
-    let delivery = forge.raise_ceilings(run, own, of_day).await?;
-    drop(forge);
+    let delivery = project.raise_ceilings(run, own, of_day).await?;
+    drop(project);
     print_delivery(session, run, amount, &delivery, no_resume)?;
     if no_resume || matches!(delivery, Delivery::Sent { .. }) {
         return Ok(CliExit::Done);
@@ -69,9 +69,9 @@ fn parse_dollars(usd: f64) -> Result<Money, CliError> {
 
 async fn show_spending(session: &Session, days: usize) -> Result<CliExit, CliError> {
     let loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
-    let forge = Forge::open(&loaded)?;
-    let budget = forge.budget(days).await?;
-    let ceiling = loaded.settings.cost.max_per_day_usd.map(Money::from_usd);
+    let project = Project::open(loaded)?;
+    let budget = project.budget(days).await?;
+    let ceiling = project.config().settings.cost.max_per_day_usd.map(Money::from_usd);
     let ui = &session.ui;
     if ui.format == StdoutFormat::Json {
         let days = budget.days.iter().map(|day| {
@@ -87,7 +87,7 @@ async fn show_spending(session: &Session, days: usize) -> Result<CliExit, CliErr
             })
         });
         ui.print_json(&json!({
-            "today": forge.today(),
+            "today": project.today(),
             "max_per_day_usd": ceiling.map(Money::as_usd),
             "days": days.collect::<Vec<_>>(),
             "runs": runs.collect::<Vec<_>>(),

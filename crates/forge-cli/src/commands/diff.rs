@@ -4,7 +4,7 @@ use crate::args::DiffArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use forge_runtime::{Forge, RunChanges};
+use forge_runtime::{Project, RunChanges};
 use forge_terminal::StdoutFormat;
 use forge_terminal::style::Style;
 use forge_terminal::table::{self, fixed_column, flexible_column};
@@ -15,14 +15,14 @@ use std::io::Write as _;
 
 /// Prints a diff, its paths, or the list of steps.
 pub(crate) async fn diff(session: &Session, args: DiffArgs) -> Result<CliExit, CliError> {
-    let forge = Forge::open(&session.load_read_only()?)?;
-    let run = forge.find_run(&args.id).await?;
+    let project = Project::open(session.load_read_only()?)?;
+    let run = project.forge().find_run(&args.id).await?;
     if args.steps {
-        let history = forge.run_details(run).await?.state.history;
+        let history = project.forge().run_details(run).await?.state.history;
         print_steps(session, &history);
         return Ok(CliExit::Done);
     }
-    let changes = forge.changes(run, args.step).await?;
+    let changes = project.changes(run, args.step).await?;
     let ui = &session.ui;
     match (ui.format, args.stat) {
         (StdoutFormat::Json, _) => ui.print_json(&json!({

@@ -8,7 +8,7 @@ use crate::logging::LogTarget;
 use crate::request::RunOutput;
 use crate::session::Session;
 use forge_files::UserFile;
-use forge_runtime::{Error, Forge, LiveSink, MergePolicy, RunDetails};
+use forge_runtime::{Error, LiveSink, MergePolicy, Project, RunDetails};
 use forge_terminal::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
 use forge_terminal::{Ui, Verbosity, report, terminal_width, text};
 use forge_types::{ApplyPolicy, RunCommand, RunId, RunLimits, RunStatus};
@@ -45,7 +45,7 @@ pub(crate) enum StartMode {
 /// Drives a run until it ends or is parked, and prints the result.
 pub(crate) async fn drive_run(
     session: &Session,
-    forge: &Forge,
+    project: &Project,
     run: RunId,
     take: StartMode,
     output: &RunOutput,
@@ -54,23 +54,23 @@ pub(crate) async fn drive_run(
     let live = Arc::new(LiveDisplay::start(ui, display_mode(ui, output), stdout_events(output.format)));
     if matches!((take, output.format), (StartMode::New, OutputFormat::Jsonl)) {
         // The stream of a new run begins with its creation.
-        let mut past = forge.follow(run, 0);
+        let mut past = project.forge().follow(run, 0);
         while let Some(event) = past.next_ready().await.map_err(forge_runtime::Error::from)? {
             live.send_event(&event);
         }
     }
     let told = Arc::new(AtomicBool::new(false));
-    let watcher = tokio::spawn(watch_signals(forge.clone(), run, live.clone(), told.clone()));
+    let watcher = tokio::spawn(watch_signals(project.clone(), run, live.clone(), told.clone()));
     let sink: Arc<dyn LiveSink> = Arc::new(RunSink(live.clone()));
     let ended = match take {
-        StartMode::New => forge.drive(run, sink).await,
-        StartMode::Again(limits) => forge.resume(run, limits, sink).await,
+        StartMode::New => project.drive(run, sink).await,
+        StartMode::Again(limits) => project.resume(run, limits, sink).await,
     };
     watcher.abort();
     live.finish();
     let mut shown = ended.map_err(|error| CliError::from(error).with_run_hint(run))?;
-    if ask_to_apply(session, forge, &shown).await? {
-        shown = forge.run_details(run).await?;
+    if ask_to_apply(session, project, &shown).await? {
+        shown = project.forge().run_details(run).await?;
     }
     print_result(ui, &shown, output)?;
     Ok(CliExit::from_run_status(shown.state.status, told.load(Ordering::Relaxed)))
@@ -80,7 +80,7 @@ pub(crate) async fn drive_run(
 /// was applied.
 pub(super) async fn ask_to_apply(
     session: &Session,
-    forge: &Forge,
+    project: &Project,
     shown: &RunDetails,
 ) -> Result<bool, CliError> {
     let ui = &session.ui;
@@ -89,12 +89,12 @@ pub(super) async fn ask_to_apply(
         return Ok(false);
     }
     let run = shown.state.run;
-    let changes = stop_on_signal(forge, run, ui, forge.changes(run, None)).await?;
+    let changes = stop_on_signal(project, run, ui, project.changes(run, None)).await?;
     ui.print_note(&super::diff::diffstat_lines(&changes.files).join("\n"));
     if !ui.confirm("Apply these changes to the repository?") {
         return Ok(false);
     }
-    stop_on_signal(forge, run, ui, forge.apply(run, None, MergePolicy::No)).await?;
+    stop_on_signal(project, run, ui, project.apply(run, None, MergePolicy::No)).await?;
     Ok(true)
 }
 
@@ -117,7 +117,7 @@ const fn stdout_events(format: OutputFormat) -> StdoutEvents {
 }
 
 /// Cancels the run cleanly on the first signal, and ends this process on the second.
-async fn watch_signals(forge: Forge, run: RunId, live: Arc<LiveDisplay>, told: Arc<AtomicBool>) {
+async fn watch_signals(project: Project, run: RunId, live: Arc<LiveDisplay>, told: Arc<AtomicBool>) {
     // SIGHUP is not handled: `nohup` keeps working, and a run that dies with its terminal can be resumed.
     let mut signals = Vec::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
@@ -138,7 +138,7 @@ async fn watch_signals(forge: Forge, run: RunId, live: Arc<LiveDisplay>, told: A
             std::process::exit(CliExit::Signal.code().into());
         }
         live.send_note("cancelling… (Ctrl-C again to exit at once)");
-        if let Err(error) = forge.send_command(run, RunCommand::Cancel { by: "signal".to_owned() }).await {
+        if let Err(error) = project.send_command(run, RunCommand::Cancel { by: "signal".to_owned() }).await {
             live.send_note(format!("cannot cancel the run: {}", text::sanitize_text(&error.to_string())));
         }
     }

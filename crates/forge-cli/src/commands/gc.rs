@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::request::push_setting;
 use crate::session::{ConfigOverrides, Session};
-use forge_runtime::{Forge, GcLimits};
+use forge_runtime::{GcLimits, Project};
 use forge_terminal::StdoutFormat;
 use forge_terminal::text::pluralize;
 use serde_json::json;
@@ -22,7 +22,7 @@ pub(crate) async fn gc(session: &Session, args: GcArgs) -> Result<CliExit, CliEr
         bytes: loaded.settings.workspace.snapshot_limit,
         days: loaded.settings.workspace.snapshot_days,
     };
-    let freed = Forge::open(&loaded)?.gc(limits, args.dry_run).await?;
+    let freed = Project::open(loaded)?.gc(limits, args.dry_run).await?;
     let bytes: u64 = freed.iter().map(|freed| freed.bytes).sum();
     let ui = &session.ui;
     if ui.format == StdoutFormat::Json {

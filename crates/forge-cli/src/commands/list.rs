@@ -73,7 +73,7 @@ pub(crate) async fn list(session: &Session, args: ListArgs) -> Result<CliExit, C
     });
     let status = args.status.as_deref().and_then(|status| status.parse().ok());
     let query = RunQuery { status, repo, limit: args.limit, ..RunQuery::default() };
-    let rows = Forge::open(&loaded)?.list_runs(query).await?;
+    let rows = Forge::open(&loaded.dirs.data)?.list_runs(query).await?;
     let ui = &session.ui;
     if ui.format == StdoutFormat::Json {
         ui.print_json(&rows.iter().map(RunListEntry::from).collect::<Vec<_>>());

@@ -13,7 +13,7 @@ use forge_wire::WireEvent;
 /// Prints a run's events.
 pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_read_only()?;
-    let forge = Forge::open(&loaded)?;
+    let forge = Forge::open(&loaded.dirs.data)?;
     let run = forge.find_run(&args.id).await?;
     let mut follow = forge.follow(run, 0);
     let mut printer = EventPrinter { session, story: EventFormatter::new(session.ui.hint_text) };

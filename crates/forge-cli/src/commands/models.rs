@@ -4,7 +4,7 @@ use crate::args::{ModelsAction, ModelsArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
-use forge_runtime::{Forge, Freshness, PerMillion, ProviderRow};
+use forge_runtime::{Freshness, PerMillion, Project, ProviderRow};
 use forge_terminal::StdoutFormat;
 use forge_terminal::table::{self, fixed_column, flexible_column};
 use forge_terminal::text::{format_count, format_duration, one_line, sanitize_text};
@@ -13,10 +13,10 @@ use std::path::Path;
 /// Lists the providers, or tests one.
 pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_with_keys(Path::new("."), &ConfigOverrides::default())?;
-    let forge = Forge::open(&loaded)?;
+    let project = Project::open(loaded)?;
     let ui = &session.ui;
     if let Some(ModelsAction::Test { name }) = args.action {
-        let test = forge.test_model(&loaded, &name).await?;
+        let test = project.test_model(&name).await?;
         if ui.format == StdoutFormat::Json {
             ui.print_json(&test);
         } else {
@@ -26,7 +26,7 @@ pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExi
         return Ok(if test.success { CliExit::Done } else { CliExit::Failed });
     }
     let freshness = if args.refresh { Freshness::New } else { Freshness::Cached };
-    let glance = forge.provider_overview(&loaded, freshness).await?;
+    let glance = project.provider_overview(freshness).await?;
     if ui.format == StdoutFormat::Json {
         ui.print_json(&glance);
         return Ok(CliExit::Done);

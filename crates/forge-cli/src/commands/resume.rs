@@ -7,12 +7,12 @@ use crate::exit::CliExit;
 use crate::request::{RunOutput, override_limits};
 use crate::session::{ConfigOverrides, Session};
 use forge_config::FlagSetting;
-use forge_runtime::Forge;
+use forge_runtime::{Forge, Project};
 use forge_types::{Plan, RunId};
 
 /// Resumes a run where it stopped.
 pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExit, CliError> {
-    let forge = Forge::open(&session.load_read_only()?)?;
+    let forge = Forge::open(&session.load_read_only()?.dirs.data)?;
     let run = forge.find_run(&args.id).await?;
     let shown = forge.run_details(run).await?;
     let (Some(plan), Some(created)) = (&shown.plan, &shown.state.created) else {
@@ -28,10 +28,9 @@ pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExi
     let overlay = ConfigOverrides { flags: plan_flags(plan, run), env_file: args.env };
     let loaded = session.load_with_keys(&created.repo, &overlay)?;
     let output = output.with_log(crate::logging::init_logging(session, &loaded));
-    drop(forge);
-    let forge = Forge::open(&loaded)?;
+    let project = Project::open_in(&forge, loaded)?;
     session.ui.print_note(&format!("run {run} · {}", plan.route));
-    drive_run(session, &forge, run, StartMode::Again(limits), &output).await
+    drive_run(session, &project, run, StartMode::Again(limits), &output).await
 }
 
 /// Settings from flags of the run's start that its plan does not hold in another form.

@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::request;
 use crate::session::{ConfigOverrides, Session};
-use forge_runtime::{Choice, Forge, RoutingJob};
+use forge_runtime::{Choice, Project, RoutingJob};
 use forge_terminal::table::{self, fixed_column, flexible_column};
 use forge_terminal::text::{sanitize_text, wrap_words};
 use forge_terminal::{StdoutFormat, Ui};
@@ -23,8 +23,9 @@ pub(crate) async fn route(session: &Session, args: RouteArgs) -> Result<CliExit,
     let task_type = parse_word::<TaskKind>(&task_type)?;
     let job = RoutingJob { task_type, task, repair_attempt, seed };
     let ui = &session.ui;
-    let choice = Forge::open(&loaded)?.explain_route(&loaded, &job).await.inspect_err(|_| {
-        let (tier, why) = Forge::classify_by_text(&loaded, &job.task);
+    let project = Project::open(loaded)?;
+    let choice = project.explain_route(&job).await.inspect_err(|_| {
+        let (tier, why) = project.classify_by_text(&job.task);
         ui.print_note(&format!("by its text, the task is {tier} ({why}); no model can be chosen:"));
     })?;
     if ui.format == StdoutFormat::Json {
@@ -81,13 +82,13 @@ fn print_choice(ui: &Ui, choice: &Choice) {
 /// Shows or changes the weights.
 pub(crate) async fn routing(session: &Session, args: RoutingArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_with_keys(Path::new("."), &ConfigOverrides::default())?;
-    let forge = Forge::open(&loaded)?;
+    let project = Project::open(loaded)?;
     let ui = &session.ui;
     match args.action.unwrap_or(RoutingAction::List) {
-        RoutingAction::List => print_weights(ui, &forge.list_weights().await?),
+        RoutingAction::List => print_weights(ui, &project.list_weights().await?),
         RoutingAction::Set { row, weight, outcomes } => {
             let (task_type, tier, model) = parse_weight_row(&row)?;
-            let row = forge.set_weight(task_type, tier, model, weight, outcomes).await?;
+            let row = project.set_weight(task_type, tier, model, weight, outcomes).await?;
             if ui.format == StdoutFormat::Json {
                 ui.print_json(&row);
             } else {
@@ -96,7 +97,7 @@ pub(crate) async fn routing(session: &Session, args: RoutingArgs) -> Result<CliE
         }
         RoutingAction::Delete { row } => {
             let (task_type, tier, model) = parse_weight_row(&row)?;
-            if !forge.delete_weight(task_type, tier, model).await? {
+            if !project.delete_weight(task_type, tier, model).await? {
                 return Err(CliError::failed(format!("{model} has no weight for {tier} {task_type}"))
                     .with_hint("list the weights with `forge routing list`"));
             }

@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::request::RunRequest;
 use crate::session::Session;
-use forge_runtime::{Forge, NewRun, RoutingJob, check_repo};
+use forge_runtime::{NewRun, Project, RoutingJob, check_repo};
 use forge_types::RunSource;
 
 /// Creates a run and drives it.
@@ -18,15 +18,15 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, Cli
     let more: Vec<_> = repos.collect();
     let loaded = session.load_with_keys(&repo, &request.overlay)?;
     let output = request.output.with_log(crate::logging::init_logging(session, &loaded));
-    let forge = Forge::open_for_run(&loaded, &repo)?;
-    let plan = forge.plan_for(&loaded, &repo, &more, &RoutingJob::code_task(request.task.clone())).await?;
+    let project = Project::open_for_run(loaded, &repo)?;
+    let plan = project.plan_for(&repo, &more, &RoutingJob::code_task(request.task.clone())).await?;
     let new = NewRun { task: request.task, repo, source: RunSource::Cli, history: Vec::new() };
-    let run = forge.create(new, &plan).await?;
+    let run = project.create(new, &plan).await?;
     let asked = plan.routing.as_ref().map_or(&plan.route, |routing| &routing.chosen);
     session.ui.print_note(&format!("run {run} · {asked}"));
-    let ended = drive_run(session, &forge, run, StartMode::New, &output).await;
+    let ended = drive_run(session, &project, run, StartMode::New, &output).await;
     // Clean up last, so that it does not delay the first answer.
-    if let Err(error) = forge.run_cleanup(&loaded).await {
+    if let Err(error) = project.run_cleanup().await {
         tracing::warn!(%error, "cannot remove old snapshots; try `forge gc`");
     }
     ended

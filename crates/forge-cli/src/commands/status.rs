@@ -19,7 +19,7 @@ const MAX_RECENT_RUNS: usize = 5;
 /// Prints the project, or a run.
 pub(crate) async fn status(session: &Session, args: StatusArgs) -> Result<CliExit, CliError> {
     let loaded = session.load_read_only()?;
-    let forge = Forge::open(&loaded)?;
+    let forge = Forge::open(&loaded.dirs.data)?;
     match args.id {
         Some(id) => {
             let run = forge.find_run(&id).await?;

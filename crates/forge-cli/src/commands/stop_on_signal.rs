@@ -1,7 +1,7 @@
 //! Work on a run that the first Ctrl-C stops cleanly and the second one at once.
 
 use crate::exit::CliExit;
-use forge_runtime::Forge;
+use forge_runtime::Project;
 use forge_terminal::Ui;
 use forge_types::RunId;
 use std::future::Future;
@@ -9,7 +9,7 @@ use std::pin::pin;
 
 /// Runs `work` on a run. Ctrl-C stops the host's work and reverts it, unless it is past that point.
 pub(crate) async fn stop_on_signal<T>(
-    forge: &Forge,
+    project: &Project,
     run: RunId,
     ui: &Ui,
     work: impl Future<Output = T>,
@@ -30,7 +30,7 @@ pub(crate) async fn stop_on_signal<T>(
                 }
                 told = true;
                 ui.print_note("stopping… (Ctrl-C again to exit at once)");
-                forge.stop_host_work(run);
+                project.stop_host_work(run);
             }
         }
     }

@@ -6,24 +6,24 @@ use crate::args::{RunIdArg, UndoArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use forge_runtime::{Forge, UndoOutcome};
+use forge_runtime::{Project, UndoOutcome};
 use forge_terminal::StdoutFormat;
 use serde_json::json;
 
 /// Restores the workspace to a step.
 pub(crate) async fn undo(session: &Session, args: UndoArgs) -> Result<CliExit, CliError> {
-    let forge = Forge::open(&session.load_read_only()?)?;
-    let run = forge.find_run(&args.id).await?;
-    let moved = stop_on_signal(&forge, run, &session.ui, forge.undo(run, args.to)).await?;
+    let project = Project::open(session.load_read_only()?)?;
+    let run = project.forge().find_run(&args.id).await?;
+    let moved = stop_on_signal(&project, run, &session.ui, project.undo(run, args.to)).await?;
     print_undo_outcome(session, run, &moved);
     Ok(CliExit::Done)
 }
 
 /// Reverses the last undo.
 pub(crate) async fn redo(session: &Session, args: RunIdArg) -> Result<CliExit, CliError> {
-    let forge = Forge::open(&session.load_read_only()?)?;
-    let run = forge.find_run(&args.id).await?;
-    let moved = stop_on_signal(&forge, run, &session.ui, forge.redo(run)).await?;
+    let project = Project::open(session.load_read_only()?)?;
+    let run = project.forge().find_run(&args.id).await?;
+    let moved = stop_on_signal(&project, run, &session.ui, project.redo(run)).await?;
     print_undo_outcome(session, run, &moved);
     Ok(CliExit::Done)
 }

@@ -118,15 +118,15 @@ fn compactions(events: &[Event]) -> Vec<SummaryBy> {
 /// Runs with processes that die at these points, until one brings it to an end.
 async fn run(summaries: Summaries, points: &[AppendPoint]) -> (World, Vec<Event>, u64) {
     let world = World::on(MemoryStore::new());
-    let forge = world.forge(&world.store, Arc::new(reader(summaries)));
+    let project = world.project(&world.store, Arc::new(reader(summaries)));
     let plan = prepare(&world);
-    let run = world.create(&forge, &plan).await;
+    let run = world.create(&project, &plan).await;
     let mut appends = 0;
     for wanted in points.iter().copied().map(Some).chain([None]) {
         let hook =
             move |at: AppendPoint| if Some(at) == wanted { AppendFault::Crash } else { AppendFault::None };
         let process = world.store.reopen_with_hook(hook);
-        let result = world.forge(&process, Arc::new(reader(summaries))).drive(run, Arc::new(())).await;
+        let result = world.project(&process, Arc::new(reader(summaries))).drive(run, Arc::new(())).await;
         appends = process.append_count();
         assert_eq!(result.is_err(), process.has_crashed(), "{summaries:?} {points:?}: {result:?}");
         if let Ok(shown) = result {
@@ -240,9 +240,9 @@ async fn an_answer_that_the_request_is_too_long_leads_to_a_compaction_and_one_re
         let world = World::new();
         let mut plan = prepare(&world);
         plan.facts.window = 100_000;
-        let forge = world.forge(&world.store, Arc::new(refusing(times)));
-        let run = world.create(&forge, &plan).await;
-        let shown = forge.drive(run, Arc::new(())).await.expect("it ends");
+        let project = world.project(&world.store, Arc::new(refusing(times)));
+        let run = world.create(&project, &plan).await;
+        let shown = project.drive(run, Arc::new(())).await.expect("it ends");
         assert_eq!(shown.state.status, status, "{:?}", shown.state.ending);
         let events = world.events(run).await;
         assert_eq!(compactions(&events), [SummaryBy::Model]);

@@ -25,14 +25,14 @@ async fn run_with_crash(
         move |at: AppendPoint| if Some(at) == wanted { AppendFault::Crash } else { AppendFault::None }
     };
     let world = World::on(MemoryStore::new());
-    let forge = world.forge(&world.store, Arc::new(Brain::careful()));
+    let project = world.project(&world.store, Arc::new(Brain::careful()));
     let mut plan = plan(&world.repo());
     plan.sandbox.mode = mode;
-    let run = world.create(&forge, &plan).await;
+    let run = world.create(&project, &plan).await;
     for wanted in [point, second, None] {
         let process = world.store.reopen_with_hook(crash(wanted));
-        let forge = world.forge(&process, Arc::new(Brain::careful()));
-        let result = forge.drive(run, Arc::new(())).await;
+        let project = world.project(&process, Arc::new(Brain::careful()));
+        let result = project.drive(run, Arc::new(())).await;
         assert_eq!(result.is_err(), process.has_crashed(), "{point:?} {second:?}: {result:?}");
         if let Ok(shown) = result {
             assert_eq!(
@@ -65,10 +65,10 @@ fn assert_as_if_nothing_had_happened(world: &World, events: &[Event], label: &st
 /// Appends of an undisturbed run by the process that drives it.
 async fn appends() -> u64 {
     let world = World::new();
-    let forge = world.forge(&world.store, Arc::new(Brain::careful()));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project(&world.store, Arc::new(Brain::careful()));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let process = world.store.reopen();
-    world.forge(&process, Arc::new(Brain::careful())).drive(run, Arc::new(())).await.expect("it ends");
+    world.project(&process, Arc::new(Brain::careful())).drive(run, Arc::new(())).await.expect("it ends");
     process.append_count()
 }
 
@@ -116,9 +116,9 @@ async fn a_crash_while_resuming_is_no_different() {
 async fn every_request_extends_the_one_before() {
     let world = World::new();
     let brain = Arc::new(Brain::careful());
-    let forge = world.forge(&world.store, brain.clone());
-    let run = world.create(&forge, &plan(&world.repo())).await;
-    forge.drive(run, Arc::new(())).await.expect("it ends");
+    let project = world.project(&world.store, brain.clone());
+    let run = world.create(&project, &plan(&world.repo())).await;
+    project.drive(run, Arc::new(())).await.expect("it ends");
     let requests = brain.requests.lock().expect("no panic");
     assert_eq!(requests.len(), 9);
     for pair in requests.windows(2) {
@@ -139,17 +139,17 @@ async fn a_long_run_goes_on_from_its_checkpoint() {
         })
     };
     let world = World::new();
-    let forge = world.forge(&world.store, Arc::new(brain()));
+    let project = world.project(&world.store, Arc::new(brain()));
     let mut plan = plan(&world.repo());
     plan.limits.max_iterations = 100;
-    let run = world.create(&forge, &plan).await;
+    let run = world.create(&project, &plan).await;
     let crash = |at: AppendPoint| if at.index == 130 { AppendFault::Crash } else { AppendFault::None };
     let process = world.store.reopen_with_hook(crash);
-    assert!(world.forge(&process, Arc::new(brain())).drive(run, Arc::new(())).await.is_err());
+    assert!(world.project(&process, Arc::new(brain())).drive(run, Arc::new(())).await.is_err());
     let checkpoint =
         world.store.reopen().latest_checkpoint(run).await.expect("a store").expect("a checkpoint");
     assert!(checkpoint.seq > Seq(190), "{}", checkpoint.seq);
-    let shown = world.forge(&world.store.reopen(), Arc::new(brain())).drive(run, Arc::new(())).await;
+    let shown = world.project(&world.store.reopen(), Arc::new(brain())).drive(run, Arc::new(())).await;
     let shown = shown.expect("it ends");
     assert_eq!((shown.state.status, shown.state.iterations), (RunStatus::Completed, 71));
     let events = world.events(run).await;

@@ -35,18 +35,18 @@ fn runs_a_tool(state: &RunState) -> bool {
 #[tokio::test]
 async fn cancelling_kills_the_running_command() {
     let world = World::new();
-    let forge =
-        world.forge(&world.store, Arc::new(Brain::replies(vec![Ok(shell("echo $$ > pid; sleep 600"))])));
-    let run = world.create(&forge, &in_place(&world)).await;
+    let project =
+        world.project(&world.store, Arc::new(Brain::replies(vec![Ok(shell("echo $$ > pid; sleep 600"))])));
+    let run = world.create(&project, &in_place(&world)).await;
     let driver = tokio::spawn({
-        let forge = forge.clone();
-        async move { forge.drive(run, Arc::new(())).await }
+        let project = project.clone();
+        async move { project.drive(run, Arc::new(())).await }
     });
     until(&world, run, runs_a_tool).await;
     while world.file("pid").trim().is_empty() {
         tokio::task::yield_now().await;
     }
-    let delivery = forge.send_command(run, RunCommand::Cancel { by: "test".into() }).await.expect("sent");
+    let delivery = project.send_command(run, RunCommand::Cancel { by: "test".into() }).await.expect("sent");
     assert!(matches!(delivery, Delivery::Sent { .. }), "{delivery:?}");
     let shown = driver.await.expect("no panic").expect("it ends");
     assert_eq!(shown.state.status, RunStatus::Cancelled);
@@ -59,22 +59,23 @@ async fn cancelling_kills_the_running_command() {
 #[tokio::test]
 async fn a_run_that_nobody_works_on_is_cancelled_at_once() {
     let world = World::new();
-    let forge = world.forge(&world.store, Arc::new(Brain::careful()));
-    let run = world.create(&forge, &plan(&world.repo())).await;
-    let delivery = forge.send_command(run, RunCommand::Cancel { by: "test".into() }).await.expect("applied");
+    let project = world.project(&world.store, Arc::new(Brain::careful()));
+    let run = world.create(&project, &plan(&world.repo())).await;
+    let delivery =
+        project.send_command(run, RunCommand::Cancel { by: "test".into() }).await.expect("applied");
     assert_eq!(delivery, Delivery::Applied { status: RunStatus::Cancelled });
-    let error = forge.resume(run, None, Arc::new(())).await.expect_err("it has ended");
+    let error = project.resume(run, None, Arc::new(())).await.expect_err("it has ended");
     assert!(matches!(error, Error::WrongState { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_process_that_loses_its_lease_stops_and_writes_nothing_more() {
     let world = World::new();
-    let forge = world.forge(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let driver = tokio::spawn({
-        let forge = forge.clone();
-        async move { forge.drive(run, Arc::new(())).await }
+        let project = project.clone();
+        async move { project.drive(run, Arc::new(())).await }
     });
     until(&world, run, runs_a_tool).await;
     let written = world.events(run).await.len();
@@ -85,7 +86,7 @@ async fn a_process_that_loses_its_lease_stops_and_writes_nothing_more() {
         format!("this process no longer works on run {run}: another one has taken it over")
     );
     assert_eq!(world.events(run).await.len(), written);
-    let other = world.forge(&world.store.reopen(), Arc::new(Brain::careful()));
+    let other = world.project(&world.store.reopen(), Arc::new(Brain::careful()));
     let delivery =
         other.send_command(run, RunCommand::Cancel { by: "other".into() }).await.expect("it is free");
     assert_eq!(delivery, Delivery::Applied { status: RunStatus::Cancelled });
@@ -95,14 +96,14 @@ async fn a_process_that_loses_its_lease_stops_and_writes_nothing_more() {
 #[tokio::test]
 async fn of_two_processes_one_works_on_a_run() {
     let world = World::new();
-    let forge = world.forge(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let driver = tokio::spawn({
-        let forge = forge.clone();
-        async move { forge.drive(run, Arc::new(())).await }
+        let project = project.clone();
+        async move { project.drive(run, Arc::new(())).await }
     });
     until(&world, run, runs_a_tool).await;
-    let other = world.forge(&world.store.reopen(), Arc::new(Brain::careful()));
+    let other = world.project(&world.store.reopen(), Arc::new(Brain::careful()));
     let error = other.resume(run, None, Arc::new(())).await.expect_err("it is held");
     assert!(error.to_string().contains("is active in"), "{error}");
     other.send_command(run, RunCommand::Cancel { by: "other".into() }).await.expect("sent");
@@ -124,14 +125,14 @@ async fn a_message_joins_the_running_conversation() {
             say(if told { "with b" } else { "without" })
         })
     }));
-    let forge = world.forge(&world.store, brain);
-    let run = world.create(&forge, &in_place(&world)).await;
+    let project = world.project(&world.store, brain);
+    let run = world.create(&project, &in_place(&world)).await;
     let driver = tokio::spawn({
-        let forge = forge.clone();
-        async move { forge.drive(run, Arc::new(())).await }
+        let project = project.clone();
+        async move { project.drive(run, Arc::new(())).await }
     });
     until(&world, run, runs_a_tool).await;
-    forge.send_command(run, RunCommand::Steer { text: "also b".into() }).await.expect("sent");
+    project.send_command(run, RunCommand::Steer { text: "also b".into() }).await.expect("sent");
     until(&world, run, |state| !state.steering.is_empty()).await;
     std::fs::write(world.repo().join("go"), "").expect("a file");
     assert_eq!(driver.await.expect("no panic").expect("it ends").summary.answer, "with b");
@@ -147,14 +148,14 @@ async fn failures_are_tried_again_and_a_long_wait_parks_the_run() {
         Err(failure(ErrorKind::RateLimit, Some(day))),
         Ok(say("done")),
     ]);
-    let forge = world.forge(&world.store, Arc::new(brain));
-    let run = world.create(&forge, &plan(&world.repo())).await;
-    let shown = forge.drive(run, Arc::new(())).await.expect("it parks");
+    let project = world.project(&world.store, Arc::new(brain));
+    let run = world.create(&project, &plan(&world.repo())).await;
+    let shown = project.drive(run, Arc::new(())).await.expect("it parks");
     assert_eq!((shown.state.status, shown.state.waiting_for), (RunStatus::Waiting, Some(WaitingFor::Retry)));
-    let shown = forge.drive(run, Arc::new(())).await.expect("it still waits");
+    let shown = project.drive(run, Arc::new(())).await.expect("it still waits");
     assert_eq!(shown.state.status, RunStatus::Waiting);
     world.clock.advance(day);
-    let shown = forge.drive(run, Arc::new(())).await.expect("the time has come");
+    let shown = project.drive(run, Arc::new(())).await.expect("the time has come");
     assert_eq!((shown.state.status, shown.summary.answer.as_str()), (RunStatus::Completed, "done"));
 }
 
@@ -176,10 +177,10 @@ async fn secrets_reach_neither_the_journal_nor_the_screen() {
         Ok(shell(&format!("echo {secret} >/dev/null"))),
         Ok(say(&format!("it says {secret} there"))),
     ]);
-    let forge = world.forge_with(&world.store, Arc::new(brain), Redactor::new([secret]));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project_with(&world.store, Arc::new(brain), Redactor::new([secret]));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let watched = Arc::new(Watched::default());
-    let shown = forge.drive(run, watched.clone()).await.expect("it ends");
+    let shown = project.drive(run, watched.clone()).await.expect("it ends");
     assert_eq!(shown.summary.answer, "it says ***REDACTED*** there");
     assert_eq!(*watched.text.lock().expect("no panic"), "it says ***REDACTED*** there");
     let journal = serde_json::to_string(&world.events(run).await).expect("JSON");
@@ -200,9 +201,9 @@ async fn long_results_are_stored_once_and_come_back_whole() {
         Ok(call("d", "list_directory", "{}")),
         Ok(say("seen")),
     ]));
-    let forge = world.forge(&world.store, brain.clone());
-    let run = world.create(&forge, &plan(&world.repo())).await;
-    let shown = forge.drive(run, Arc::new(())).await.expect("it ends");
+    let project = world.project(&world.store, brain.clone());
+    let run = world.create(&project, &plan(&world.repo())).await;
+    let shown = project.drive(run, Arc::new(())).await.expect("it ends");
     let attached = std::fs::read_to_string(shown.folder.join("files/c.txt")).expect("a file of its own");
     assert!(attached.contains(&long));
     let journal = serde_json::to_string(&world.events(run).await).expect("JSON");
@@ -218,11 +219,11 @@ async fn long_results_are_stored_once_and_come_back_whole() {
 #[tokio::test]
 async fn what_is_shown_live_is_what_a_follower_reads_later() {
     let world = World::new();
-    let forge = world.forge(&world.store, Arc::new(Brain::careful()));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project(&world.store, Arc::new(Brain::careful()));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let watched = Arc::new(Watched::default());
-    forge.drive(run, watched.clone()).await.expect("it ends");
-    let mut follow = forge.follow(run, 0);
+    project.drive(run, watched.clone()).await.expect("it ends");
+    let mut follow = project.forge().follow(run, 0);
     let mut read = Vec::new();
     while let Some(event) = follow.next().await.expect("readable") {
         read.push(event);

@@ -1,8 +1,9 @@
 //! A forge of test parts.
 
 use crate::model::Brain;
+use forge_config::{ConfigSources, ResolvedConfig};
 use forge_ports::{Journal as _, Model};
-use forge_runtime::{CooldownCache, EngineParts, Forge, LiveSink, NewRun, Redactor};
+use forge_runtime::{CooldownCache, EngineParts, Forge, LiveSink, NewRun, Project, Redactor};
 use forge_testkit::clock::TestClock;
 use forge_testkit::memory::MemoryStore;
 use forge_types::*;
@@ -41,11 +42,16 @@ impl World {
     }
 
     /// A process on this world.
-    pub(crate) fn forge(&self, store: &MemoryStore, model: Arc<dyn Model>) -> Forge {
-        self.forge_with(store, model, Redactor::default())
+    pub(crate) fn project(&self, store: &MemoryStore, model: Arc<dyn Model>) -> Project {
+        self.project_with(store, model, Redactor::default())
     }
 
-    pub(crate) fn forge_with(&self, store: &MemoryStore, model: Arc<dyn Model>, redactor: Redactor) -> Forge {
+    pub(crate) fn project_with(
+        &self,
+        store: &MemoryStore,
+        model: Arc<dyn Model>,
+        redactor: Redactor,
+    ) -> Project {
         let store = Arc::new(store.clone());
         let data = self.folder.path().join("data");
         let boxes =
@@ -64,17 +70,18 @@ impl World {
             redactor: Arc::new(redactor),
             cooldowns: self.cooling.clone(),
         };
-        Forge::assemble(parts, data, "test:1".to_owned())
+        let process = Forge::from_parts(&parts, data, "test:1".to_owned());
+        Project::assemble(process, default_config(self.folder.path()), parts, boxes)
     }
 
-    pub(crate) async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {
+    pub(crate) async fn create(&self, project: &Project, plan: &Plan) -> RunId {
         let new = NewRun {
             task: "do the steps".into(),
             repo: self.repo(),
             source: RunSource::Cli,
             history: Vec::new(),
         };
-        forge.create(new, plan).await.expect("a run")
+        project.create(new, plan).await.expect("a run")
     }
 
     /// One run by one undisturbed process.
@@ -85,9 +92,9 @@ impl World {
     ) -> forge_runtime::RunDetails {
         let mut plan = plan(&self.repo());
         change(&mut plan);
-        let forge = self.forge(&self.store, Arc::new(brain));
-        let run = self.create(&forge, &plan).await;
-        forge.drive(run, Arc::new(())).await.expect("it ends")
+        let project = self.project(&self.store, Arc::new(brain));
+        let run = self.create(&project, &plan).await;
+        project.drive(run, Arc::new(())).await.expect("it ends")
     }
 
     pub(crate) async fn events(&self, run: RunId) -> Vec<Event> {
@@ -95,6 +102,19 @@ impl World {
         assert_eq!(pages.damage, None);
         pages.events
     }
+}
+
+/// The settings of a user with an empty home below `root`, for the repository there.
+pub(crate) fn default_config(root: &Path) -> ResolvedConfig {
+    let sources = ConfigSources {
+        env: [("HOME", root.display().to_string())].into_iter().collect(),
+        cwd: root.join("repo"),
+        repo: root.join("repo"),
+        config_path: None,
+        env_file: None,
+        flags: Vec::new(),
+    };
+    forge_config::load(&sources).expect("the defaults")
 }
 
 /// A plan whose box is the folder itself.

@@ -1,10 +1,10 @@
 //! Many runs at once against the ceiling of a day, on a real store: replies of any size, failures, processes that die.
 
-use crate::harness::plan;
+use crate::harness::{default_config, plan};
 use crate::model::failure;
 use forge_ports::model::{DeltaSink, Error};
 use forge_ports::{Ledger as _, Model, async_trait};
-use forge_runtime::{CooldownCache, EngineParts, Forge, NewRun, Redactor};
+use forge_runtime::{CooldownCache, EngineParts, Forge, NewRun, Project, Redactor};
 use forge_store::SqliteStore;
 use forge_testkit::clock::TestClock;
 use forge_testkit::scale;
@@ -77,7 +77,7 @@ impl Model for Wild {
     }
 }
 
-fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc<SqliteStore>) {
+fn project(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Project, Arc<SqliteStore>) {
     let data = folder.join("data");
     let store =
         Arc::new(SqliteStore::open(&forge_store::Options { data_dir: data.clone() }).expect("a store"));
@@ -99,7 +99,8 @@ fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc
         redactor: Arc::new(Redactor::default()),
         cooldowns: Arc::new(CooldownCache::process_local()),
     };
-    (Forge::assemble(parts, data, "test:1".to_owned()), store)
+    let process = Forge::from_parts(&parts, data, "test:1".to_owned());
+    (Project::assemble(process, default_config(folder), parts, boxes), store)
 }
 
 /// The plan of run `n`: no tools, so no box.
@@ -111,17 +112,17 @@ fn plan_of(repo: &Path, n: usize, ceiling: Money) -> Plan {
     plan
 }
 
-async fn create(forge: &Forge, repo: &Path, plan: &Plan) -> RunId {
+async fn create(project: &Project, repo: &Path, plan: &Plan) -> RunId {
     let new =
         NewRun { task: "go on".into(), repo: repo.to_owned(), source: RunSource::Cli, history: Vec::new() };
-    forge.create(new, plan).await.expect("a run")
+    project.create(new, plan).await.expect("a run")
 }
 
 /// Works on a run until it ends or its process dies; whoever died is followed by another process, or left dead.
-async fn live(forge: Forge, run: RunId, death: Arc<Notify>, lives: u64) {
+async fn live(project: Project, run: RunId, death: Arc<Notify>, lives: u64) {
     for _ in 0..=lives {
-        let (forge, run) = (forge.clone(), run);
-        let mut work = tokio::spawn(async move { forge.drive(run, Arc::new(())).await.map(drop) });
+        let (project, run) = (project.clone(), run);
+        let mut work = tokio::spawn(async move { project.drive(run, Arc::new(())).await.map(drop) });
         tokio::select! {
             ended = &mut work => return ended.expect("no panic").expect("it ends"),
             () = death.notified() => {
@@ -144,8 +145,8 @@ async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
     let deaths: Vec<_> = (0..count).map(|_| Arc::new(Notify::new())).collect();
     let model = Arc::new(Wild { calls: AtomicU64::new(0), seed: 11, deaths: deaths.clone() });
     // Two processes on one data folder.
-    let (one, store) = forge(folder.path(), &clock, model.clone());
-    let (two, _other) = forge(folder.path(), &clock, model.clone());
+    let (one, store) = project(folder.path(), &clock, model.clone());
+    let (two, _other) = project(folder.path(), &clock, model.clone());
     let over = Arc::new(Mutex::new(false));
     let watch = {
         let (store, over) = (store.clone(), over.clone());
@@ -162,17 +163,17 @@ async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
     let mut runs = Vec::new();
     let mut work = Vec::new();
     for (n, death) in deaths.iter().enumerate() {
-        let forge = if n % 2 == 0 { &one } else { &two };
-        let run = create(forge, &repo, &plan_of(&repo, n, ceiling)).await;
+        let project = if n % 2 == 0 { &one } else { &two };
+        let run = create(project, &repo, &plan_of(&repo, n, ceiling)).await;
         runs.push(run);
-        work.push(tokio::spawn(live(forge.clone(), run, death.clone(), n as u64 % 4)));
+        work.push(tokio::spawn(live(project.clone(), run, death.clone(), n as u64 % 4)));
     }
     for work in work {
         work.await.expect("no panic");
     }
     // The dead are buried.
     for run in &runs {
-        if !one.run_details(*run).await.expect("a run").state.status.is_terminal() {
+        if !one.forge().run_details(*run).await.expect("a run").state.status.is_terminal() {
             one.send_command(*run, RunCommand::Cancel { by: "test".into() }).await.expect("it is cancelled");
         }
     }
@@ -181,7 +182,7 @@ async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
     let mut cost = Money::ZERO;
     let mut limited = 0;
     for run in &runs {
-        let state = one.run_details(*run).await.expect("a run").state;
+        let state = one.forge().run_details(*run).await.expect("a run").state;
         cost = cost.plus(state.cost);
         limited += usize::from(state.ending.is_some_and(|ending| ending.limit == Some(LimitKind::Cost)));
         assert_eq!(store.reservations(*run).await.expect("a ledger"), [], "nothing leaks");
@@ -206,14 +207,14 @@ async fn what_a_dead_run_holds_is_let_go_when_another_needs_it() {
     let hangs = Arc::new(crate::model::Brain::new(|_, _| Ok(crate::model::say("done"))));
     let death = Arc::new(Notify::new());
     let dying = Arc::new(Dying(death.clone()));
-    let (dead, store) = forge(folder.path(), &clock, dying);
+    let (dead, store) = project(folder.path(), &clock, dying);
     let first = create(&dead, &repo, &plan_of(&repo, 0, ceiling)).await;
     let work = tokio::spawn({
         let dead = dead.clone();
         async move { dead.drive(first, Arc::new(())).await.map(drop) }
     });
     death.notified().await;
-    let (alive, _) = forge(folder.path(), &clock, hangs);
+    let (alive, _) = project(folder.path(), &clock, hangs);
     let second = create(&alive, &repo, &plan_of(&repo, 1, ceiling)).await;
     let refused = alive.drive(second, Arc::new(())).await.expect("it ends");
     assert_eq!(refused.state.status, RunStatus::TimedOut, "who lives keeps what it holds");

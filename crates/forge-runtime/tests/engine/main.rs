@@ -9,3 +9,4 @@ mod load;
 mod model;
 mod money;
 mod pieces;
+mod projects;

@@ -55,9 +55,9 @@ async fn runs_side_by_side_share_the_ceiling() {
             tokio::spawn(async move {
                 let mut plan = plan(&world.repo());
                 plan.day_ceiling = Some(ceiling);
-                let forge = world.forge(&world.store.reopen(), Arc::new(Brain::careful()));
-                let run = world.create(&forge, &plan).await;
-                forge.drive(run, Arc::new(())).await.expect("it ends").state
+                let project = world.project(&world.store.reopen(), Arc::new(Brain::careful()));
+                let run = world.create(&project, &plan).await;
+                project.drive(run, Arc::new(())).await.expect("it ends").state
             })
         })
         .collect();

@@ -21,10 +21,10 @@ fn said(parts: Vec<MessagePart>, finish: FinishReason) -> ModelReply {
 /// What is shown live and what is the answer of a run with these replies, of which the journal has no key.
 async fn shown(replies: Vec<Result<ModelReply, forge_ports::model::Error>>) -> (String, String) {
     let world = World::new();
-    let forge = world.forge_with(&world.store, Arc::new(Brain::replies(replies)), Redactor::new([KEY]));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project_with(&world.store, Arc::new(Brain::replies(replies)), Redactor::new([KEY]));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let watched = Arc::new(Watched::default());
-    let shown = forge.drive(run, watched.clone()).await.expect("it ends");
+    let shown = project.drive(run, watched.clone()).await.expect("it ends");
     let journal = serde_json::to_string(&world.events(run).await).expect("JSON");
     assert!(!journal.contains(KEY), "{journal}");
     for name in ["run.json", "messages.jsonl", "events.jsonl", "summary.json"] {
@@ -84,10 +84,10 @@ async fn a_dump_of_a_key_with_something_before_it_is_not_shown_live() {
     let dump = format!("The dump: {}and more\n", lines.collect::<String>());
     std::fs::write(world.repo().join("dump"), dump).expect("a file");
     let brain = Brain::replies(vec![Ok(shell("cat dump")), Ok(say("seen"))]);
-    let forge = world.forge_with(&world.store, Arc::new(brain), Redactor::new([KEY]));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let project = world.project_with(&world.store, Arc::new(brain), Redactor::new([KEY]));
+    let run = world.create(&project, &plan(&world.repo())).await;
     let printed = Arc::new(Printed::default());
-    forge.drive(run, printed.clone()).await.expect("it ends");
+    project.drive(run, printed.clone()).await.expect("it ends");
     let live = printed.0.lock().expect("no panic").clone();
     let journal = serde_json::to_string(&world.events(run).await).expect("JSON");
     for text in [live, journal] {

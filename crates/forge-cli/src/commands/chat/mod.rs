@@ -11,7 +11,7 @@ use crate::request::chat_flags;
 use crate::session::{ConfigOverrides, Session};
 use chat_commands::{ChatLine, HELP_LINES};
 use forge_config::FlagSetting;
-use forge_runtime::{ChatAnswer, ChatConversation, Forge, LiveSink, check_repo};
+use forge_runtime::{ChatAnswer, ChatConversation, LiveSink, Project, check_repo};
 use forge_terminal::StdoutFormat;
 use forge_terminal::text::{format_count, format_dollars, one_line, pluralize, sanitize_text};
 use forge_terminal::turn_display::TurnDisplay;
@@ -50,7 +50,7 @@ struct ChatSession<'a> {
     session: &'a Session,
     repo: PathBuf,
     overlay: ConfigOverrides,
-    forge: Forge,
+    project: Project,
     conversation: ChatConversation,
     terminal: bool,
     cost: f64,
@@ -65,11 +65,11 @@ pub(crate) async fn chat(session: &Session, args: ChatArgs) -> Result<CliExit, C
     let overlay = ConfigOverrides { flags: chat_flags(&args), env_file: args.env.clone() };
     let loaded = session.load_with_keys(&repo, &overlay)?;
     crate::logging::init_logging(session, &loaded);
-    let forge = Forge::open_for_run(&loaded, &repo)?;
-    let conversation = ChatConversation::open(forge.clone(), &loaded, &repo).await?;
+    let project = Project::open_for_run(loaded, &repo)?;
+    let conversation = ChatConversation::open(project.clone(), &repo).await?;
     let terminal = session.ui.in_is_terminal && session.ui.err_is_terminal;
     let lines = if terminal && session.ui.out_is_terminal {
-        LineReader::from_terminal(loaded.dirs.data.join(HISTORY_FILE))
+        LineReader::from_terminal(project.config().dirs.data.join(HISTORY_FILE))
     } else {
         LineReader::from_stdin()
     };
@@ -77,7 +77,7 @@ pub(crate) async fn chat(session: &Session, args: ChatArgs) -> Result<CliExit, C
         session,
         repo,
         overlay,
-        forge,
+        project,
         conversation,
         terminal,
         cost: 0.0,
@@ -87,7 +87,7 @@ pub(crate) async fn chat(session: &Session, args: ChatArgs) -> Result<CliExit, C
     };
     chatting.print_greeting();
     let exit = chatting.run_loop(lines).await?;
-    if let Err(error) = chatting.forge.run_cleanup(&loaded).await {
+    if let Err(error) = chatting.project.run_cleanup().await {
         tracing::warn!(%error, "cannot remove old snapshots; try `forge gc`");
     }
     Ok(exit)
@@ -186,8 +186,8 @@ impl ChatSession<'_> {
             }
         };
         let talk = Arc::new(TurnDisplay::new(&self.session.ui));
-        let forge = self.forge.clone();
-        let told = self.finish_turn(run, talk.clone(), signals, &forge).await;
+        let project = self.project.clone();
+        let told = self.finish_turn(run, talk.clone(), signals, &project).await;
         let (answer, leave) = told;
         match answer {
             Ok(answer) => self.print_answer(&talk, &answer).await,
@@ -202,7 +202,7 @@ impl ChatSession<'_> {
         run: RunId,
         talk: Arc<TurnDisplay>,
         signals: &mut ChatSignals,
-        forge: &Forge,
+        project: &Project,
     ) -> (Result<ChatAnswer, forge_runtime::Error>, Option<CliExit>) {
         let ui = &self.session.ui;
         let mut leave = None;
@@ -226,7 +226,7 @@ impl ChatSession<'_> {
             }
             let cancel = RunCommand::Cancel { by: "signal".to_owned() };
             // A run that has just ended can't and need not be cancelled.
-            let _ = forge.send_command(run, cancel).await;
+            let _ = project.send_command(run, cancel).await;
         }
     }
 
@@ -259,7 +259,7 @@ impl ChatSession<'_> {
             ));
         }
         if answer.details.plan.as_ref().is_some_and(|plan| plan.sandbox.apply == ApplyPolicy::Ask)
-            && let Err(error) = ask_to_apply(self.session, &self.forge, &answer.details).await
+            && let Err(error) = ask_to_apply(self.session, &self.project, &answer.details).await
         {
             error.print_on(ui);
         }
@@ -363,9 +363,9 @@ impl ChatSession<'_> {
         };
         overlay.flags.push(model_flag("model.name", model));
         let loaded = self.session.load_silently(&self.repo, &overlay)?;
-        let forge = Forge::open_for_run(&loaded, &self.repo)?;
-        self.conversation.reconfigure(forge.clone(), &loaded).await?;
-        (self.forge, self.overlay) = (forge, overlay);
+        let project = Project::open_for_run(loaded, &self.repo)?;
+        self.conversation.reconfigure(project.clone()).await?;
+        (self.project, self.overlay) = (project, overlay);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::exit::CliExit;
 use crate::request::RunOutput;
 use crate::session::{ConfigOverrides, Session};
 use forge_config::{Environment, FlagSetting};
-use forge_runtime::{Forge, NewRun};
+use forge_runtime::{NewRun, Project};
 use forge_terminal::text::sanitize_text;
 use forge_terminal::{StdoutFormat, Ui};
 use forge_types::RunSource;
@@ -79,18 +79,18 @@ async fn run_demo(session: &Session, repo: &Path, script: &Path) -> Result<CliEx
     ];
     let loaded = session.load_config(repo, &ConfigOverrides { flags, env_file: None })?;
     let log = crate::logging::init_logging(session, &loaded);
-    let forge = Forge::open(&loaded)?;
-    let plan = forge.plan(&loaded, repo, &[]).await?;
+    let project = Project::open(loaded)?;
+    let plan = project.plan(repo, &[]).await?;
     let new = NewRun {
         task: DEMO_TASK.to_owned(),
         repo: repo.to_owned(),
         source: RunSource::Demo,
         history: Vec::new(),
     };
-    let run = forge.create(new, &plan).await?;
+    let run = project.create(new, &plan).await?;
     let format =
         if session.ui.format == StdoutFormat::Json { OutputFormat::Json } else { OutputFormat::Text };
-    drive_run(session, &forge, run, StartMode::New, &RunOutput { format, report: None, log }).await
+    drive_run(session, &project, run, StartMode::New, &RunOutput { format, report: None, log }).await
 }
 
 fn show_changes(ui: &Ui, repo: &Path) {

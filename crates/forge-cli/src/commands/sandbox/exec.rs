@@ -8,8 +8,8 @@ use crate::request::{choice_name, push_flag, push_network_flags, push_setting, r
 use crate::session::{ConfigOverrides, Session};
 use forge_config::{FlagSetting, ResolvedConfig};
 use forge_runtime::{
-    ByteStreamRedactor, Forge, GeneratedProgram, OutputSink, Redactor, SandboxCommand, SandboxCommandResult,
-    StdStream, StreamRedactor, check_repo,
+    ByteStreamRedactor, GeneratedProgram, OutputSink, Project, Redactor, SandboxCommand,
+    SandboxCommandResult, StdStream, StreamRedactor, check_repo,
 };
 use forge_terminal::text::{self, one_line};
 use forge_terminal::{StdoutFormat, Ui};
@@ -127,20 +127,20 @@ pub(crate) async fn exec(session: &Session, args: SandboxExecArgs) -> Result<Cli
     let loaded =
         session.load_for_sandbox(repo, &ConfigOverrides { flags: exec_flags(&args), env_file: None })?;
     // No run is created, and nothing is stored.
-    let forge = Forge::open(&loaded)?;
+    let project = Project::open(loaded)?;
     let timeout = args.timeout.map(Duration::from_secs);
     if let Some(code) = &args.code {
-        return run_program(session, &forge, &loaded, code, timeout).await;
+        return run_program(session, &project, code, timeout).await;
     }
-    let spec = forge.sandbox_spec(&loaded, repo, more).await?;
+    let spec = project.sandbox_spec(repo, more).await?;
     let quiet = session.ui.format == StdoutFormat::Json;
     let command = SandboxCommand { argv: args.command, timeout };
     let ui = &session.ui;
-    let pass_on = ForwardOutput::new(ui, &loaded);
+    let pass_on = ForwardOutput::new(ui, project.config());
     let ran = if quiet {
-        forge.exec_in_sandbox(&loaded, &spec, command, &()).await?
+        project.exec_in_sandbox(&spec, command, &()).await?
     } else {
-        let ran = forge.exec_in_sandbox(&loaded, &spec, command, &pass_on).await;
+        let ran = project.exec_in_sandbox(&spec, command, &pass_on).await;
         pass_on.end();
         ran?
     };
@@ -214,8 +214,7 @@ fn print_exec_notes(ui: &Ui, ran: &SandboxCommandResult, redactor: &Redactor) {
 
 async fn run_program(
     session: &Session,
-    forge: &Forge,
-    loaded: &ResolvedConfig,
+    project: &Project,
     path: &Path,
     timeout: Option<Duration>,
 ) -> Result<CliExit, CliError> {
@@ -224,9 +223,9 @@ async fn run_program(
         CliError::file_error("cannot read the program from", &path, &error.into_io_error())
     })?;
     let language = path.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
-    let ran = forge.run_one_shot(loaded, GeneratedProgram { code, language, timeout }).await?;
+    let ran = project.run_one_shot(GeneratedProgram { code, language, timeout }).await?;
     let ui = &session.ui;
-    let pass_on = ForwardOutput::new(ui, loaded);
+    let pass_on = ForwardOutput::new(ui, project.config());
     if ui.format == StdoutFormat::Json {
         let value = serde_json::to_value(&ran).map_err(|error| CliError::failed(error.to_string()))?;
         ui.print_json(&without_secrets(&pass_on.redactor, value));

@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
 use forge_config::FlagSetting;
-use forge_runtime::{Forge, ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
+use forge_runtime::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict, Project};
 use forge_terminal::StdoutFormat;
 use forge_terminal::table::{self, fixed_column, flexible_column};
 use forge_terminal::text::{one_line, pluralize};
@@ -21,7 +21,7 @@ pub(crate) async fn verify(session: &Session, args: SandboxVerifyArgs) -> Result
     let overlay = ConfigOverrides { flags: flag.into_iter().collect(), env_file: None };
     let loaded = session.load_config(Path::new("."), &overlay)?;
     let scope = if args.required { ProbeScope::Required } else { ProbeScope::All };
-    let verdict = Forge::open(&loaded)?.verify_sandbox(&loaded, scope).await?;
+    let verdict = Project::open(loaded)?.verify_sandbox(scope).await?;
     if session.ui.format == StdoutFormat::Json {
         session.ui.print_json(&verdict);
     } else {

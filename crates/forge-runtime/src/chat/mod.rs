@@ -1,11 +1,12 @@
 //! Conversations. Each turn is a run that receives the earlier messages; only turns that produced an answer are
 //! saved to memory (MEM-1, LOOP-N4).
 
+mod retrieval;
+
+use self::retrieval::relevant_turns;
 use crate::executors::{self, REMEMBER_TOOL};
-use crate::recall::relevant_turns;
-use crate::routing::RoutingJob;
-use crate::{Error, Forge, NewRun, RunDetails};
-use forge_config::ResolvedConfig;
+use crate::providers::routing::RoutingJob;
+use crate::{Error, NewRun, Project, RunDetails};
 use forge_engine::LiveSink;
 use forge_policy::router::{self, AgentResult};
 use forge_ports::Memory;
@@ -43,7 +44,7 @@ pub struct ChatAnswer {
 
 /// A conversation about one repository.
 pub struct ChatConversation {
-    forge: Forge,
+    project: Project,
     repo: PathBuf,
     plan: Plan,
     own: Option<String>,
@@ -61,16 +62,17 @@ impl ChatConversation {
     /// Starts a conversation, or continues the one in the memory.
     ///
     /// # Errors
-    /// As [`Forge::plan`].
-    pub async fn open(forge: Forge, loaded: &ResolvedConfig, repo: &Path) -> Result<Self, Error> {
-        let plan = conversation_plan(&forge, loaded, repo).await?;
-        let memory = executors::open_memory(&plan, &forge.parts().clock);
+    /// As [`Project::plan`].
+    pub async fn open(project: Project, repo: &Path) -> Result<Self, Error> {
+        let plan = conversation_plan(&project, repo).await?;
+        let memory = executors::open_memory(&plan, &project.parts().clock);
+        let settings = project.config().settings.clone();
         let mut conversation = Self {
-            forge,
+            project,
             repo: repo.to_owned(),
             plan,
-            own: loaded.settings.agent.system_prompt.clone(),
-            max_history: usize::try_from(loaded.settings.memory.max_history).unwrap_or(usize::MAX),
+            own: settings.agent.system_prompt.clone(),
+            max_history: usize::try_from(settings.memory.max_history).unwrap_or(usize::MAX),
             memory,
             history: Vec::new(),
             older: Vec::new(),
@@ -83,10 +85,10 @@ impl ChatConversation {
     /// Switches to another model or other settings.
     ///
     /// # Errors
-    /// As [`Forge::plan`]; the conversation then continues unchanged.
-    pub async fn reconfigure(&mut self, forge: Forge, loaded: &ResolvedConfig) -> Result<(), Error> {
-        self.plan = conversation_plan(&forge, loaded, &self.repo).await?;
-        self.forge = forge;
+    /// As [`Project::plan`]; the conversation then continues unchanged.
+    pub async fn reconfigure(&mut self, project: Project) -> Result<(), Error> {
+        self.plan = conversation_plan(&project, &self.repo).await?;
+        self.project = project;
         Ok(())
     }
 
@@ -138,7 +140,7 @@ impl ChatConversation {
             source: RunSource::Chat,
             history: self.replayed_history(text, &older),
         };
-        self.forge.create(new, &self.plan).await
+        self.project.create(new, &self.plan).await
     }
 
     /// Works on the turn until it ends, and saves it to memory if it was answered.
@@ -146,7 +148,7 @@ impl ChatConversation {
     /// # Errors
     /// If the run's journal can't be read or written.
     pub async fn finish_turn(&mut self, run: RunId, live: Arc<dyn LiveSink>) -> Result<ChatAnswer, Error> {
-        let shown = self.forge.drive(run, live).await?;
+        let shown = self.project.drive(run, live).await?;
         let task = shown.summary.task.clone();
         let mut answer = self.build_answer(run, shown);
         if answer.ok {
@@ -251,14 +253,14 @@ impl ChatConversation {
 }
 
 /// Builds the plan of the turns: that of any run, plus the tool that saves facts if there is a memory.
-async fn conversation_plan(forge: &Forge, loaded: &ResolvedConfig, repo: &Path) -> Result<Plan, Error> {
+async fn conversation_plan(project: &Project, repo: &Path) -> Result<Plan, Error> {
     let job = RoutingJob::task_of_kind(TaskKind::Chat, String::new());
-    let mut plan = forge.plan_for(loaded, repo, &[], &job).await?;
+    let mut plan = project.plan_for(repo, &[], &job).await?;
     let wanted = plan.memory.is_some()
-        && loaded.settings.tools.enabled.is_empty()
+        && project.config().settings.tools.enabled.is_empty()
         && !matches!(plan.executor, Executor::Subprocess { .. })
         && plan.find_tool(REMEMBER_TOOL).is_none();
-    if wanted && let Some(spec) = forge.parts().tools.find_spec(REMEMBER_TOOL) {
+    if wanted && let Some(spec) = project.parts().tools.find_spec(REMEMBER_TOOL) {
         plan.tools.push(spec.clone());
         plan.disabled.retain(|name| name != REMEMBER_TOOL);
     }

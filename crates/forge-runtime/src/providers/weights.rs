@@ -1,6 +1,6 @@
 //! Weights of models by kind of work, set by hand.
 
-use crate::{Error, Forge};
+use crate::{Error, Project};
 use forge_catalog::vendors::{VENDORS, vendor_names};
 use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
@@ -9,7 +9,7 @@ const MIN_WEIGHT: f64 = 0.1;
 /// The highest weight.
 const MAX_WEIGHT: f64 = 1.0;
 
-impl Forge {
+impl Project {
     /// Returns all weights.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Models that a run may ask: settings, keys, cooldowns and weights, combined for the pure routing decision.
 
-use crate::{Error, Forge, executors};
+use crate::{Error, Project, executors};
 use forge_catalog::tiers;
 use forge_catalog::vendors::{DetectionRule, KeyRule, OWN_SERVER, ROUTER_DEFAULT_SERVER, VENDORS, Vendor};
 use forge_config::{ClassifierKind, FallbackEntry, ResolvedConfig, TierMode, ValueOrigin};
@@ -79,18 +79,18 @@ impl PlannedRoute {
     }
 }
 
-impl Forge {
+impl Project {
     /// Explains what each stage of the routing decision contributes for a job, without asking any provider.
     ///
     /// # Errors
     /// If no model can be chosen.
-    pub async fn explain_route(&self, loaded: &ResolvedConfig, job: &RoutingJob) -> Result<Choice, Error> {
-        self.choose_route(loaded, job, ProbePolicy::Nothing).await
+    pub async fn explain_route(&self, job: &RoutingJob) -> Result<Choice, Error> {
+        self.choose_route(job, ProbePolicy::Nothing).await
     }
 
     /// Classifies a task by its text alone, with the reason: the part of the decision that needs no provider.
-    pub fn classify_by_text(loaded: &ResolvedConfig, task: &str) -> (forge_types::Tier, String) {
-        let settings = &loaded.settings.routing;
+    pub fn classify_by_text(&self, task: &str) -> (forge_types::Tier, String) {
+        let settings = &self.config().settings.routing;
         let thresholds =
             Thresholds { simple: settings.simple_threshold, complex: settings.complex_threshold };
         let signals = forge_policy::route::complexity::find_signals(task);
@@ -98,12 +98,9 @@ impl Forge {
     }
 
     /// Chooses the models of a new run.
-    pub(crate) async fn plan_route(
-        &self,
-        loaded: &ResolvedConfig,
-        job: &RoutingJob,
-    ) -> Result<PlannedRoute, Error> {
-        let choice = self.choose_route(loaded, job, ProbePolicy::Network).await?;
+    pub(crate) async fn plan_route(&self, job: &RoutingJob) -> Result<PlannedRoute, Error> {
+        let loaded = self.config();
+        let choice = self.choose_route(job, ProbePolicy::Network).await?;
         let catalog = self.catalog();
         let target = |one: RouteTarget| FallbackTarget {
             facts: catalog.model_facts(&one.route.provider, &one.route.model),
@@ -123,17 +120,13 @@ impl Forge {
         })
     }
 
-    async fn choose_route(
-        &self,
-        loaded: &ResolvedConfig,
-        job: &RoutingJob,
-        reach: ProbePolicy,
-    ) -> Result<Choice, Error> {
+    async fn choose_route(&self, job: &RoutingJob, reach: ProbePolicy) -> Result<Choice, Error> {
+        let loaded = self.config();
         let remembered = self.load_history().await;
-        let wish = model_preference(loaded);
-        let providers = self.known_providers(loaded, &remembered, &wish, reach).await;
+        let wish = self.preference().clone();
+        let providers = self.known_providers(&remembered, &wish, reach).await;
         let settings = &loaded.settings.routing;
-        let tiers = tier_models(loaded, &providers)?;
+        let tiers = tier_models(self.settings(), &providers)?;
         let agent = loaded.settings.agents.get(job.task_type.agent());
         let agent_model = agent.and_then(|agent| agent.model.as_deref());
         let agent_route = agent_model.map(|model| route::parse_route(model, &providers)).transpose()?;
@@ -158,7 +151,9 @@ impl Forge {
                 let wanted = tiers.as_ref().and_then(|tiers| tiers.simple.clone());
                 let by = wanted.map_or_else(|| route::base_route(&wish, &providers), Ok);
                 Some(match by {
-                    Ok(by) => crate::classify::classify(self.parts().model.as_ref(), by, &job.task).await,
+                    Ok(by) => {
+                        crate::providers::classify::classify(self.parts().model.as_ref(), by, &job.task).await
+                    }
                     Err(error) => Err(error.to_string()),
                 })
             }
@@ -198,19 +193,21 @@ impl Forge {
     /// Describes all providers. Local servers are probed if there is no key and no provider is named.
     async fn known_providers(
         &self,
-        loaded: &ResolvedConfig,
         remembered: &RoutingHistory,
         wish: &ModelPreference,
         reach: ProbePolicy,
     ) -> Vec<ProviderInfo> {
         let mut providers: Vec<ProviderInfo> =
-            VENDORS.iter().map(|vendor| describe_provider(loaded, vendor, remembered)).collect();
+            VENDORS.iter().map(|vendor| describe_provider(self.settings(), vendor, remembered)).collect();
         let any_key = providers.iter().any(|provider| provider.access == ProviderAccess::Key);
         if any_key {
             // A server with a URL from the user is as good as a key.
             for (provider, vendor) in providers.iter_mut().zip(VENDORS) {
                 let probed = matches!(vendor.detect, DetectionRule::Probe { .. });
-                if probed && provider.access == ProviderAccess::NoKeyNeeded && has_address(loaded, vendor) {
+                if probed
+                    && provider.access == ProviderAccess::NoKeyNeeded
+                    && has_address(self.settings(), vendor)
+                {
                     provider.access = ProviderAccess::Reachable;
                 }
             }
@@ -242,6 +239,13 @@ impl Forge {
     }
 }
 
+/// The settings of a project, with the preference that they state.
+#[derive(Clone, Copy)]
+pub(crate) struct ProjectSettings<'a> {
+    pub(crate) config: &'a ResolvedConfig,
+    pub(crate) preference: &'a ModelPreference,
+}
+
 /// Returns the model preference of the settings. A URL alone means the user's own server, to which no vendor's
 /// key is sent. A router uses the server on which the form of replies can be enforced, unless something else is
 /// named.
@@ -260,14 +264,16 @@ pub(crate) fn model_preference(loaded: &ResolvedConfig) -> ModelPreference {
     ModelPreference { provider: model.provider.clone().or(own).or(usual), model: model.name.clone() }
 }
 
-pub(crate) fn has_address(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
+pub(crate) fn has_address(project: ProjectSettings<'_>, vendor: &Vendor) -> bool {
+    let loaded = project.config;
     let model = &loaded.settings.model;
     let own = loaded.settings.providers.get(vendor.name);
     own.is_some_and(|own| own.base_url.is_some())
-        || (model.base_url.is_some() && model_preference(loaded).provider.as_deref() == Some(vendor.name))
+        || (model.base_url.is_some() && project.preference.provider.as_deref() == Some(vendor.name))
 }
 
-fn provider_access(loaded: &ResolvedConfig, vendor: &Vendor) -> ProviderAccess {
+fn provider_access(project: ProjectSettings<'_>, vendor: &Vendor) -> ProviderAccess {
+    let loaded = project.config;
     let has_key = loaded.secrets.can_ask(vendor.name);
     let own = loaded.settings.providers.get(vendor.name);
     match vendor.detect {
@@ -278,7 +284,7 @@ fn provider_access(loaded: &ResolvedConfig, vendor: &Vendor) -> ProviderAccess {
         }
         DetectionRule::Probe { .. } => ProviderAccess::NoKeyNeeded,
         DetectionRule::Never if vendor.base_url.is_none() && vendor.key == KeyRule::Optional => {
-            if has_address(loaded, vendor) {
+            if has_address(project, vendor) {
                 ProviderAccess::NoKeyNeeded
             } else {
                 ProviderAccess::Missing(format!("no address (providers.{}.base_url)", vendor.name))
@@ -292,10 +298,11 @@ fn provider_access(loaded: &ResolvedConfig, vendor: &Vendor) -> ProviderAccess {
 }
 
 fn describe_provider(
-    loaded: &ResolvedConfig,
+    project: ProjectSettings<'_>,
     vendor: &'static Vendor,
     remembered: &RoutingHistory,
 ) -> ProviderInfo {
+    let loaded = project.config;
     let own = loaded.settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
     let hint = match vendor.detect {
         DetectionRule::Key => {
@@ -310,10 +317,10 @@ fn describe_provider(
     let row = tiers::find_tiers(vendor.name);
     let model = |pick: fn(&tiers::TierRow) -> &'static str| row.map(|row| pick(row).to_owned());
     let seen = remembered.health.iter().find(|seen| seen.provider == vendor.name);
-    let sick = seen.filter(|seen| !seen.ok && is_fresh(loaded, seen, remembered.now));
+    let sick = seen.filter(|seen| !seen.ok && is_fresh(project, seen, remembered.now));
     ProviderInfo {
         name: vendor.name.to_owned(),
-        access: provider_access(loaded, vendor),
+        access: provider_access(project, vendor),
         default_model: own.or_else(|| vendor.default_model.map(str::to_owned)),
         tiers: TierDefaults {
             simple: model(|row| row.simple),
@@ -328,22 +335,27 @@ fn describe_provider(
 }
 
 /// Returns whether recorded health still counts: it is recent, and address and key are the same.
-pub(crate) fn is_fresh(loaded: &ResolvedConfig, seen: &ProviderHealth, now: Timestamp) -> bool {
-    seen.configuration == configuration_hash(loaded, &seen.provider)
+pub(crate) fn is_fresh(project: ProjectSettings<'_>, seen: &ProviderHealth, now: Timestamp) -> bool {
+    seen.configuration == configuration_hash(project, &seen.provider)
         && now.millis_since(seen.at) < HEALTH_MAX_AGE_MS
         && seen.at <= now
 }
 
 /// Returns a hash of the settings that a provider's answer depends on.
-pub(crate) fn configuration_hash(loaded: &ResolvedConfig, provider: &str) -> String {
+pub(crate) fn configuration_hash(project: ProjectSettings<'_>, provider: &str) -> String {
+    let loaded = project.config;
     let own = loaded.settings.providers.get(provider).and_then(|own| own.base_url.as_deref());
-    let wanted = model_preference(loaded).provider.as_deref() == Some(provider);
+    let wanted = project.preference.provider.as_deref() == Some(provider);
     let base = loaded.settings.model.base_url.as_deref().filter(|_| wanted).or(own).unwrap_or_default();
-    let key = crate::logins::credential_id(loaded, provider).unwrap_or_default();
+    let key = crate::providers::logins::credential_id(loaded, provider).unwrap_or_default();
     forge_engine::credential_fingerprint(&format!("{provider} at {base}"), &key)
 }
 
-fn tier_models(loaded: &ResolvedConfig, providers: &[ProviderInfo]) -> Result<Option<TierModels>, Error> {
+fn tier_models(
+    project: ProjectSettings<'_>,
+    providers: &[ProviderInfo],
+) -> Result<Option<TierModels>, Error> {
+    let loaded = project.config;
     let settings = &loaded.settings.routing;
     let set = [&settings.simple_model, &settings.medium_model, &settings.complex_model];
     let active = match settings.tiers {
@@ -355,7 +367,7 @@ fn tier_models(loaded: &ResolvedConfig, providers: &[ProviderInfo]) -> Result<Op
         return Ok(None);
     }
     let named = |model: Option<&str>| model.map(|model| route::parse_route(model, providers)).transpose();
-    let wish = model_preference(loaded);
+    let wish = project.preference;
     let unnamed = settings.tiers == TierMode::On && wish.provider.is_none() && wish.model.is_none();
     let default = unnamed.then_some(tiers::DEFAULT_TIER_MODEL);
     Ok(Some(TierModels {

@@ -1,24 +1,24 @@
 //! Automatic cleanup of dead sandboxes and old snapshots.
 
-use crate::{Error, Forge, GcLimits, prune_sandboxes};
-use forge_config::ResolvedConfig;
+use crate::{Error, GcLimits, Project, prune_sandboxes};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// The minimum time between two cleanups of snapshots, as scanning those of all runs takes a while.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
 
-impl Forge {
+impl Project {
     /// Removes the remnants of sandboxes of dead processes and, once an hour, snapshots beyond the configured
     /// limits. Belongs to the end of a run, when the user no longer waits.
     ///
     /// # Errors
     /// If the data directory can't be read or written.
-    pub async fn run_cleanup(&self, loaded: &ResolvedConfig) -> Result<(), Error> {
+    pub async fn run_cleanup(&self) -> Result<(), Error> {
+        let loaded = self.config();
         for what in prune_sandboxes(loaded).await {
             tracing::info!(what, "removed a remnant of a dead sandbox");
         }
-        let stamp = self.data_dir().join("gc.stamp");
+        let stamp = self.forge().data_dir().join("gc.stamp");
         if !loaded.settings.store.durable || !is_due(&stamp) {
             return Ok(());
         }

@@ -1,6 +1,11 @@
 //! Sandboxes of runs, from the settings: the backends with their options, and the specification of a sandbox.
 
-use crate::{Error, Forge, toolchains};
+pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod one_shot;
+pub(crate) mod toolchains;
+
+use crate::{Error, Project};
 use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
 use forge_ports::sandbox::MissingPart;
 use forge_sandbox::probes::{ProbeScope, ProbeVerdict, run_probes};
@@ -36,7 +41,7 @@ pub(crate) async fn prune(loaded: &ResolvedConfig) -> Vec<String> {
     };
     let folders = tokio::task::spawn_blocking(move || {
         let mut left = forge_files::remove_stale(&data, &[VERIFY_DIR_KIND, EXEC_DIR_KIND]);
-        left.extend(crate::ephemeral_data_dir::remove_stale());
+        left.extend(crate::workspace::ephemeral_data_dir::remove_stale());
         left
     });
     removed.extend(folders.await.unwrap_or_default().iter().map(|path| path.display().to_string()));
@@ -77,19 +82,15 @@ fn egress_rules(loaded: &ResolvedConfig) -> Result<forge_types::EgressRules, Err
     loaded.settings.egress.parse_rules().map_err(|error| Error::Invalid { what: error.to_string() })
 }
 
-impl Forge {
+impl Project {
     /// Returns the sandbox specification of a new run, fixed for the run's lifetime.
     ///
     /// # Errors
     /// If the requested isolation is not available.
-    pub async fn sandbox_spec(
-        &self,
-        loaded: &ResolvedConfig,
-        repo: &Path,
-        more_repos: &[PathBuf],
-    ) -> Result<SandboxSpec, Error> {
+    pub async fn sandbox_spec(&self, repo: &Path, more_repos: &[PathBuf]) -> Result<SandboxSpec, Error> {
+        let loaded = self.config();
         let mut spec = base_spec(loaded, repo, more_repos)?;
-        spec.backend = self.choose_backend(loaded, &spec).await?;
+        spec.backend = self.choose_backend(&spec).await?;
         let backend = spec.backend.clone();
         Ok(fit_to_backend(loaded, spec, &backend))
     }
@@ -97,18 +98,19 @@ impl Forge {
     /// Chooses the backend. `auto` is resolved when the run is created, so that a resumed run gets the same
     /// sandbox: native if this machine passes its probes, otherwise docker, otherwise podman. It never means
     /// less isolation than a named backend.
-    async fn choose_backend(&self, loaded: &ResolvedConfig, spec: &SandboxSpec) -> Result<String, Error> {
+    async fn choose_backend(&self, spec: &SandboxSpec) -> Result<String, Error> {
+        let loaded = self.config();
         let named = loaded.settings.sandbox.backend;
         if named == SandboxBackend::Process {
             return Ok(named.name().to_owned());
         }
         if named != SandboxBackend::Auto {
-            self.require_trusted(loaded, spec, named.name()).await?;
+            self.require_trusted(spec, named.name()).await?;
             return Ok(named.name().to_owned());
         }
         let mut missing = Vec::new();
         for name in ["native", "docker", "podman"] {
-            match self.require_trusted(loaded, spec, name).await {
+            match self.require_trusted(spec, name).await {
                 Ok(()) => return Ok(name.to_owned()),
                 Err(Error::Sandbox(error)) => missing
                     .push(MissingPart { what: format!("{name}: {error}"), next_steps: error.next_steps() }),
@@ -119,20 +121,16 @@ impl Forge {
     }
 
     /// Requires that a backend isolates on this machine, by an earlier verdict or by probing now.
-    async fn require_trusted(
-        &self,
-        loaded: &ResolvedConfig,
-        spec: &SandboxSpec,
-        backend: &str,
-    ) -> Result<(), Error> {
+    async fn require_trusted(&self, spec: &SandboxSpec, backend: &str) -> Result<(), Error> {
+        let loaded = self.config();
         let folder = verdicts_path(loaded);
-        let version = open_backends(loaded, self.data_dir())?.engine_version(backend).await?;
+        let version = self.backends().engine_version(backend).await?;
         let known = [ProbeScope::Required, ProbeScope::All].into_iter().find_map(|scope| {
             ProbeVerdict::load(&folder, &ProbeVerdict::cache_key(backend, &version, scope))
         });
         let verdict = match known {
             Some(verdict) => verdict,
-            None => self.find_verdict(loaded, spec, backend, ProbeScope::Required).await?,
+            None => self.find_verdict(spec, backend, ProbeScope::Required).await?,
         };
         if verdict.required_passed {
             return Ok(());
@@ -143,17 +141,17 @@ impl Forge {
     }
 }
 
-impl Forge {
+impl Project {
     /// Probes a backend and stores the verdict.
     pub(crate) async fn find_verdict(
         &self,
-        loaded: &ResolvedConfig,
         template: &SandboxSpec,
         backend: &str,
         scope: ProbeScope,
     ) -> Result<ProbeVerdict, Error> {
+        let loaded = self.config();
         // The workspaces of the probes' sandboxes belong to no run.
-        let scratch = create_temp_dir(self.data_dir(), VERIFY_DIR_KIND)?;
+        let scratch = create_temp_dir(self.forge().data_dir(), VERIFY_DIR_KIND)?;
         let boxes = open_backends(loaded, scratch.path())?;
         let template = fit_to_backend(loaded, template.clone(), backend);
         let verdict = run_probes(&boxes, backend, scope, &template).await?;

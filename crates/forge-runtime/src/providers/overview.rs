@@ -1,9 +1,9 @@
 //! Overview of all providers: keys, reachability, cooldowns, context windows and prices.
 
-use crate::routing::{configuration_hash, has_address, is_fresh, model_preference};
-use crate::{Error, Forge, prices};
+use crate::providers::prices;
+use crate::providers::routing::{ProjectSettings, configuration_hash, has_address, is_fresh};
+use crate::{Error, Project};
 use forge_catalog::vendors::{DetectionRule, KeyRule, VENDORS, Vendor, vendor_names};
-use forge_config::ResolvedConfig;
 use forge_models::{ConnectionTest, ModelProviders};
 use forge_policy::cooldown;
 use forge_ports::routing::ProviderHealth;
@@ -106,32 +106,29 @@ pub struct ModelTest {
     pub latency_ms: u64,
 }
 
-impl Forge {
+impl Project {
     /// Returns the overview. Providers with keys and local servers are probed concurrently, each for two
     /// seconds at most.
     ///
     /// # Errors
     /// If the providers are misconfigured.
-    pub async fn provider_overview(
-        &self,
-        loaded: &ResolvedConfig,
-        freshness: Freshness,
-    ) -> Result<ProviderOverview, Error> {
+    pub async fn provider_overview(&self, freshness: Freshness) -> Result<ProviderOverview, Error> {
         let models = self.providers();
         let catalog = self.catalog();
         let now = self.parts().clock.now();
         let cooling = self.parts().cooldowns.current_cooldowns(now).await;
         let health = self.parts().cooldowns.list_health().await;
         let mut looks = Vec::new();
-        for vendor in VENDORS.iter().filter(|vendor| is_listed(loaded, vendor)) {
+        for vendor in VENDORS.iter().filter(|vendor| is_listed(self.settings(), vendor)) {
             let known = health.iter().find(|seen| seen.provider == vendor.name);
-            let known = known.filter(|seen| freshness == Freshness::Cached && is_fresh(loaded, seen, now));
-            looks.push((vendor, known.cloned(), check_askable(loaded, vendor)));
+            let known =
+                known.filter(|seen| freshness == Freshness::Cached && is_fresh(self.settings(), seen, now));
+            looks.push((vendor, known.cloned(), check_askable(self.settings(), vendor)));
         }
         let seen = futures::future::join_all(looks.iter().map(|(vendor, known, may)| async move {
             match (known, may) {
                 (Some(known), _) => Some(known.clone()),
-                (None, Ok(())) => Some(probe_provider(loaded, models, vendor, now).await),
+                (None, Ok(())) => Some(probe_provider(self.settings(), models, vendor, now).await),
                 (None, Err(_)) => None,
             }
         }))
@@ -141,11 +138,11 @@ impl Forge {
             if let Some(seen) = seen.as_ref().filter(|seen| known.is_none() && seen.message != SLOW_MESSAGE) {
                 self.parts().cooldowns.record_health(seen.clone()).await;
             }
-            let row = provider_row(loaded, vendor, seen, may.clone().err(), &cooling, now, catalog);
+            let row = provider_row(self.settings(), vendor, seen, may.clone().err(), &cooling, now, catalog);
             providers.push(row);
         }
         let job = crate::RoutingJob::code_task(String::new());
-        let (first, then, fault) = match self.explain_route(loaded, &job).await {
+        let (first, then, fault) = match self.explain_route(&job).await {
             Ok(choice) => {
                 let chosen = choice.routing.chosen;
                 let others = choice.targets.iter().filter(|target| target.route != chosen);
@@ -161,7 +158,7 @@ impl Forge {
     ///
     /// # Errors
     /// If there is no such provider, or the providers are misconfigured.
-    pub async fn test_model(&self, loaded: &ResolvedConfig, name: &str) -> Result<ModelTest, Error> {
+    pub async fn test_model(&self, name: &str) -> Result<ModelTest, Error> {
         let (provider, model) = match name.split_once('/') {
             Some((provider, model)) => (provider, Some(model)),
             None => (name, None),
@@ -171,7 +168,7 @@ impl Forge {
             let what = format!("there is no provider `{provider}` (available: {})", known.join(", "));
             return Err(Error::Invalid { what });
         };
-        if let Err(why) = check_askable(loaded, vendor) {
+        if let Err(why) = check_askable(self.settings(), vendor) {
             return Ok(ModelTest {
                 success: false,
                 message: format!("{provider} was not asked: {why}"),
@@ -187,7 +184,14 @@ impl Forge {
         if model.is_none() {
             self.parts()
                 .cooldowns
-                .record_health(health_record(loaded, provider, success, message.clone(), latency_ms, now))
+                .record_health(health_record(
+                    self.settings(),
+                    provider,
+                    success,
+                    message.clone(),
+                    latency_ms,
+                    now,
+                ))
                 .await;
         }
         Ok(ModelTest { success, message, latency_ms })
@@ -195,15 +199,17 @@ impl Forge {
 }
 
 /// Returns whether a provider is listed: those that are neither configured nor detectable are not.
-fn is_listed(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
+fn is_listed(project: ProjectSettings<'_>, vendor: &Vendor) -> bool {
+    let loaded = project.config;
     let own = loaded.settings.providers.get(vendor.name);
     vendor.detect != DetectionRule::Never
-        || model_preference(loaded).provider.as_deref() == Some(vendor.name)
+        || project.preference.provider.as_deref() == Some(vendor.name)
         || own.is_some_and(|own| own.base_url.is_some() || own.script.is_some())
 }
 
 /// Checks whether the provider can be asked; the error is the reason if not.
-fn check_askable(loaded: &ResolvedConfig, vendor: &Vendor) -> Result<(), String> {
+fn check_askable(project: ProjectSettings<'_>, vendor: &Vendor) -> Result<(), String> {
+    let loaded = project.config;
     if vendor.key == KeyRule::Required && !loaded.secrets.can_ask(vendor.name) {
         let variable = vendor.key_env.first().copied().unwrap_or("its key");
         return Err(format!("no key ({variable} is not set)"));
@@ -211,7 +217,7 @@ fn check_askable(loaded: &ResolvedConfig, vendor: &Vendor) -> Result<(), String>
     if vendor.base_url.is_none()
         && vendor.detect == DetectionRule::Never
         && vendor.key == KeyRule::Optional
-        && !has_address(loaded, vendor)
+        && !has_address(project, vendor)
     {
         return Err(format!("no address (providers.{}.base_url)", vendor.name));
     }
@@ -219,7 +225,7 @@ fn check_askable(loaded: &ResolvedConfig, vendor: &Vendor) -> Result<(), String>
 }
 
 async fn probe_provider(
-    loaded: &ResolvedConfig,
+    project: ProjectSettings<'_>,
     models: &ModelProviders,
     vendor: &Vendor,
     now: Timestamp,
@@ -233,31 +239,31 @@ async fn probe_provider(
             Some(seen) => format!("running; models: {}", seen.models.join(", ")),
             None => "no server answers".to_owned(),
         };
-        return health_record(loaded, vendor.name, found.is_some(), message, latency, now);
+        return health_record(project, vendor.name, found.is_some(), message, latency, now);
     }
     match tokio::time::timeout(PROBE_TIMEOUT, models.test_connection(vendor.name, None)).await {
-        Ok(test) => health_record(loaded, vendor.name, test.success, test.message, test.latency_ms, now),
+        Ok(test) => health_record(project, vendor.name, test.success, test.message, test.latency_ms, now),
         Err(_) => {
             let limit = u64::try_from(PROBE_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-            health_record(loaded, vendor.name, false, SLOW_MESSAGE.to_owned(), limit, now)
+            health_record(project, vendor.name, false, SLOW_MESSAGE.to_owned(), limit, now)
         }
     }
 }
 
 fn health_record(
-    loaded: &ResolvedConfig,
+    project: ProjectSettings<'_>,
     provider: &str,
     ok: bool,
     message: String,
     latency_ms: u64,
     at: Timestamp,
 ) -> ProviderHealth {
-    let configuration = configuration_hash(loaded, provider);
+    let configuration = configuration_hash(project, provider);
     ProviderHealth { provider: provider.to_owned(), ok, message, latency_ms, at, configuration }
 }
 
 fn provider_row(
-    loaded: &ResolvedConfig,
+    project: ProjectSettings<'_>,
     vendor: &Vendor,
     seen: Option<ProviderHealth>,
     not_asked: Option<String>,
@@ -265,10 +271,11 @@ fn provider_row(
     now: Timestamp,
     catalog: &forge_catalog::Catalog,
 ) -> ProviderRow {
+    let loaded = project.config;
     let settings = &loaded.settings;
-    let named = model_preference(loaded);
+    let named = project.preference;
     let own = settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
-    let wished = named.model.filter(|_| named.provider.as_deref() == Some(vendor.name));
+    let wished = named.model.clone().filter(|_| named.provider.as_deref() == Some(vendor.name));
     let default_model = wished.or(own).or_else(|| vendor.default_model.map(str::to_owned));
     let facts = default_model.as_deref().map(|model| catalog.model_facts(vendor.name, model));
     let key_from = match (loaded.secrets.variable_of(vendor.name), loaded.secrets.origin_of(vendor.name)) {

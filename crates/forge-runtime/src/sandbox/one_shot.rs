@@ -1,7 +1,7 @@
 //! Generated programs: a static check, then a fresh sandbox for each.
 
-use crate::{Error, Forge};
-use forge_config::{ResolvedConfig, StaticCheckMode};
+use crate::{Error, Project};
+use forge_config::StaticCheckMode;
 use forge_policy::guard::code;
 use serde::Serialize;
 use std::path::Path;
@@ -48,16 +48,13 @@ pub struct CodeWarning {
     pub message: String,
 }
 
-impl Forge {
+impl Project {
     /// Runs a generated program in a fresh sandbox of its own.
     ///
     /// # Errors
     /// If the language is unknown, the static check denies the program, or the sandbox can't be opened.
-    pub async fn run_one_shot(
-        &self,
-        loaded: &ResolvedConfig,
-        once: GeneratedProgram,
-    ) -> Result<OneShotReport, Error> {
+    pub async fn run_one_shot(&self, once: GeneratedProgram) -> Result<OneShotReport, Error> {
+        let loaded = self.config();
         let settings = &loaded.settings.sandbox;
         let language = parse_language(&once.language)?;
         let check = match settings.static_check {
@@ -84,7 +81,7 @@ impl Forge {
                 once.code,
             )
         };
-        let ran = crate::sandbox::open_backends(loaded, self.data_dir())?.run_one_shot(program).await?;
+        let ran = self.backends().run_one_shot(program).await?;
         let text =
             |kept: &forge_ports::sandbox::CapturedOutput| String::from_utf8_lossy(&kept.bytes).into_owned();
         Ok(OneShotReport {

@@ -1,7 +1,7 @@
 //! Operations on the workspace of a run after its end: showing, undoing and redoing steps, applying and
 //! removing them.
 
-use crate::{Error, Forge};
+use crate::{Error, Project};
 use forge_engine::{apply_outcome, commit_message, load_run_state};
 use forge_ports::queue::{ClaimError, ItemStatus, Lease};
 use forge_ports::workspace_store::MergePolicy;
@@ -57,7 +57,7 @@ struct ClaimedRun {
     state: RunState,
 }
 
-impl Forge {
+impl Project {
     /// Returns the changes of a run since its baseline, or those of one step.
     ///
     /// # Errors

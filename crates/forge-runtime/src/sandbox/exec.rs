@@ -1,7 +1,6 @@
 //! Sandboxes without a run: a command in the sandbox that a run would get, and the probes.
 
-use crate::{Error, Forge, sandbox};
-use forge_config::ResolvedConfig;
+use crate::{Error, Project, sandbox};
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv, OutputSink};
 use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
 use forge_sandbox::Backends;
@@ -38,7 +37,7 @@ pub struct SandboxCommandResult {
     pub kept: bool,
 }
 
-impl Forge {
+impl Project {
     /// Runs a command in exactly the sandbox that a run with this specification would get, then closes the
     /// sandbox.
     ///
@@ -46,15 +45,15 @@ impl Forge {
     /// If the sandbox can't be opened or dies.
     pub async fn exec_in_sandbox(
         &self,
-        loaded: &ResolvedConfig,
         spec: &SandboxSpec,
         command: SandboxCommand,
         output: &dyn OutputSink,
     ) -> Result<SandboxCommandResult, Error> {
+        let loaded = self.config();
         // The workspace belongs to no run: if this process is killed, the directory's name identifies its
         // owner.
-        let scratch = sandbox::create_temp_dir(self.data_dir(), sandbox::EXEC_DIR_KIND)?;
-        let boxes = sandbox::open_backends_in(loaded, scratch.path(), self.data_dir())?;
+        let scratch = sandbox::create_temp_dir(self.forge().data_dir(), sandbox::EXEC_DIR_KIND)?;
+        let boxes = sandbox::open_backends_in(loaded, scratch.path(), self.forge().data_dir())?;
         let run = RunId::generate();
         let ran = Self::exec_as_run(&boxes, run, spec, command, output).await;
         let removed = boxes.workspaces().remove_snapshots(run).await;
@@ -107,17 +106,14 @@ impl Forge {
     ///
     /// # Errors
     /// If no such sandbox can be opened.
-    pub async fn verify_sandbox(
-        &self,
-        loaded: &ResolvedConfig,
-        scope: ProbeScope,
-    ) -> Result<ProbeVerdict, Error> {
+    pub async fn verify_sandbox(&self, scope: ProbeScope) -> Result<ProbeVerdict, Error> {
+        let loaded = self.config();
         // The directory does not matter: the probes create their own.
         let template = crate::sandbox::base_spec(loaded, Path::new("/"), &[])?;
         let backend = match template.backend.as_str() {
             "auto" => "native",
             named => named,
         };
-        self.find_verdict(loaded, &template, backend, scope).await
+        self.find_verdict(&template, backend, scope).await
     }
 }
