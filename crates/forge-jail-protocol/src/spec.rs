@@ -60,10 +60,22 @@ pub struct JailSpec {
 pub struct WorkspaceRoot {
     /// Absolute path on the host.
     pub source: PathBuf,
+    /// The directory that the path must lead to, if the caller has it open.
+    #[serde(default)]
+    pub identity: Option<FileIdentity>,
     /// `/workspace`, or `/workspace/NAME` when there are several.
     pub target: PathBuf,
     /// The way it is shown.
     pub mode: RootMode,
+}
+
+/// A file or directory that exists: its path may lead to another one later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Number of the file system.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
 }
 
 /// The way a root directory is shown in the sandbox.
@@ -115,6 +127,9 @@ impl OverlayAttributes {
 pub struct HostBind {
     /// Absolute path on the host.
     pub source: PathBuf,
+    /// The file or directory that the path must lead to, without a symbolic link, if the caller has it open.
+    #[serde(default)]
+    pub identity: Option<FileIdentity>,
     /// Absolute path inside the sandbox; not below `/workspace`, `/proc`, `/dev` or `/etc`.
     pub target: PathBuf,
     /// The treatment of a source that does not exist.
@@ -189,6 +204,7 @@ impl JailSpec {
             label: label.into(),
             roots: vec![WorkspaceRoot {
                 source: workspace.into(),
+                identity: None,
                 target: WORKSPACE_PATH.into(),
                 mode: RootMode::Bind,
             }],

@@ -30,14 +30,15 @@ mod guest;
 mod host;
 mod id_mapping;
 mod image;
+mod mount_source;
 mod protocol;
 mod user_ids;
 
 use forge_sys as sys;
 
 pub use forge_jail_protocol::{
-    BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, FileStat,
-    FinalSymlink, HELPER_PATH, HOME_PATH, HostBind, IsolationLayer, JailCommand, JailFileKind,
+    BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, FileIdentity,
+    FileStat, FinalSymlink, HELPER_PATH, HOME_PATH, HostBind, IsolationLayer, JailCommand, JailFileKind,
     JailLayerState, JailLimits, JailReply, JailRequest, JailSpec, LayerReport, MissingSource, NetworkAccess,
     OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting, RootMode, StartFault, SyncToDisk,
     WORKSPACE_PATH, WorkspaceRoot, WrittenCode, written_code,

@@ -143,8 +143,12 @@ pub(crate) async fn run_one_shot(native: &NativeBackend, once: OneShotSpec) -> R
         programs: None,
         allow_unisolated: false,
     };
-    let code =
-        HostBind { source: place.code_dir(), target: PathBuf::from(CODE_DIR), missing: MissingSource::Fail };
+    let code = HostBind {
+        identity: None,
+        source: place.code_dir(),
+        target: PathBuf::from(CODE_DIR),
+        missing: MissingSource::Fail,
+    };
     let keep: Vec<Box<dyn Any + Send + Sync>> = vec![Box::new(place)];
     let room = native.open_bare(&spec, id, vec![code], keep).await?;
     let command = ExecSpec {

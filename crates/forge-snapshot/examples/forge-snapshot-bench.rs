@@ -1,7 +1,7 @@
 //! Measures manifests and snapshots on a tree of 100,000 files beside git on the same tree, and prints the medians in
 //! milliseconds as one line of JSON. `forge-snapshot-bench FOLDER [FILES]`: FOLDER must not exist; it is left there.
 
-use forge_snapshot::{BaseManifest, Layout, ObjectStore, OverlayXattrs, Tracker, TrackerOptions};
+use forge_snapshot::{BaseManifest, Layout, ObjectStore, OverlayXattrs, Tracker, TrackerOptions, TreeRoot};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ fn tracker(
 ) -> Outcome<Tracker> {
     Ok(Tracker::open(TrackerOptions {
         base: base.clone(),
-        lower: lower.to_owned(),
+        lower: TreeRoot::open(lower)?,
         layout,
         objects: Arc::new(ObjectStore::open(&folder.join(name))?),
         ignored: Vec::new(),

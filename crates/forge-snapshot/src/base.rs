@@ -3,6 +3,7 @@
 mod format;
 mod scan;
 
+use crate::TreeRoot;
 use crate::bounds::WorkBounds;
 use crate::error::{Error, IoContext};
 use crate::host::{self, FileStamp, NodeKind};
@@ -87,7 +88,7 @@ impl BaseManifest {
     /// # Errors
     /// Fails if `root` is not a readable directory or the host fails.
     pub fn scan_tree(root: &Path) -> io::Result<Self> {
-        scan::scan_tree(root, OnDenied::Skip, WorkBounds::unbounded())
+        scan::scan_tree(&TreeRoot::open(root)?, OnDenied::Skip, WorkBounds::unbounded())
     }
 
     /// Scans a tree like [`BaseManifest::scan_tree`], within bounds.
@@ -95,11 +96,19 @@ impl BaseManifest {
     /// # Errors
     /// Also returns [`Error::Ceiling`] and [`Error::Stopped`].
     pub fn scan_tree_within(root: &Path, bounds: &WorkBounds) -> Result<Self, Error> {
-        scan::scan_tree(root, OnDenied::Skip, bounds).io_context("read", root)
+        Self::scan_root(&TreeRoot::open(root).io_context("read", root)?, bounds)
+    }
+
+    /// Scans an open directory like [`BaseManifest::scan_tree_within`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`BaseManifest::scan_tree_within`].
+    pub fn scan_root(root: &TreeRoot, bounds: &WorkBounds) -> Result<Self, Error> {
+        scan::scan_tree(root, OnDenied::Skip, bounds).io_context("read", root.path())
     }
 
     /// Scans a directory of the current user, including directories with modes that deny access.
-    pub(crate) fn scan_owned_tree(root: &Path, bounds: &WorkBounds) -> io::Result<Self> {
+    pub(crate) fn scan_owned_tree(root: &TreeRoot, bounds: &WorkBounds) -> io::Result<Self> {
         scan::scan_tree(root, OnDenied::Force, bounds)
     }
 

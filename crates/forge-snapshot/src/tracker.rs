@@ -18,10 +18,10 @@ mod restore_plan;
 mod scan;
 mod tree;
 
+use crate::TreeRoot;
 use crate::base::BaseManifest;
 use crate::bounds::WorkBounds;
 use crate::error::{Error, IoContext};
-use crate::host;
 use crate::node::{DeltaEntry, RelPath, TreeDelta};
 use crate::objects::ObjectStore;
 use digest_cache::DigestCache;
@@ -29,7 +29,6 @@ use forge_types::Digest;
 use parking_lot::Mutex;
 use scan::{ContentPolicy, WorkspaceScan};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -70,8 +69,8 @@ pub struct TrackerOptions {
     /// The baseline of the repository.
     pub base: Arc<BaseManifest>,
     /// The repository.
-    pub lower: PathBuf,
-    /// The workspace.
+    pub lower: TreeRoot,
+    /// The workspace. A directory with the path of the repository is the repository.
     pub layout: Layout,
     /// The store for snapshots and contents.
     pub objects: Arc<ObjectStore>,
@@ -88,8 +87,7 @@ pub struct Tracker {
     ignored: HashSet<RelPath>,
     /// The manifest of the complete, unmodified workspace; for a copy, the stamps of the copied files.
     seen: Arc<BaseManifest>,
-    lower: OwnedFd,
-    root: OwnedFd,
+    root: TreeRoot,
     digest_cache: Arc<Mutex<DigestCache>>,
     /// Hard links of the baseline by inode number, computed on demand.
     links: OnceLock<HashMap<u64, Vec<usize>>>,
@@ -105,11 +103,12 @@ impl Tracker {
     /// Returns the host's error if a directory is missing or unreadable.
     pub fn open(options: TrackerOptions) -> Result<Self, Error> {
         let root = match &options.layout {
-            Layout::Overlay { upper, .. } => upper,
-            Layout::Directory { root } => root,
+            Layout::Directory { root } if root == options.lower.path() => options.lower.clone(),
+            Layout::Overlay { upper: root, .. } | Layout::Directory { root } => {
+                TreeRoot::open(root).io_context("open", root)?
+            }
         };
-        let lower = host::open_root(&options.lower).io_context("open", &options.lower)?;
-        let copy = matches!(&options.layout, Layout::Directory { root } if *root != options.lower);
+        let copy = is_copy(&options);
         let stamps = options.objects.directory().join(replica::COPY_STAMPS_FILE);
         let seen = match BaseManifest::load(&stamps) {
             Ok(stamps) if copy => Arc::new(stamps),
@@ -119,8 +118,7 @@ impl Tracker {
         let mut known = DigestCache::default();
         known.load_base_digests(options.objects.directory(), &options.base);
         Ok(Self {
-            root: host::open_root(root).io_context("open", root)?,
-            lower,
+            root,
             seen,
             ignored: options.ignored.iter().cloned().collect(),
             digest_cache: Arc::new(Mutex::new(known)),
@@ -157,14 +155,12 @@ impl Tracker {
     /// # Errors
     /// Returns the host's error.
     pub fn adopt_owner(&mut self) -> Result<(), Error> {
-        match &self.options.layout {
-            Layout::Directory { root } if *root != self.options.lower => {
-                replica::wait_clock_tick();
-                let stamps = BaseManifest::scan_owned_tree(root, &self.bounds).io_context("inspect", root)?;
-                self.adopt_stamps(stamps)
-            }
-            _ => Ok(()),
+        if !is_copy(&self.options) {
+            return Ok(());
         }
+        replica::wait_clock_tick();
+        let stamps = BaseManifest::scan_owned_tree(&self.root, &self.bounds);
+        self.adopt_stamps(stamps.io_context("inspect", self.root.path())?)
     }
 
     fn adopt_stamps(&mut self, stamps: BaseManifest) -> Result<(), Error> {
@@ -208,7 +204,8 @@ impl Tracker {
     /// # Errors
     /// Returns the errors of [`Tracker::snapshot`].
     pub fn snapshot_unflushed(&mut self) -> Result<Digest, Error> {
-        self.scan_and_store().map_err(|error| error.in_repository(self.workspace_path(), &self.options.lower))
+        self.scan_and_store()
+            .map_err(|error| error.in_repository(self.root.path(), self.options.lower.path()))
     }
 
     fn scan_and_store(&mut self) -> Result<Digest, Error> {
@@ -253,10 +250,7 @@ impl Tracker {
 
     /// Returns the path of the workspace, for messages.
     fn workspace_path(&self) -> &Path {
-        match &self.options.layout {
-            Layout::Overlay { upper, .. } => upper,
-            Layout::Directory { root } => root,
-        }
+        self.root.path()
     }
 
     /// Returns whether a path is masked.
@@ -272,6 +266,11 @@ impl Tracker {
         }
         Ok(scan)
     }
+}
+
+/// Returns whether the workspace is a private copy.
+fn is_copy(options: &TrackerOptions) -> bool {
+    matches!(&options.layout, Layout::Directory { root } if root != options.lower.path())
 }
 
 fn is_ignored(ignored: &HashSet<RelPath>, path: &RelPath) -> bool {

@@ -92,6 +92,7 @@ fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
             source.display()
         ));
         found.binds.extend(visible_entries(&source).map(|name| HostBind {
+            identity: None,
             source: source.join(name),
             target: target.join(name),
             missing: MissingSource::Skip,
@@ -220,6 +221,7 @@ mod tests {
         let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         let target = PathBuf::from("/super/.git/modules/tree");
         let shown = ["HEAD", "config"].map(|name| HostBind {
+            identity: None,
             source: module.join(name),
             target: target.join(name),
             missing: MissingSource::Skip,

@@ -1,12 +1,11 @@
 //! Masked files of a workspace, as far as this crate must know them; `forge-covers` decides which files hold
 //! credentials.
 
-use crate::layout::RunRepo;
+use crate::repos::OpenRepo;
 pub(crate) use forge_covers::can_be_credential;
 use forge_ports::sandbox::Error;
-use forge_snapshot::BaseManifest;
+use forge_snapshot::{BaseManifest, TreeRoot};
 use forge_types::Digest;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,10 +16,14 @@ const MAX_MASKED_BYTES: u64 = 16 << 20;
 
 /// Refuses a repository with a git configuration that is not a regular file: every git command in the sandbox would
 /// wait for a pipe or read a device forever.
-pub(crate) fn refuse_special_git_config(root: &Path) -> Result<(), Error> {
-    match forge_files::open(&root.join(GIT_CONFIG)) {
+pub(crate) fn refuse_special_git_config(repo: &OpenRepo) -> Result<(), Error> {
+    match forge_files::open(&repo.root.descriptor_path().join(GIT_CONFIG)) {
         Err(error @ forge_files::Error::NotRegular { .. }) => Err(Error::View {
-            why: format!("{error}, so git can't work in this repository; remove it, or restore the file"),
+            why: format!(
+                "{} is {}, so git can't work in this repository; remove it, or restore the file",
+                repo.root.join(GIT_CONFIG).display(),
+                error.reason()
+            ),
         }),
         _ => Ok(()),
     }
@@ -28,24 +31,24 @@ pub(crate) fn refuse_special_git_config(root: &Path) -> Result<(), Error> {
 
 /// Returns the digest by which a masked file is recognised after a rename; `None` if it is not a regular file, cannot
 /// be read or is large.
-pub(crate) fn masked_content_digest(root: &Path, path: &Path) -> Option<Digest> {
-    let bytes = forge_files::read_within(root, path, MAX_MASKED_BYTES).ok()?;
+pub(crate) fn masked_content_digest(root: &TreeRoot, path: &Path) -> Option<Digest> {
+    let bytes = forge_files::read_within(&root.descriptor_path(), path, MAX_MASKED_BYTES).ok()?;
     Some(Digest::of_bytes(&bytes))
 }
 
 /// Refuses, as root, a repository of another user with files that this user may not read: a run would show them to code
 /// of the repository, and its result would give them to the repository's owner.
-pub(crate) fn refuse_private_files(repos: &[RunRepo], bases: &[Arc<BaseManifest>]) -> Result<(), Error> {
+pub(crate) fn refuse_private_files(repos: &[OpenRepo], bases: &[Arc<BaseManifest>]) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     for (repo, base) in repos.iter().zip(bases) {
-        let owner = std::fs::metadata(&repo.path).map_or(0, |meta| meta.uid());
+        let owner = repo.stamp.uid;
         if owner == 0 {
             continue;
         }
         if let Some(path) = base.find_private_foreign(owner) {
-            let path = repo.path.join(path.as_path());
+            let path = repo.root.join(path.as_path());
             return Err(Error::View {
                 why: format!(
                     "{} belongs to another user than the repository (user {owner}), who may not read it; a run as root \

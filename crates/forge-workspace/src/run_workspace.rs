@@ -2,13 +2,15 @@
 
 use crate::baseline::{BaselineState, BaselineWriter};
 use crate::errors::{OpenError, workspace_error};
-use crate::layout::{FileMask, RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, XattrNamespace};
+use crate::layout::{FileMask, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, XattrNamespace};
 use crate::paths::WorkspacePaths;
 use crate::repos::{OpenRepo, check_same_repos};
 use crate::secret_masks::{self, InitialScan, SecretMasks};
 use crate::strategy::MountStrategy;
 use crate::{gitdir, masks, snapshot_id, strategy};
-use forge_jail_protocol::{HostBind, OverlayAttributes, RawBytes, RootMode, WORKSPACE_PATH, WorkspaceRoot};
+use forge_jail_protocol::{
+    FileIdentity, HostBind, OverlayAttributes, RawBytes, RootMode, WORKSPACE_PATH, WorkspaceRoot,
+};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{
     BaseManifest, CopyStats, Layout, ObjectStore, OverlayXattrs, RelPath, StopFlag, Tracker, WorkBounds,
@@ -46,6 +48,8 @@ pub struct RepoMount {
     pub name: String,
     /// Repository on the host.
     pub repo: PathBuf,
+    /// The directory that this path must lead to.
+    pub identity: FileIdentity,
     /// Layers that the sandbox gets.
     pub layers: RepoLayers,
 }
@@ -78,6 +82,7 @@ pub enum RepoLayers {
 pub struct RunWorkspace {
     pub(crate) layout: WorkspaceLayout,
     pub(crate) meta: WorkspaceMeta,
+    pub(crate) repos: Vec<OpenRepo>,
     pub(crate) trackers: Mutex<Vec<Tracker>>,
     /// State of the baseline: being made durable, durable, or failed.
     pub(crate) baseline: Mutex<BaselineState>,
@@ -113,11 +118,11 @@ impl RunWorkspace {
     ) -> Result<Self, OpenError> {
         let place = WorkspaceLayout::for_run(&store.workspaces, run);
         check_disjoint(store, &repos)?;
-        repos.iter().try_for_each(|repo| masks::refuse_special_git_config(&repo.record.path))?;
+        repos.iter().try_for_each(masks::refuse_special_git_config)?;
         match place.load_meta()? {
             Some(meta) => {
                 check_same_repos(&meta, &repos)?;
-                let view = Self::resume_existing(place, meta, &spec.reveal, bounds)?;
+                let view = Self::resume_existing(place, meta, repos, &spec.reveal, bounds)?;
                 if let Some(at) = at {
                     view.restore(Some(at), bounds)?;
                 }
@@ -144,20 +149,20 @@ impl RunWorkspace {
             drop(ObjectStore::open(&place.objects_dir(0))?);
         }
         place.reset_dirs(repos.len())?;
-        let repos: Vec<RunRepo> = repos.into_iter().map(|repo| repo.record).collect();
         if spec.mode == WorkspaceMode::Branch {
             check_branch_targets(&repos)?;
         }
         let mut bases = Vec::with_capacity(repos.len());
         for repo in &repos {
-            bases.push(Arc::new(BaseManifest::scan_tree_within(&repo.path, bounds)?));
+            bases.push(Arc::new(BaseManifest::scan_root(&repo.root, bounds)?));
         }
         if spec.mode != WorkspaceMode::Inplace {
             masks::refuse_private_files(&repos, &bases)?;
         }
         let MountStrategy { kind, reason, warnings } =
             strategy::choose_strategy(spec.mode, &repos, &bases, store.limit.as_ref());
-        let mut meta = WorkspaceMeta::new(kind, reason, XattrNamespace::expected_namespace(), repos);
+        let records = repos.iter().map(|repo| repo.record.clone()).collect();
+        let mut meta = WorkspaceMeta::new(kind, reason, XattrNamespace::expected_namespace(), records);
         meta.warnings = warnings;
         if meta.kind != WorkspaceKind::Overlay {
             // All contents are read or copied below.
@@ -165,25 +170,28 @@ impl RunWorkspace {
                 base.check_readable(&repo.path, bounds)?;
             }
         }
-        let look = secret_masks::scan_repos(store, &mut meta, &bases, &spec.reveal);
-        let copies = strategy::create_layers(&place, &mut meta, &bases, bounds)?;
-        Self::from_layout(place, meta, bases, WorkspaceOrigin::New(copies, look), &spec.reveal, bounds)
+        let look = secret_masks::scan_repos(store, &mut meta, &repos, &bases, &spec.reveal);
+        let copies = strategy::create_layers(&place, &mut meta, &repos, &bases, bounds)?;
+        let begun = WorkspaceOrigin::New(copies, look);
+        Self::from_layout(place, meta, repos, bases, begun, &spec.reveal, bounds)
     }
 
     fn resume_existing(
         place: WorkspaceLayout,
         meta: WorkspaceMeta,
+        repos: Vec<OpenRepo>,
         reveal: &[String],
         bounds: &WorkBounds,
     ) -> Result<Self, OpenError> {
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
-        Self::from_layout(place, meta, bases?, WorkspaceOrigin::Existing, reveal, bounds)
+        Self::from_layout(place, meta, repos, bases?, WorkspaceOrigin::Existing, reveal, bounds)
     }
 
     fn from_layout(
         place: WorkspaceLayout,
         meta: WorkspaceMeta,
+        repos: Vec<OpenRepo>,
         bases: Vec<Arc<BaseManifest>>,
         begun: WorkspaceOrigin,
         reveal: &[String],
@@ -194,11 +202,12 @@ impl RunWorkspace {
         let objects: Vec<_> = objects?.into_iter().map(Arc::new).collect();
         if matches!(begun, WorkspaceOrigin::Existing) {
             // Not earlier: the open object stores guarantee exclusive access to the workspace.
-            strategy::check_layers(&place, &meta)?;
+            strategy::check_layers(&place, &meta, &repos)?;
         }
         let mut trackers = Vec::with_capacity(bases.len());
         for (index, base) in bases.iter().enumerate() {
-            let mut tracker = Tracker::open(tracker_options(&place, &meta, index, base, &objects[index]))?;
+            let options = tracker_options(&place, &meta, (index, &repos[index]), base, &objects[index]);
+            let mut tracker = Tracker::open(options)?;
             tracker.set_bounds(bounds);
             trackers.push(tracker);
         }
@@ -213,14 +222,14 @@ impl RunWorkspace {
             strategy::adopt_copies(&mut trackers, copies)?;
         }
         let shown: Vec<RepoMount> =
-            (0..meta.repos.len()).map(|index| repo_mount(&place, &meta, index)).collect();
+            repos.iter().enumerate().map(|(index, repo)| repo_mount(&place, &meta, index, repo)).collect();
         let mut git = gitdir::GitDir::default();
         for shown in &shown {
             let found = gitdir::find_external_git(&shown.repo, &shown.mount_target());
             git.binds.extend(found.binds);
             git.warnings.extend(found.warnings);
         }
-        let covers = SecretMasks::new(&place, &meta, &bases, reveal, look);
+        let covers = SecretMasks::new(&place, &meta, &repos, &bases, reveal, look);
         let beginning = match is_new {
             false => BaselineState::Safe,
             true => {
@@ -233,6 +242,7 @@ impl RunWorkspace {
             is_new,
             layout: place,
             meta,
+            repos,
             trackers: Mutex::new(trackers),
             baseline: Mutex::new(beginning),
             saving,
@@ -257,14 +267,17 @@ impl RunWorkspace {
     /// Returns the workspace roots in the form that the jail takes.
     pub fn jail_roots(&self) -> Vec<WorkspaceRoot> {
         let root = |shown: &RepoMount| {
-            let (source, show) = match &shown.layers {
-                RepoLayers::Direct => (shown.repo.clone(), RootMode::Bind),
+            let (repo, target) = (shown.repo.clone(), shown.mount_target());
+            let root = |source, identity, mode| WorkspaceRoot { source, identity, target, mode };
+            match &shown.layers {
+                RepoLayers::Direct => root(repo, Some(shown.identity), RootMode::Bind),
                 RepoLayers::Overlay { upper, work } => {
-                    (shown.repo.clone(), RootMode::Overlay { upper: upper.clone(), work: work.clone() })
+                    let mode = RootMode::Overlay { upper: upper.clone(), work: work.clone() };
+                    root(repo, Some(shown.identity), mode)
                 }
-                RepoLayers::Owned(copy) => (copy.clone(), RootMode::Owned),
-            };
-            WorkspaceRoot { source, target: shown.mount_target(), mode: show }
+                // In a directory of this user alone.
+                RepoLayers::Owned(copy) => root(copy.clone(), None, RootMode::Owned),
+            }
         };
         self.mounts.iter().map(root).collect()
     }
@@ -387,7 +400,7 @@ impl RunWorkspace {
         }?;
         let mut meta = self.meta.clone();
         secret_masks::add_masks(&mut meta, self.secret_masks.pending_masks());
-        let (place, reveal) = (self.layout.clone(), self.reveal.clone());
+        let (place, reveal, repos) = (self.layout.clone(), self.reveal.clone(), self.repos.clone());
         drop(self);
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
@@ -397,7 +410,7 @@ impl RunWorkspace {
         for (repo, base) in meta.repos.iter().zip(&bases) {
             base.check_readable(&repo.path, bounds)?;
         }
-        let copies = strategy::create_layers(&place, &mut meta, &bases, bounds)?;
+        let copies = strategy::create_layers(&place, &mut meta, &repos, &bases, bounds)?;
         for index in 0..meta.repos.len() {
             forge_files::remove_tree(&place.upper_dir(index));
             forge_files::remove_tree(&place.work_dir(index));
@@ -405,6 +418,7 @@ impl RunWorkspace {
         let view = Self::from_layout(
             place,
             meta,
+            repos,
             bases,
             WorkspaceOrigin::New(copies, InitialScan::default()),
             &reveal,
@@ -486,9 +500,9 @@ fn check_disjoint(store: &WorkspaceStorage, repos: &[OpenRepo]) -> Result<(), Er
 
 /// Refuses repositories that cannot take a branch before a run that would end with one costs anything. A missing
 /// repository is only reported at the end: the user may have created one by then.
-fn check_branch_targets(repos: &[RunRepo]) -> Result<(), Error> {
+fn check_branch_targets(repos: &[OpenRepo]) -> Result<(), Error> {
     for repo in repos {
-        match forge_git::Repository::find(&repo.path) {
+        match forge_git::Repository::find(&repo.record.path) {
             Ok(_) | Err(forge_git::Error::NoRepository { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -500,13 +514,12 @@ fn check_branch_targets(repos: &[RunRepo]) -> Result<(), Error> {
 fn tracker_options(
     place: &WorkspaceLayout,
     meta: &WorkspaceMeta,
-    index: usize,
+    (index, repo): (usize, &OpenRepo),
     base: &Arc<BaseManifest>,
     objects: &Arc<ObjectStore>,
 ) -> forge_snapshot::TrackerOptions {
-    let repo = &meta.repos[index];
     let layout = match meta.kind {
-        WorkspaceKind::Direct => Layout::Directory { root: repo.path.clone() },
+        WorkspaceKind::Direct => Layout::Directory { root: repo.record.path.clone() },
         WorkspaceKind::Overlay => {
             Layout::Overlay { upper: place.upper_dir(index), attributes: meta.space.into() }
         }
@@ -514,15 +527,17 @@ fn tracker_options(
             Layout::Directory { root: place.copy_dir(meta, index) }
         }
     };
-    let root = match &layout {
-        Layout::Overlay { upper: root, .. } | Layout::Directory { root } => root,
-    };
     // Files restored by root get the owner of the root directory: the repository's owner, or the user of the last
     // sandbox.
-    let owner = std::fs::metadata(root).ok().map(|meta| (meta.uid(), meta.gid()));
+    let owner = match &layout {
+        Layout::Directory { root } if *root == repo.record.path => Some((repo.stamp.uid, repo.stamp.gid)),
+        Layout::Overlay { upper: root, .. } | Layout::Directory { root } => {
+            std::fs::metadata(root).ok().map(|meta| (meta.uid(), meta.gid()))
+        }
+    };
     forge_snapshot::TrackerOptions {
         base: Arc::clone(base),
-        lower: repo.path.clone(),
+        lower: repo.root.clone(),
         ignored: secret_masks::mask_paths(&meta.masks, index),
         owner: owner.filter(|_| rustix::process::geteuid().is_root()),
         layout,
@@ -530,8 +545,7 @@ fn tracker_options(
     }
 }
 
-fn repo_mount(place: &WorkspaceLayout, meta: &WorkspaceMeta, index: usize) -> RepoMount {
-    let repo = &meta.repos[index];
+fn repo_mount(place: &WorkspaceLayout, meta: &WorkspaceMeta, index: usize, repo: &OpenRepo) -> RepoMount {
     let layers = match meta.kind {
         WorkspaceKind::Direct => RepoLayers::Direct,
         WorkspaceKind::Overlay => {
@@ -539,7 +553,8 @@ fn repo_mount(place: &WorkspaceLayout, meta: &WorkspaceMeta, index: usize) -> Re
         }
         WorkspaceKind::Reflink | WorkspaceKind::Copy => RepoLayers::Owned(place.copy_dir(meta, index)),
     };
-    RepoMount { name: repo.name.clone(), repo: repo.path.clone(), layers }
+    let identity = FileIdentity { dev: repo.stamp.dev, ino: repo.stamp.ino };
+    RepoMount { name: repo.record.name.clone(), repo: repo.record.path.clone(), identity, layers }
 }
 
 /// Flushes object stores, which makes the snapshots in them durable.

@@ -3,19 +3,19 @@
 //! Hardly anything is read before a sandbox opens. A background thread reads the rest and sets a watch on the
 //! repositories; the first request waits for it. Files that it finds are masked by reopening the sandbox.
 
-use super::layout::{FileMask, RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta};
+use super::layout::{FileMask, WorkspaceKind, WorkspaceLayout, WorkspaceMeta};
+use super::repos::OpenRepo;
 use super::{RunWorkspace, WorkspaceStorage};
 use crate::masks;
 use forge_covers::{CoveredPath, CredentialWatch, RevealedPaths, UnreadFiles, WatchTarget};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{BaseManifest, RelPath, TreeNode};
+use forge_snapshot::{BaseManifest, FileStamp, RelPath, TreeNode, TreeRoot};
 use forge_types::Digest;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ struct MaskState {
     watches: Vec<(usize, CredentialWatch)>,
     /// Paths that must be masked and are not yet, with the index of their repository.
     found: Vec<(usize, PathBuf)>,
-    repos: Vec<RunRepo>,
+    repos: Vec<OpenRepo>,
     warnings: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ enum MaskStage {
 #[derive(Debug)]
 pub(super) struct MaskJob {
     index: usize,
-    root: PathBuf,
+    root: TreeRoot,
     unread: Option<UnreadFiles>,
     watch: Option<PendingWatch>,
     /// Whether git's index has yet to be examined.
@@ -92,15 +92,17 @@ pub(super) struct InitialScan {
 pub(super) fn scan_repos(
     store: &WorkspaceStorage,
     meta: &mut WorkspaceMeta,
+    repos: &[OpenRepo],
     bases: &[Arc<BaseManifest>],
     reveal: &[String],
 ) -> InitialScan {
     let mut look = InitialScan::default();
     // A copy is made without the masked files, so all of them must be known before.
     let all = matches!(meta.kind, WorkspaceKind::Copy | WorkspaceKind::Reflink);
-    for (index, (repo, base)) in meta.repos.clone().iter().zip(bases).enumerate() {
+    for (index, (repo, base)) in repos.iter().zip(bases).enumerate() {
+        let root = repo.root.descriptor_path();
         let revealed = RevealedPaths::new(&revealed_in_repo(repo, reveal));
-        let mut found = forge_covers::scan_manifest(&repo.path, base, revealed, store.scan_cache_path(repo));
+        let mut found = forge_covers::scan_manifest(&root, base, revealed, store.scan_cache_path(repo));
         meta.warnings.append(&mut found.warnings);
         let unread = if all || found.unread.len() <= MAX_READ_AT_OPEN {
             found.paths.extend(found.unread.find_private_keys(&AtomicBool::new(false)));
@@ -109,9 +111,9 @@ pub(super) fn scan_repos(
             Some(found.unread)
         };
         let paths: Vec<PathBuf> = found.paths.into_iter().collect();
-        let quick = git_index_bytes(&repo.path) <= MAX_QUICK_INDEX_BYTES;
+        let quick = git_index_bytes(&root) <= MAX_QUICK_INDEX_BYTES;
         if quick {
-            meta.warnings.extend(history_warning(&repo.path, &paths));
+            meta.warnings.extend(history_warning(&root, &paths));
         }
         look.history.push(!quick);
         meta.masks.extend(paths.iter().map(|path| new_mask(repo, index, path)));
@@ -121,19 +123,20 @@ pub(super) fn scan_repos(
 }
 
 /// Returns the paths that the user reveals, as they apply to one of several repositories.
-fn revealed_in_repo(repo: &RunRepo, reveal: &[String]) -> Vec<String> {
+fn revealed_in_repo(repo: &OpenRepo, reveal: &[String]) -> Vec<String> {
+    let name = &repo.record.name;
     let inside = |path: &String| {
         let named = path.trim_start_matches("./").trim_start_matches("/workspace/");
-        let below = named.strip_prefix(&repo.name).and_then(|rest| rest.strip_prefix('/'));
-        below.filter(|_| !repo.name.is_empty()).unwrap_or(named).to_owned()
+        let below = named.strip_prefix(name).and_then(|rest| rest.strip_prefix('/'));
+        below.filter(|_| !name.is_empty()).unwrap_or(named).to_owned()
     };
     reveal.iter().map(inside).collect()
 }
 
-fn new_mask(repo: &RunRepo, index: usize, path: &Path) -> FileMask {
+fn new_mask(repo: &OpenRepo, index: usize, path: &Path) -> FileMask {
     FileMask {
         repo: index,
-        content: masks::masked_content_digest(&repo.path, path),
+        content: masks::masked_content_digest(&repo.root, path),
         path: path.as_os_str().as_bytes().to_vec(),
     }
 }
@@ -169,9 +172,9 @@ fn renamed_secrets(upper: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
 
 impl WorkspaceStorage {
     /// Returns the path of the file that caches the scan of a repository.
-    fn scan_cache_path(&self, repo: &RunRepo) -> Option<PathBuf> {
-        let device = std::fs::metadata(&repo.path).ok()?.dev();
-        let name = [device.to_le_bytes().as_slice(), repo.path.as_os_str().as_bytes()].concat();
+    fn scan_cache_path(&self, repo: &OpenRepo) -> Option<PathBuf> {
+        let path = repo.record.path.as_os_str().as_bytes();
+        let name = [repo.stamp.dev.to_le_bytes().as_slice(), path].concat();
         self.workspaces.parent().map(|data| data.join("covers").join(Digest::of_bytes(&name).to_string()))
     }
 }
@@ -181,6 +184,7 @@ impl SecretMasks {
     pub(super) fn new(
         place: &WorkspaceLayout,
         meta: &WorkspaceMeta,
+        repos: &[OpenRepo],
         bases: &[Arc<BaseManifest>],
         reveal: &[String],
         look: Option<InitialScan>,
@@ -188,7 +192,7 @@ impl SecretMasks {
         let is_new = look.is_some();
         let InitialScan { mut unread, history } = look.unwrap_or_default();
         let mut jobs = Vec::new();
-        for (index, repo) in meta.repos.iter().enumerate() {
+        for (index, repo) in repos.iter().enumerate() {
             let covered: Vec<PathBuf> = meta
                 .masks
                 .iter()
@@ -199,8 +203,10 @@ impl SecretMasks {
                 WorkspaceKind::Overlay => Some(place.upper_dir(index)),
                 WorkspaceKind::Direct | WorkspaceKind::Reflink | WorkspaceKind::Copy => None,
             };
-            let number =
-                |path: &PathBuf| std::fs::symlink_metadata(repo.path.join(path)).ok().map(|meta| meta.ino());
+            let number = |path: &PathBuf| {
+                let path = RelPath::new(path.as_os_str().as_bytes())?;
+                Some(FileStamp::stat_below(&repo.root, &path).ok()??.ino)
+            };
             let watch =
                 matches!(meta.kind, WorkspaceKind::Overlay | WorkspaceKind::Direct).then(|| PendingWatch {
                     base: Arc::clone(&bases[index]),
@@ -215,7 +221,7 @@ impl SecretMasks {
                 });
             jobs.push(MaskJob {
                 index,
-                root: repo.path.clone(),
+                root: repo.root.clone(),
                 unread: unread.get_mut(index).and_then(Option::take),
                 watch,
                 history: history.get(index).copied().unwrap_or(false),
@@ -227,7 +233,7 @@ impl SecretMasks {
             stage: MaskStage::Waiting(jobs),
             watches: Vec::new(),
             found: Vec::new(),
-            repos: meta.repos.clone(),
+            repos: repos.to_vec(),
             warnings: Vec::new(),
         };
         Arc::new(Self {
@@ -279,11 +285,11 @@ impl SecretMasks {
                 found.extend(keys.into_iter().map(|path| (index, path)));
             }
             if look_at_history {
-                warnings.extend(history_warning(&root, &covered));
+                warnings.extend(history_warning(&root.descriptor_path(), &covered));
             }
             let Some(begin) = watch.filter(|_| !self.stop.load(Ordering::Relaxed)) else { continue };
             let watched = WatchTarget {
-                root: &root,
+                root: &root.descriptor_path(),
                 base: &begin.base,
                 revealed: begin.revealed,
                 covered: begin.covered,

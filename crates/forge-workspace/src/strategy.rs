@@ -1,14 +1,14 @@
 //! Choice of how a workspace is provided: copy-on-write by the kernel where that works, otherwise a copy; with the
 //! reason.
 
-use super::layout::{RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, workspace_io_error};
+use super::layout::{WorkspaceKind, WorkspaceLayout, WorkspaceMeta, workspace_io_error};
+use super::repos::OpenRepo;
 use super::{ForcedCopy, OpenError, workspace_error};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{BaseManifest, CopyKind, CopyStats, RelPath, WorkBounds, copy_tree};
 use forge_types::WorkspaceMode;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 /// A chosen kind of workspace, and why.
@@ -22,7 +22,7 @@ pub(super) struct MountStrategy {
 /// Chooses by what is known before anything is tried: the kernel may still refuse an overlay.
 pub(super) fn choose_strategy(
     mode: WorkspaceMode,
-    repos: &[RunRepo],
+    repos: &[OpenRepo],
     bases: &[Arc<BaseManifest>],
     limit: Option<&ForcedCopy>,
 ) -> MountStrategy {
@@ -36,8 +36,7 @@ pub(super) fn choose_strategy(
     let root = rustix::process::geteuid().is_root();
     let mut overlay = chosen(WorkspaceKind::Overlay, "");
     for (repo, base) in repos.iter().zip(bases) {
-        let owner = fs::metadata(&repo.path).map_or(0, |meta| meta.uid());
-        let own = if root { owner } else { rustix::process::geteuid().as_raw() };
+        let own = if root { repo.stamp.uid } else { rustix::process::geteuid().as_raw() };
         let foreign = base.count_foreign(own);
         if foreign > 0 && root {
             return chosen(WorkspaceKind::Copy, "files of several owners");
@@ -45,7 +44,7 @@ pub(super) fn choose_strategy(
         if foreign > 0 {
             overlay.warnings.push(format!(
                 "{foreign} files and directories of {} belong to other users: commands cannot change them",
-                repo.path.display()
+                repo.record.path.display()
             ));
         }
     }
@@ -56,14 +55,15 @@ pub(super) fn choose_strategy(
 pub(super) fn create_layers(
     place: &WorkspaceLayout,
     meta: &mut WorkspaceMeta,
+    repos: &[OpenRepo],
     bases: &[Arc<BaseManifest>],
     bounds: &WorkBounds,
 ) -> Result<Vec<CopyStats>, Error> {
     let mut copies = Vec::new();
-    for (index, repo) in meta.repos.clone().iter().enumerate() {
+    for (index, repo) in repos.iter().enumerate() {
         match meta.kind {
             WorkspaceKind::Direct => {}
-            WorkspaceKind::Overlay => create_overlay_dirs(place, index, &repo.path)?,
+            WorkspaceKind::Overlay => create_overlay_dirs(place, index, repo)?,
             WorkspaceKind::Reflink | WorkspaceKind::Copy => {
                 let copy = place.copy_dir(meta, index);
                 forge_files::remove_tree(&copy);
@@ -73,13 +73,13 @@ pub(super) fn create_layers(
                     .filter(|mask| mask.repo == index)
                     .filter_map(super::FileMask::rel_path)
                     .collect();
-                let done = copy_tree(&repo.path, &copy, &bases[index], None, &ignored, bounds);
+                let done = copy_tree(&repo.root, &copy, &bases[index], None, &ignored, bounds);
                 let done = done.map_err(|error| workspace_error(&error))?;
                 if done.skipped > 0 {
                     meta.warnings.push(format!(
                         "{} files and directories of {} cannot be read and are not in the workspace",
                         done.skipped,
-                        repo.path.display()
+                        repo.record.path.display()
                     ));
                 }
                 copies.push(done);
@@ -93,11 +93,15 @@ pub(super) fn create_layers(
 }
 
 /// Checks that an existing workspace has the layers that a sandbox needs.
-pub(super) fn check_layers(place: &WorkspaceLayout, meta: &WorkspaceMeta) -> Result<(), Error> {
-    for (index, repo) in meta.repos.iter().enumerate() {
+pub(super) fn check_layers(
+    place: &WorkspaceLayout,
+    meta: &WorkspaceMeta,
+    repos: &[OpenRepo],
+) -> Result<(), Error> {
+    for (index, repo) in repos.iter().enumerate() {
         match meta.kind {
             WorkspaceKind::Direct => {}
-            WorkspaceKind::Overlay => create_overlay_dirs(place, index, &repo.path)?,
+            WorkspaceKind::Overlay => create_overlay_dirs(place, index, repo)?,
             WorkspaceKind::Reflink | WorkspaceKind::Copy => {
                 let copy = place.copy_dir(meta, index);
                 if !copy.is_dir() {
@@ -112,7 +116,7 @@ pub(super) fn check_layers(place: &WorkspaceLayout, meta: &WorkspaceMeta) -> Res
 }
 
 /// Creates the two layers over a repository; the upper one gets the permissions of the repository's directory.
-fn create_overlay_dirs(place: &WorkspaceLayout, index: usize, repo: &Path) -> Result<(), Error> {
+fn create_overlay_dirs(place: &WorkspaceLayout, index: usize, repo: &OpenRepo) -> Result<(), Error> {
     let (upper, work) = (place.upper_dir(index), place.work_dir(index));
     let made = || -> std::io::Result<()> {
         // The kernel leaves something in it that only the kernel can use again.
@@ -120,8 +124,7 @@ fn create_overlay_dirs(place: &WorkspaceLayout, index: usize, repo: &Path) -> Re
         fs::create_dir(&work)?;
         if !upper.exists() {
             fs::create_dir(&upper)?;
-            let mode = fs::metadata(repo)?.mode() & 0o7777;
-            fs::set_permissions(&upper, fs::Permissions::from_mode(mode))?;
+            fs::set_permissions(&upper, fs::Permissions::from_mode(repo.stamp.mode))?;
         }
         Ok(())
     };

@@ -7,6 +7,7 @@
 //! and the container with it, so a container never outlives the process that started it.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,7 +20,9 @@ use crate::protocol::names::{CONTAINER_SOCKET_PATH, NO_CALLER_EXIT_CODE};
 use crate::protocol::startup::{ContainerBoot, FailureCause, StartupMessage, own_namespaces};
 use crate::protocol::wire;
 use crate::sys;
-use forge_jail_protocol::{HOME_PATH, IsolationLayer, LayerReport, NetworkAccess, WORKSPACE_PATH};
+use forge_jail_protocol::{
+    FileIdentity, HOME_PATH, IsolationLayer, JailSpec, LayerReport, NetworkAccess, WORKSPACE_PATH,
+};
 use forge_processes::sockets::SocketDiag;
 
 /// Runs as the init of a container. Called by the binary's `main`, before any thread exists, when `argv[0]` is
@@ -70,6 +73,7 @@ fn run_stages(control: &OwnedFd) -> Result<(), InitSetupError> {
     }
     forge_processes::init_name::set_init_name(&guest.spec.label);
     check_same_directory(guest.workspace)?;
+    check_sources(&guest.spec)?;
     let mut layers = compare_namespaces(&guest)?;
     check_no_privileges(&mut layers)?;
     let listener = guest.spec.listen.filter(|_| guest.spec.network == NetworkAccess::Off).map(|port| {
@@ -110,6 +114,25 @@ fn check_same_directory(wanted: Option<(u64, u64)>) -> Result<(), InitSetupError
     }
     let step = "finding the workspace: the engine shows another folder (does it run on another machine?)";
     Err(InitSetupError { about: FailureCause::Step, step: step.to_owned(), errno: libc::EXDEV })
+}
+
+/// Checks that the mounts with a known source show it: the engine resolved their paths, in which another user may have put
+/// a link or another directory meanwhile. A source that is gone was not mounted.
+fn check_sources(spec: &JailSpec) -> Result<(), InitSetupError> {
+    let roots = spec.roots.iter().map(|root| (root.identity, root.target.as_path()));
+    let binds = spec.binds.iter().map(|bind| (bind.identity, bind.target.as_path()));
+    for (identity, target) in roots.chain(binds) {
+        let Some(wanted) = identity else { continue };
+        let step =
+            || format!("checking that the engine shows the expected file or folder at {}", target.display());
+        match fs::metadata(target) {
+            Ok(found) if (FileIdentity { dev: found.dev(), ino: found.ino() }) == wanted => {}
+            Ok(_) => return Err(io::Error::from_raw_os_error(libc::ESTALE)).step_context(step()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).step_context(step()),
+        }
+    }
+    Ok(())
 }
 
 /// Compares this process's namespaces with the caller's.

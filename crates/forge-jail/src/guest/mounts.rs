@@ -10,7 +10,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::image;
+use crate::mount_source::open_source;
 use crate::sys::{self, MountAttributes, Recursive};
+use forge_jail_protocol::FileIdentity;
 
 /// Converts a path to a C string.
 pub(super) fn to_c_path(path: &Path) -> io::Result<CString> {
@@ -52,10 +54,23 @@ pub(super) fn make_file(path: &Path) -> io::Result<()> {
 
 /// Returns a read-only copy of the mount at a host path, including all mounts below it.
 pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
-    let tree = sys::clone_mount(CWD, &to_c_path(source)?, Recursive::Yes)?;
+    read_only_tree(CWD, &to_c_path(source)?)
+}
+
+fn read_only_tree(from: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    let tree = sys::clone_mount(from, path, Recursive::Yes)?;
     let what = MountAttributes { set: sys::READ_ONLY_ATTRS, idmap: None, recursive: Recursive::Yes };
     sys::set_mount_attributes(tree.as_fd(), what)?;
     Ok(tree)
+}
+
+/// Binds a host file or directory, which may have to be a certain one, read-only at `target`.
+pub(super) fn bind_source_read_only(
+    source: &Path,
+    identity: Option<FileIdentity>,
+    target: &Path,
+) -> io::Result<()> {
+    attach_tree(&read_only_tree(open_source(source, identity)?.as_fd(), c"")?, target)
 }
 
 /// Binds a host file or directory read-only at `target`.
@@ -66,10 +81,7 @@ pub(super) fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
 /// Binds a file or directory of an image read-only at `target`. Links in the path resolve inside the image.
 pub(super) fn bind_inside(image: BorrowedFd<'_>, path: &CStr, target: &Path) -> io::Result<()> {
     let source = image::open_inside(image, path, OFlags::PATH)?;
-    let tree = sys::clone_mount(source.as_fd(), c"", Recursive::Yes)?;
-    let what = MountAttributes { set: sys::READ_ONLY_ATTRS, idmap: None, recursive: Recursive::Yes };
-    sys::set_mount_attributes(tree.as_fd(), what)?;
-    attach_tree(&tree, target)
+    attach_tree(&read_only_tree(source.as_fd(), c"")?, target)
 }
 
 /// Attaches a detached mount of a file or directory at `target`.

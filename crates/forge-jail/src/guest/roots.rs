@@ -11,15 +11,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::mount::MountAttrFlags;
 
 use super::identity::JailIds;
 use super::{InitSetupError, SetupContext, mounts};
+use crate::mount_source::open_source;
 use crate::protocol::startup::FailureCause;
 use crate::sys::{self, MountAttributes, Recursive};
-use forge_jail_protocol::{IsolationLayer, JailSpec, OverlayAttributes, RawBytes, RootMode, WorkspaceRoot};
+use forge_jail_protocol::{
+    FileIdentity, IsolationLayer, JailSpec, OverlayAttributes, RawBytes, RootMode, WorkspaceRoot,
+};
 
 /// Any directory that the sandbox does not need: the mapped source of an overlay is attached there, because kernels
 /// before 6.15 accept no detached layer. The descriptor identifies it, so one source may cover another.
@@ -35,9 +38,9 @@ pub(super) struct DetachedRoot {
 pub(super) fn prepare_roots(spec: &JailSpec, ids: &JailIds) -> Result<Vec<DetachedRoot>, InitSetupError> {
     let view = |root: &WorkspaceRoot| {
         let tree = match &root.mode {
-            RootMode::Bind => bind_root(&root.source, ids, "binding the workspace")?,
+            RootMode::Bind => bind_root(root, ids)?,
             RootMode::Owned => bind_owned_root(&root.source, ids)?,
-            RootMode::Overlay { upper, work } => mount_overlay_root(&root.source, upper, work, ids)?,
+            RootMode::Overlay { upper, work } => mount_overlay_root(root, upper, work, ids)?,
         };
         if spec.forbids_written_code() {
             mounts::forbid_exec(&tree).step_context(format!("restricting {}", root.source.display()))?;
@@ -55,23 +58,29 @@ impl DetachedRoot {
     }
 }
 
-fn bind_root(source: &Path, ids: &JailIds, doing: &str) -> Result<OwnedFd, InitSetupError> {
-    let tree = clone_writable(source, ids, doing)?;
-    check_is_directory(&tree).step_context(format!("{doing} {}", source.display()))?;
+fn bind_root(root: &WorkspaceRoot, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
+    let doing = "binding the workspace";
+    let tree = clone_writable(&root.source, root.identity, ids, doing)?;
+    check_is_directory(&tree).step_context(format!("{doing} {}", root.source.display()))?;
     Ok(tree)
 }
 
 /// Returns a detached read-write mount of `source`, with its owner shown as the sandbox's user.
-pub(super) fn clone_writable(source: &Path, ids: &JailIds, doing: &str) -> Result<OwnedFd, InitSetupError> {
+pub(super) fn clone_writable(
+    source: &Path,
+    identity: Option<FileIdentity>,
+    ids: &JailIds,
+    doing: &str,
+) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("{doing} {}", source.display());
-    let path = mounts::to_c_path(source).step_context(what())?;
+    let opened = open_source(source, identity).step_context(what())?;
     let recursive = match ids {
         // Mounts below could be of file systems that cannot be mapped; they are not included.
         JailIds::Root { .. } => Recursive::No,
         // In a user namespace the kernel only copies mounts together with those below.
         JailIds::User { .. } => Recursive::Yes,
     };
-    let tree = sys::clone_mount(CWD, &path, recursive).step_context(what())?;
+    let tree = sys::clone_mount(opened.as_fd(), c"", recursive).step_context(what())?;
     let stat = rustix::fs::fstat(&tree).step_context(what())?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     let idmap = ids.mapping_for((stat.st_uid, stat.st_gid));
@@ -104,13 +113,14 @@ fn bind_owned_root(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupErr
     Ok(tree)
 }
 
-/// Mounts a copy-on-write overlay of `source`.
+/// Mounts a copy-on-write overlay of a root.
 fn mount_overlay_root(
-    source: &Path,
+    root: &WorkspaceRoot,
     upper: &Path,
     work: &Path,
     ids: &JailIds,
 ) -> Result<OwnedFd, InitSetupError> {
+    let source = &root.source;
     let open = |path: &Path, doing: &str| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty())
@@ -118,9 +128,11 @@ fn mount_overlay_root(
     };
     let upper_fd = open(upper, "opening the upper layer")?;
     let work_fd = open(work, "opening the work folder")?;
+    let opened = open_source(source, root.identity)
+        .step_context(format!("taking {} as the lower layer", source.display()))?;
     // Some kernels detect this and fail at the first access, some never do.
-    check_disjoint(source, upper)
-        .and_then(|()| check_disjoint(source, work))
+    check_disjoint(&opened, upper)
+        .and_then(|()| check_disjoint(&opened, work))
         .cause_context(FailureCause::Overlay, format!("keeping changes out of {}", source.display()))?;
     check_xattr_support(&upper_fd, ids).cause_context(
         FailureCause::Overlay,
@@ -134,7 +146,7 @@ fn mount_overlay_root(
         rustix::fs::fchown(&work_fd, Some(uid), Some(gid))
             .step_context(format!("giving {} to the box's user", work.display()))?;
     }
-    let lower = prepare_lower(source, ids)?;
+    let lower = prepare_lower(opened, source, ids)?;
     let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let (lower_name, upper_name, work_name) = (name(&lower), name(&upper_fd), name(&work_fd));
     let mut options = vec![
@@ -158,16 +170,15 @@ fn mount_overlay_root(
     })
 }
 
-/// Opens the source of an overlay. As root it is shown under the sandbox's owner, and attached somewhere.
-fn prepare_lower(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
+/// Makes the opened source of an overlay its lower layer. As root it is shown under the sandbox's owner, and attached
+/// somewhere.
+fn prepare_lower(opened: OwnedFd, source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("taking {} as the lower layer", source.display());
-    let path = mounts::to_c_path(source).step_context(what())?;
+    check_is_directory(&opened).step_context(what())?;
     if matches!(ids, JailIds::User { .. }) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        return rustix::fs::open(source, flags, Mode::empty()).step_context(what());
+        return Ok(opened);
     }
-    let tree = sys::clone_mount(CWD, &path, Recursive::No).step_context(what())?;
-    check_is_directory(&tree).step_context(what())?;
+    let tree = sys::clone_mount(opened.as_fd(), c"", Recursive::No).step_context(what())?;
     let stat = rustix::fs::fstat(&tree).step_context(what())?;
     let idmap = ids.mapping_for((stat.st_uid, stat.st_gid));
     sys::set_mount_attributes(
@@ -181,8 +192,9 @@ fn prepare_lower(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError
 }
 
 /// Checks that neither directory contains the other.
-fn check_disjoint(source: &Path, layer: &Path) -> io::Result<()> {
-    let (source, layer) = (std::fs::canonicalize(source)?, std::fs::canonicalize(layer)?);
+fn check_disjoint(source: &OwnedFd, layer: &Path) -> io::Result<()> {
+    let source = std::fs::read_link(format!("/proc/self/fd/{}", source.as_raw_fd()))?;
+    let layer = std::fs::canonicalize(layer)?;
     if layer.starts_with(&source) || source.starts_with(&layer) {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
     }

@@ -2,22 +2,21 @@
 //! user's. Native sandboxes do both inside their init.
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 
 use super::diagnose;
 use super::run_user::ReservedUid;
 use crate::id_mapping::create_mapping;
+use crate::mount_source::open_source;
 use crate::protocol::error::Error;
 use crate::sys::{self, MountAttributes, Recursive};
 use crate::user_ids;
+use forge_jail_protocol::FileIdentity;
 
 /// A user and group id that no other running sandbox of this machine uses while this handle lives.
 #[derive(Debug)]
@@ -53,11 +52,17 @@ pub struct IdMappedMount {
 
 impl IdMappedMount {
     /// Shows the directory `source` at the empty directory `target`, with its owner's files as those of `user`; a bind
-    /// mount of it by a container engine keeps that. Needs root. Mounts below `source` are not included.
+    /// mount of it by a container engine keeps that. With an identity, `source` must lead to that directory without a
+    /// symbolic link. Needs root. Mounts below `source` are not included.
     ///
     /// # Errors
     /// [`Error::IdMap`] when the file system cannot show its files under another owner, else [`Error::Build`].
-    pub fn new(source: &Path, target: &Path, user: &RunUser) -> Result<Self, Error> {
+    pub fn new(
+        source: &Path,
+        identity: Option<FileIdentity>,
+        target: &Path,
+        user: &RunUser,
+    ) -> Result<Self, Error> {
         let failed = |error: io::Error| match error.raw_os_error() {
             Some(libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
                 Error::IdMap { path: source.to_owned(), fs: diagnose::file_system_name(source) }
@@ -69,9 +74,10 @@ impl IdMappedMount {
         };
         let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes());
         let mount = || -> io::Result<()> {
-            let owner = fs::metadata(source)?;
-            let mapping = create_mapping((owner.uid(), user.id()), (owner.gid(), user.id()))?;
-            let tree = sys::clone_mount(CWD, &c_path(source)?, Recursive::No)?;
+            let opened = open_source(source, identity)?;
+            let owner = rustix::fs::fstat(&opened)?;
+            let mapping = create_mapping((owner.st_uid, user.id()), (owner.st_gid, user.id()))?;
+            let tree = sys::clone_mount(opened.as_fd(), c"", Recursive::No)?;
             let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
             let attributes = MountAttributes { set, idmap: Some(mapping.as_fd()), recursive: Recursive::No };
             sys::set_mount_attributes(tree.as_fd(), attributes)?;

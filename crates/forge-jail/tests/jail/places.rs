@@ -16,7 +16,7 @@ both! {
         fs::write(open.path().join("file"), "old").unwrap();
         fs::write(closed.path().join("one"), "old").unwrap();
         fs::write(closed.path().join("two"), "old").unwrap();
-        let bind = |source: std::path::PathBuf, target: &str, missing| HostBind { source, target: target.into(), missing };
+        let bind = |source: std::path::PathBuf, target: &str, missing| HostBind { identity: None, source, target: target.into(), missing };
         let b = Boxed::with(|spec, _| {
             spec.writable = vec![
                 bind(open.path().into(), "/opt/open", MissingSource::Fail),

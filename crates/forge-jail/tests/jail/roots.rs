@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use forge_jail::{
-    Error, ExecEnd, FaultKind, Jail, JailRequest, JailSpec, OverlayAttributes, RawBytes, RemovalScope,
-    ReplaceExisting, RootMode, WorkspaceRoot, probe_overlay,
+    Error, ExecEnd, FaultKind, FileIdentity, HostBind, Jail, JailRequest, JailSpec, MissingSource,
+    OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting, RootMode, WorkspaceRoot, probe_overlay,
 };
 
 use crate::both;
@@ -179,9 +179,9 @@ both! {
         fs::write(lower.join("file"), "two").unwrap();
         let mut spec = JailSpec::new("several", one.path());
         spec.roots = vec![
-            WorkspaceRoot { source: one.path().into(), target: "/workspace/one".into(), mode: RootMode::Bind },
-            WorkspaceRoot { source: lower.clone(), target: "/workspace/two".into(), mode },
-            WorkspaceRoot { source: three.path().into(), target: "/workspace/three".into(), mode: RootMode::Owned },
+            WorkspaceRoot { identity: None, source: one.path().into(), target: "/workspace/one".into(), mode: RootMode::Bind },
+            WorkspaceRoot { identity: None, source: lower.clone(), target: "/workspace/two".into(), mode },
+            WorkspaceRoot { identity: None, source: three.path().into(), target: "/workspace/three".into(), mode: RootMode::Owned },
         ];
         spec.masked = vec![RawBytes::from("one/.env")];
         let jail = Jail::spawn(&spec, &init_exe()).unwrap();
@@ -251,11 +251,44 @@ END
         cleared(&b.dir);
     }
 
+    fn a_source_is_the_folder_that_the_caller_has_open_or_the_box_does_not_start() {
+        let dir = workspace();
+        let (lower, overlay) = layers(dir.path());
+        let identity = |path: &Path| fs::metadata(path).map(|m| FileIdentity { dev: m.dev(), ino: m.ino() }).unwrap();
+        let wanted = identity(&lower);
+        for (at, mode) in [RootMode::Bind, overlay].into_iter().enumerate() {
+            let mut spec = JailSpec::new("same", &lower);
+            spec.roots[0].mode = mode;
+            spec.roots[0].identity = Some(wanted);
+            let bind = HostBind { source: lower.clone(), identity: Some(wanted), target: "/opt/shown".into(), missing: MissingSource::Fail };
+            spec.binds = vec![bind];
+            drop(Jail::spawn(&spec, &init_exe()).expect("it is the one"));
+            let moved = dir.path().join(format!("moved-{at}"));
+            fs::rename(&lower, &moved).unwrap();
+            // A link that leads to the folder itself, and another folder.
+            for what in ["link", "folder"] {
+                match what {
+                    "link" => std::os::unix::fs::symlink(&moved, &lower).unwrap(),
+                    _ => fs::create_dir(&lower).unwrap(),
+                }
+                let refused = Jail::spawn(&spec, &init_exe()).err().expect("a refusal");
+                assert!(matches!(refused, Error::Build { .. }), "{what}: {refused}");
+                let mut bound = spec.clone();
+                bound.roots[0] = JailSpec::new("same", &moved).roots.remove(0);
+                let refused = Jail::spawn(&bound, &init_exe()).err().expect("a refusal");
+                assert!(matches!(refused, Error::Build { .. }), "{what}: {refused}");
+                fs::remove_file(&lower).or_else(|_| fs::remove_dir(&lower)).unwrap();
+            }
+            fs::rename(&moved, &lower).unwrap();
+        }
+        cleared(&dir);
+    }
+
     fn folders_that_make_no_sense_are_refused() {
         let refused = |roots: &[(&str, &str)]| {
             let mut spec = JailSpec::new("x", "/srv");
             spec.roots = roots.iter()
-                .map(|(source, target)| WorkspaceRoot { source: source.into(), target: target.into(), mode: RootMode::Bind })
+                .map(|(source, target)| WorkspaceRoot { identity: None, source: source.into(), target: target.into(), mode: RootMode::Bind })
                 .collect();
             Jail::spawn(&spec, &init_exe()).err().map(|e| e.to_string()).unwrap_or_default()
         };

@@ -82,7 +82,7 @@ impl ContainerMounts {
             (RootMode::Bind, Some(user)) => {
                 let point = place.create_mount_point(&format!("root-{number}"));
                 let point = point.map_err(Error::host_failure("creating a mount point for the workspace"))?;
-                self.maps.push(IdMappedMount::new(&root.source, &point, user)?);
+                self.maps.push(IdMappedMount::new(&root.source, root.identity, &point, user)?);
                 point
             }
         };

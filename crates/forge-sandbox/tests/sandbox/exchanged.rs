@@ -5,12 +5,18 @@ use crate::as_both;
 use crate::rig::{Folder, folder};
 use crate::run::{Run, repository, transaction};
 use crate::tree::{self, Tree};
+use crate::undo::times;
 use forge_ports::WorkspaceStore as _;
 use forge_ports::sandbox::Error;
-use forge_types::SnapshotId;
+use forge_ports::workspace_store::MergePolicy;
+use forge_ports::{Sandbox as _, Workspace as _};
+use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 const REPLACED: &str = "no longer the directory that the run began with";
 
@@ -32,7 +38,7 @@ impl Places {
         Self { top, other }
     }
 
-    fn repo(&self) -> std::path::PathBuf {
+    fn repo(&self) -> PathBuf {
         self.top.path().join("repo")
     }
 
@@ -51,10 +57,74 @@ fn exchange(one: &Path, two: &Path) {
     renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE).unwrap();
 }
 
+/// Another user, who exchanges two entries again and again until this is dropped. Then each is at its own path.
+struct Exchanging(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Exchanging {
+    fn start(one: PathBuf, two: PathBuf) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let pause = Duration::from_micros(300);
+            let mut exchanged = false;
+            while exchanged || stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+                exchange(&one, &two);
+                exchanged = !exchanged;
+                if exchanged {
+                    std::thread::park_timeout(pause);
+                }
+            }
+        });
+        Self(Some((stop, thread)))
+    }
+}
+
+impl Drop for Exchanging {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Does everything with a run that opens its repository, while that is exchanged. Returns how much succeeded.
+async fn work_while_exchanged(places: &Places, data: &Path, mode: WorkspaceMode) -> usize {
+    let spec = SandboxSpec { mode, ..transaction(&places.repo()) };
+    let mut done = 0;
+    let exchanging = || Exchanging::start(places.repo(), places.top.path().join("link"));
+    let (backends, id) = (forge_sandbox::Backends::new(crate::rig::options(data)), RunId::generate());
+    let working = exchanging();
+    let opened = backends.open(&spec, id, None).await;
+    let Ok(room) = opened else { return done };
+    let run = Run { backends, spec, id, room: Some(room) };
+    assert_eq!(run.sh("cat name; echo $$ > new; echo more >> a.txt").await, "repo");
+    let Ok(state) = run.room().snapshot().await else { return done };
+    let Run { backends, spec, id, room } = run;
+    drop(room);
+    done += 1;
+    let workspaces = backends.workspaces();
+    // What a previous apply did is undone with the same care.
+    for _ in 0..3 {
+        let changed = match mode {
+            WorkspaceMode::Transaction => {
+                let applied = workspaces.apply(&spec, id, None, Some(state), MergePolicy::No).await.is_ok();
+                leave_killed_apply(data, id, state);
+                workspaces.revert_partial_apply(id).await.is_ok() || applied
+            }
+            WorkspaceMode::Branch => workspaces.publish(&spec, id, state, "What was done").await.is_ok(),
+            WorkspaceMode::Inplace => workspaces.restore(&spec, id, None).await.is_ok(),
+        };
+        done += usize::from(changed);
+        places.assert_other_untouched();
+    }
+    drop(working);
+    done
+}
+
 /// Leaves what an apply that is killed at its beginning leaves.
-fn leave_killed_apply(data: &Path, run: &Run, to: SnapshotId) {
+fn leave_killed_apply(data: &Path, run: RunId, to: SnapshotId) {
     let marker = format!(r#"{{"from":null,"to":"{to}","learned":[]}}"#);
-    fs::write(data.join(format!("runs/{}/view/applying.json", run.id)), marker).unwrap();
+    fs::write(data.join(format!("runs/{run}/view/applying.json")), marker).unwrap();
 }
 
 fn refusal<T>(refused: Result<T, Error>) -> String {
@@ -70,7 +140,7 @@ as_both! {
         let state = run.snapshot().await;
         run.close();
         let workspaces = run.backends.workspaces();
-        leave_killed_apply(data.path(), &run, state);
+        leave_killed_apply(data.path(), run.id, state);
         places.exchange();
         let why = refusal(workspaces.revert_partial_apply(run.id).await);
         assert!(why.contains(REPLACED), "{why}");
@@ -78,5 +148,17 @@ as_both! {
         places.exchange();
         assert!(workspaces.revert_partial_apply(run.id).await.unwrap());
         assert_eq!(tree::contents(&tree::of(&places.repo())), before);
+    }
+
+    async fn a_repository_that_is_exchanged_all_the_time_is_the_only_one_shown_and_changed() {
+        for mode in [WorkspaceMode::Transaction, WorkspaceMode::Branch, WorkspaceMode::Inplace] {
+            let (places, mut done) = (Places::new(), 0);
+            for _ in 0..times(8, 150) {
+                let data = folder();
+                done += work_while_exchanged(&places, data.path(), mode).await;
+                places.assert_other_untouched();
+            }
+            assert!(done > 0, "{mode:?}: nothing succeeds in between");
+        }
     }
 }

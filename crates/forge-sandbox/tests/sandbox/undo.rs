@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Returns the number of repetitions: `soak` if there is time.
-fn times(usual: usize, soak: usize) -> usize {
+pub(crate) fn times(usual: usize, soak: usize) -> usize {
     if std::env::var_os("FORGE_SOAK").is_some() { soak } else { usual }
 }
 

@@ -2,13 +2,13 @@
 //! paths; the blocks are then concatenated in the order of their directories.
 
 use super::{BaseManifest, BaseRecord, now_ns, to_u32};
+use crate::TreeRoot;
 use crate::bounds::{BoundedTally, WorkBounds};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::walk::{OnDenied, SubdirVisits, VisitedDir, WalkThreads, walk_tree};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::Path;
 use std::sync::OnceLock;
 
 /// The entries of a directory. Offsets of names and indices of owners are relative to the block.
@@ -27,10 +27,8 @@ struct DirBlocks {
 }
 
 /// Scans everything below `root`.
-pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> io::Result<BaseManifest> {
-    let place = root;
-    let root = host::open_root(root)?;
-    let tally = BoundedTally::of_tree(bounds, place);
+pub(super) fn scan_tree(root: &TreeRoot, denied: OnDenied, bounds: &WorkBounds) -> io::Result<BaseManifest> {
+    let tally = BoundedTally::of_tree(bounds, root.path());
     let taken_ns = now_ns();
     // The root has index 0.
     let blocks = Mutex::new(DirBlocks { numbers: 1, ..DirBlocks::default() });
@@ -44,9 +42,9 @@ pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> i
         blocks.found.insert(number, block);
         Ok(below)
     };
-    walk_tree(&root, 0, denied, WalkThreads::Two, &tally, &visit)?;
+    walk_tree(root.fd(), 0, denied, WalkThreads::Two, &tally, &visit)?;
     let blocks = blocks.into_inner();
-    assemble_manifest(&FileStamp::stat_open(&root)?, taken_ns, blocks, bounds)
+    assemble_manifest(&root.stamp()?, taken_ns, blocks, bounds)
 }
 
 /// Returns the entries of a directory, with its subdirectories numbered from 0; `None` if unreadable.

@@ -161,7 +161,6 @@ pub(super) fn save_base_contents(
     bounds: &WorkBounds,
 ) -> Result<(), Error> {
     let known = || known.lock();
-    let lower = host::open_root(&options.lower).io_context("open", &options.lower)?;
     let ignored: HashSet<RelPath> = options.ignored.iter().cloned().collect();
     let mut digests = Vec::new();
     let files = options.base.indexed_entries_below(&RelPath::default());
@@ -171,7 +170,7 @@ pub(super) fn save_base_contents(
         let digest = if super::is_ignored(&ignored, &path) {
             None
         } else {
-            learn_base_file(&options.objects, lower.as_fd(), &shown, &path, &item, u64::MAX, bounds)?
+            learn_base_file(&options.objects, options.lower.as_fd(), &shown, &path, &item, u64::MAX, bounds)?
         };
         if digest.is_some() {
             known().remember_base_digest(number, digest);

@@ -40,7 +40,7 @@ impl ScanError {
 /// Finds the differences from the unmodified workspace, by stamps, then by contents.
 pub(super) fn scan_directory(scan: &WorkspaceScan<'_>) -> Result<(), Error> {
     let threads = if scan.tracker.seen.len() > 2_000 { WalkThreads::Two } else { WalkThreads::One };
-    walk_tree(&scan.tracker.root, (), OnDenied::Force, threads, &scan.walked, &|folder| {
+    walk_tree(scan.tracker.root.fd(), (), OnDenied::Force, threads, &scan.walked, &|folder| {
         visit_directory(scan, folder)
     })
     .map_err(|fault: ScanError| fault.into_error(scan))?;

@@ -68,7 +68,7 @@ struct LowerParent {
 /// Finds the changes in the upper layer.
 pub(super) fn scan_overlay(scan: &WorkspaceScan<'_>, attributes: OverlayXattrs) -> Result<(), Error> {
     walk_tree(
-        &scan.tracker.root,
+        scan.tracker.root.fd(),
         LowerParent::default(),
         OnDenied::Force,
         WalkThreads::One,
@@ -151,7 +151,7 @@ fn add_lower_entries(
     from: &RelPath,
     covered: &DirListing,
 ) -> Result<(), Error> {
-    let lower = &scan.tracker.lower;
+    let lower = &scan.tracker.options.lower;
     let base = &scan.tracker.seen;
     for (name, _) in base.children(from).filter(|(name, _)| covered.find(name).is_none()) {
         for (source, _) in base.entries_below(&from.join(name)) {
@@ -223,7 +223,7 @@ pub(super) fn read_upper_layer(
         }
         Ok(below)
     };
-    walk_tree(&tracker.root, None, OnDenied::Force, WalkThreads::One, &scan.walked, &visit)
+    walk_tree(tracker.root.fd(), None, OnDenied::Force, WalkThreads::One, &scan.walked, &visit)
         .map_err(|fault: ScanError| fault.into_error(&scan))?;
     Ok(found.into_inner())
 }

@@ -5,7 +5,7 @@ mod dir_access;
 
 use super::disk_entry::{DiskEntry, OverlayMark};
 use super::restore_plan::{LinkGroup, PathChange, RestorePlan};
-use super::{Layout, OverlayXattrs, Tracker};
+use super::{OverlayXattrs, Tracker};
 use crate::base;
 use crate::bounds::BoundedTally;
 use crate::copy;
@@ -270,8 +270,8 @@ impl RebuildWork<'_> {
         let lost = || Error::Lost { path: shown.to_owned() };
         let item = options.base.get(path).filter(|item| item.kind == NodeKind::File).ok_or_else(lost)?;
         let below = options.lower.join(path.as_path());
-        let source =
-            base::open_unchanged(self.tracker.lower.as_fd(), path, &item).io_context("read", &below)?;
+        let source = base::open_unchanged(self.tracker.options.lower.as_fd(), path, &item)
+            .io_context("read", &below)?;
         let unchanged = source.is_some();
         let source = match source {
             Some(source) => source,
@@ -291,14 +291,15 @@ impl RebuildWork<'_> {
     }
 
     fn is_copy(&self) -> bool {
-        matches!(&self.tracker.options.layout, Layout::Directory { root } if *root != self.tracker.options.lower)
+        super::is_copy(&self.tracker.options)
     }
 
     /// Opens the repository's current file at a path.
     fn open_repository_file(&self, path: &RelPath) -> Option<File> {
         let (parent, name) = host::split_path(path)?;
         let parent =
-            host::open_below(self.tracker.lower.as_fd(), parent, OFlags::PATH | host::DIR_OPEN_FLAGS).ok()?;
+            host::open_below(self.tracker.options.lower.as_fd(), parent, OFlags::PATH | host::DIR_OPEN_FLAGS)
+                .ok()?;
         host::open_file(&parent, name).ok()
     }
 

@@ -1,5 +1,6 @@
 //! A private copy of a repository, for hosts without overlay support.
 
+use crate::TreeRoot;
 use crate::base::{self, BaseItem, BaseManifest};
 use crate::bounds::WorkBounds;
 use crate::copy::{self, CopyMethod};
@@ -42,10 +43,8 @@ pub struct CopyStats {
 }
 
 struct TreeCopier<'a> {
-    from: OwnedFd,
-    to: OwnedFd,
-    from_path: &'a Path,
-    to_path: &'a Path,
+    from: &'a TreeRoot,
+    to: &'a TreeRoot,
     base: &'a BaseManifest,
     bounds: &'a WorkBounds,
     owner: Option<(u32, u32)>,
@@ -60,7 +59,7 @@ struct TreeCopier<'a> {
 /// # Errors
 /// Returns [`Error::Full`] or the host's error.
 pub fn copy_tree(
-    from: &Path,
+    from: &TreeRoot,
     to: &Path,
     base: &BaseManifest,
     owner: Option<(u32, u32)>,
@@ -68,12 +67,11 @@ pub fn copy_tree(
     bounds: &WorkBounds,
 ) -> Result<CopyStats, Error> {
     std::fs::create_dir_all(to).io_context("create", to)?;
+    let top = TreeRoot::open(to).io_context("open", to)?;
     let ignored: HashSet<RelPath> = ignored.iter().cloned().collect();
     let copier = TreeCopier {
-        from: host::open_root(from).io_context("open", from)?,
-        to: host::open_root(to).io_context("open", to)?,
-        from_path: from,
-        to_path: to,
+        from,
+        to: &top,
         base,
         bounds,
         owner: owner.filter(|_| rustix::process::geteuid().is_root()),
@@ -113,7 +111,7 @@ pub fn copy_tree(
     }
     wait_clock_tick();
     let kind = if copier.bytes_copied.into_inner() { CopyKind::Copy } else { CopyKind::Reflink };
-    let stamps = BaseManifest::scan_owned_tree(to, bounds).io_context("inspect", to)?;
+    let stamps = BaseManifest::scan_owned_tree(&top, bounds).io_context("inspect", to)?;
     let skipped = copier.skipped.into_inner();
     Ok(CopyStats { kind, files: files.len() + linked.len(), skipped, stamps })
 }
@@ -165,7 +163,7 @@ impl TreeCopier<'_> {
         path: &RelPath,
         item: &BaseItem,
     ) -> Result<(), Error> {
-        let shown = self.to_path.join(path.as_path());
+        let shown = self.to.join(path.as_path());
         let made = (|| {
             let (folder, name) = place.open_parent(path)?;
             match item.kind {
@@ -227,12 +225,12 @@ impl TreeCopier<'_> {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
                 return Ok(false);
             }
-            Err(error) => return Err(Error::from_io("read", &self.from_path.join(path.as_path()), error)),
+            Err(error) => return Err(Error::from_io("read", &self.from.join(path.as_path()), error)),
         };
-        let shown = self.to_path.join(path.as_path());
+        let shown = self.to.join(path.as_path());
         let made = (|| {
             let now = FileStamp::stat_open(&source)?;
-            self.bounds.check_file_size(now.size, || self.from_path.join(path.as_path()))?;
+            self.bounds.check_file_size(now.size, || self.from.join(path.as_path()))?;
             let (folder, name) = to.open_parent(path)?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let copy = rustix::fs::openat(&*folder, name, flags, Mode::from_raw_mode(0o600))?;
@@ -261,7 +259,7 @@ impl TreeCopier<'_> {
                 }
                 continue;
             };
-            let shown = self.to_path.join(path.as_path());
+            let shown = self.to.join(path.as_path());
             let linked = (|| {
                 let (other, other_name) = to.open_parent(&first)?;
                 let (folder, name) = to.open_parent(path)?;

@@ -376,7 +376,7 @@ impl Tracker {
         let shown = self.options.lower.join(path.as_path());
         learn_base_file(
             &self.options.objects,
-            self.lower.as_fd(),
+            self.options.lower.as_fd(),
             &shown,
             path,
             item,

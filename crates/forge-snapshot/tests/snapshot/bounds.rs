@@ -43,6 +43,7 @@ impl Rig {
         fs::create_dir(&lower).unwrap();
         build(&lower);
         let base = Arc::new(BaseManifest::scan_tree(&lower).unwrap());
+        let lower = TreeRoot::open(&lower).unwrap();
         copy_tree(&lower, &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
         let tracker = Tracker::open(TrackerOptions {
             base: base.clone(),
@@ -131,7 +132,14 @@ fn each_ceiling_of_a_repository_is_said_before_anything_is_made() {
     let base = BaseManifest::scan_tree_within(folder.path(), &bounds()).unwrap();
     met(base.check_readable(folder.path(), &bounds()), WorkspaceCeiling::FileBytes);
     met(
-        copy_tree(folder.path(), &folder.path().join("to"), &base, None, &[], &bounds()),
+        copy_tree(
+            &TreeRoot::open(folder.path()).unwrap(),
+            &folder.path().join("to"),
+            &base,
+            None,
+            &[],
+            &bounds(),
+        ),
         WorkspaceCeiling::FileBytes,
     );
 }
@@ -189,7 +197,8 @@ fn everything_ends_when_it_is_no_longer_wanted() {
     let stopped = stopped();
     ended(BaseManifest::scan_tree_within(&rig.repository(), &stopped).map(|base| base.len()));
     ended(rig.base.check_readable(&rig.repository(), &stopped));
-    ended(copy_tree(&rig.repository(), &rig.folder.path().join("to"), &rig.base, None, &[], &stopped));
+    let repository = TreeRoot::open(&rig.repository()).unwrap();
+    ended(copy_tree(&repository, &rig.folder.path().join("to"), &rig.base, None, &[], &stopped));
     ended(load_delta(&rig.tracker.objects(), id, &stopped));
     let new = File::open(rig.work().join("new")).unwrap();
     ended(rig.tracker.objects().store_file(&new, 3, &stopped));

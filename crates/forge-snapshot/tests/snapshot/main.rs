@@ -10,6 +10,7 @@
 mod apply;
 mod bounds;
 mod compare;
+mod exchanged;
 mod store;
 mod trees;
 mod undo;

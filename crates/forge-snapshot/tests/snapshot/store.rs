@@ -2,7 +2,7 @@
 
 use forge_snapshot::{
     BaseManifest, CopyKind, Error, FileStamp, Layout, NodeKind, ObjectStore, OverlayXattrs, RelPath, Tracker,
-    TrackerOptions, TreeNode, WorkBounds, copy_tree,
+    TrackerOptions, TreeNode, TreeRoot, WorkBounds, copy_tree,
 };
 use forge_types::Digest;
 use std::fs::{self, File};
@@ -63,10 +63,11 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     deep(&root, levels);
     let base = Arc::new(BaseManifest::scan_tree(&root).unwrap());
     assert_eq!(base.len(), levels + 1);
-    let copied = copy_tree(&root, &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
+    let copied =
+        copy_tree(&TreeRoot::open(&root).unwrap(), &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
     let options = TrackerOptions {
         base: base.clone(),
-        lower: root.clone(),
+        lower: TreeRoot::open(&root).unwrap(),
         layout: Layout::Directory { root: work.clone() },
         objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
         ignored: Vec::new(),
@@ -97,11 +98,12 @@ fn a_copy_that_got_another_owner_is_known_to_be_untouched_when_the_repository_ha
     fs::write(root.join("goes"), "what is never needed is not kept").unwrap();
     fs::write(root.join("stays"), "stays").unwrap();
     let base = Arc::new(BaseManifest::scan_tree(&root).unwrap());
-    let copied = copy_tree(&root, &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
+    let copied =
+        copy_tree(&TreeRoot::open(&root).unwrap(), &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
     let open = || {
         let options = TrackerOptions {
             base: base.clone(),
-            lower: root.clone(),
+            lower: TreeRoot::open(&root).unwrap(),
             layout: Layout::Directory { root: work.clone() },
             objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
             ignored: Vec::new(),
@@ -218,7 +220,7 @@ fn an_upper_layer_is_read_and_written_without_a_mount() {
     }
     let options = TrackerOptions {
         base: Arc::new(BaseManifest::scan_tree(&lower).unwrap()),
-        lower: lower.clone(),
+        lower: TreeRoot::open(&lower).unwrap(),
         layout: Layout::Overlay { upper: upper.clone(), attributes: OverlayXattrs::User },
         objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
         ignored: vec![path("d/one")],
@@ -269,8 +271,15 @@ fn a_copy_says_how_it_was_made_and_leaves_out_what_is_masked() {
     }
     let _socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
     let base = BaseManifest::scan_tree(&from).unwrap();
-    let copied =
-        copy_tree(&from, &to, &base, None, &[path(".env"), path("keys")], WorkBounds::unbounded()).unwrap();
+    let copied = copy_tree(
+        &TreeRoot::open(&from).unwrap(),
+        &to,
+        &base,
+        None,
+        &[path(".env"), path("keys")],
+        WorkBounds::unbounded(),
+    )
+    .unwrap();
     assert!(matches!(copied.kind, CopyKind::Copy | CopyKind::Reflink));
     assert_eq!((copied.files, copied.skipped), (1, 0));
     let names: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();

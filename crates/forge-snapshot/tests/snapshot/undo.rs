@@ -3,7 +3,7 @@
 
 use forge_snapshot::{
     BaseManifest, Layout, ObjectStore, OverlayXattrs, RelPath, Tracker, TrackerOptions, TreeDelta, TreeNode,
-    WorkBounds, copy_tree,
+    TreeRoot, WorkBounds, copy_tree,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
@@ -324,7 +324,7 @@ fn round_trips(seed: u64, repository: &Path, objects: &Path, rig: &dyn Rig, mut 
             // A process that comes later knows nothing but what is on disk.
             let options = TrackerOptions {
                 base: Arc::new(BaseManifest::load(&objects.join("base")).unwrap()),
-                lower: repository.to_owned(),
+                lower: TreeRoot::open(repository).unwrap(),
                 layout: rig.layout(),
                 objects: Arc::new(ObjectStore::open_read_only(objects).unwrap()),
                 ignored: Vec::new(),
@@ -424,7 +424,7 @@ fn places(seed: u64) -> (Places, Arc<BaseManifest>) {
 fn options(places: &Places, base: &Arc<BaseManifest>, layout: Layout) -> TrackerOptions {
     TrackerOptions {
         base: base.clone(),
-        lower: places.repository.clone(),
+        lower: TreeRoot::open(&places.repository).unwrap(),
         layout,
         objects: Arc::new(ObjectStore::open(&places.objects).unwrap()),
         ignored: Vec::new(),
@@ -440,8 +440,15 @@ fn seeds(share: u64) -> std::ops::Range<u64> {
 fn undo_and_redo_in_a_copy() {
     for seed in seeds(4) {
         let (places, base) = places(seed);
-        let copied =
-            copy_tree(&places.repository, &places.work, &base, None, &[], WorkBounds::unbounded()).unwrap();
+        let copied = copy_tree(
+            &TreeRoot::open(&places.repository).unwrap(),
+            &places.work,
+            &base,
+            None,
+            &[],
+            WorkBounds::unbounded(),
+        )
+        .unwrap();
         assert_eq!(copied.skipped, 0);
         assert_same(
             &manifest(&places.work),

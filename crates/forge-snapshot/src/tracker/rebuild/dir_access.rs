@@ -55,7 +55,7 @@ impl<'a> DirAccess<'a> {
         {
             return Ok(fd);
         }
-        let mut at = self.tracker.root.try_clone()?;
+        let mut at = self.tracker.root.fd().try_clone()?;
         let mut so_far = RelPath::default();
         self.make_passable(&at, &so_far)?;
         for part in path.components() {
