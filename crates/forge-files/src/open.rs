@@ -27,14 +27,22 @@ pub fn open(path: &Path) -> Result<File, Error> {
 /// # Errors
 /// As [`open`]; [`Error::Link`] for a symbolic link or a path that leaves `root`.
 pub fn open_within(root: &Path, relative: &Path) -> Result<File, Error> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, root, directory, Mode::empty());
+    open_below(opened.map_err(|errno| Error::from_errno(&root.join(relative), errno))?, root, relative)
+}
+
+/// Opens a file like [`open_within`], below a directory that the caller has open. Its path `root` is for messages.
+///
+/// # Errors
+/// As [`open_within`].
+pub fn open_below(directory: impl AsFd, root: &Path, relative: &Path) -> Result<File, Error> {
     let shown = root.join(relative);
     let fail = |errno| Error::from_errno(&shown, errno);
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, root, directory, Mode::empty()).map_err(fail)?;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // With `O_PATH | O_NOFOLLOW`, `NO_SYMLINKS` would return a handle to the link itself; without `O_NOFOLLOW`, links
     // are refused.
-    let handle = openat2(root.as_fd(), relative, HANDLE_FLAGS, Mode::empty(), beneath).map_err(fail)?;
+    let handle = openat2(directory, relative, HANDLE_FLAGS, Mode::empty(), beneath).map_err(fail)?;
     reopen_regular(&shown, &handle)
 }
 

@@ -1,9 +1,10 @@
 //! Reading whole files up to a size limit.
 
 use crate::error::Error;
-use crate::open::{open, open_within};
+use crate::open::{open, open_below, open_within};
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Reads the regular file at `path`, of at most `max_bytes`. Symbolic links are followed.
@@ -23,6 +24,20 @@ pub fn read_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<Vec<u
     read_from(&root.join(relative), file, max_bytes)
 }
 
+/// Reads a file like [`read_within`], below a directory that the caller has open. Its path `root` is for messages.
+///
+/// # Errors
+/// As [`read_within`].
+pub fn read_below(
+    directory: impl AsFd,
+    root: &Path,
+    relative: &Path,
+    max_bytes: u64,
+) -> Result<Vec<u8>, Error> {
+    let file = open_below(directory, root, relative)?;
+    read_from(&root.join(relative), file, max_bytes)
+}
+
 /// Reads a UTF-8 file like [`read`].
 ///
 /// # Errors
@@ -37,6 +52,19 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Error> {
 /// As [`read_within`]; [`Error::NotText`].
 pub fn read_text_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<String, Error> {
     decode_utf8(&root.join(relative), read_within(root, relative, max_bytes)?)
+}
+
+/// Reads a UTF-8 file like [`read_below`].
+///
+/// # Errors
+/// As [`read_below`]; [`Error::NotText`].
+pub fn read_text_below(
+    directory: impl AsFd,
+    root: &Path,
+    relative: &Path,
+    max_bytes: u64,
+) -> Result<String, Error> {
+    decode_utf8(&root.join(relative), read_below(directory, root, relative, max_bytes)?)
 }
 
 /// Reads at most the first `max_bytes` of the regular file at `path`. Symbolic links are followed.

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -29,11 +29,29 @@ pub(crate) fn is_stale_temporary(name: &str) -> bool {
 pub(super) const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Device and inode number of a file.
+pub type FileId = (u64, u64);
+
+/// A working directory that the caller has open.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkTree<'a> {
+    /// Path without links: for messages, and what git data elsewhere must name.
+    pub path: &'a Path,
+    /// The open directory, through which everything in it is reached.
+    pub fd: BorrowedFd<'a>,
+}
+
 /// An open directory.
 #[derive(Debug)]
-pub(super) struct RepoDirectory {
+pub struct RepoDirectory {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+impl AsFd for RepoDirectory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// An entry of a directory.
@@ -53,7 +71,27 @@ impl RepoDirEntry {
 }
 
 impl RepoDirectory {
-    /// Opens the directory at a path without links.
+    /// Returns a working directory.
+    pub(super) fn of_work_tree(tree: WorkTree<'_>) -> Result<Self, Error> {
+        let fd = tree.fd.try_clone_to_owned();
+        let fd = fd.map_err(|source| Error::Io { path: tree.path.to_owned(), source })?;
+        Ok(Self { fd, path: tree.path.to_owned() })
+    }
+
+    /// Opens the directory at an absolute path, in which nothing may be a link.
+    pub(super) fn open_without_links(path: &Path) -> Result<Self, Error> {
+        let top = Self::open(Path::new("/"))?;
+        let below = path.strip_prefix("/").unwrap_or(path);
+        top.open_below(below)?.ok_or_else(|| errno_to_error(path, Errno::NOENT))
+    }
+
+    /// Returns another handle of the directory.
+    pub(super) fn try_clone(&self) -> Result<Self, Error> {
+        let fd = self.fd.try_clone().map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        Ok(Self { fd, path: self.path.clone() })
+    }
+
+    /// Opens the directory at a path, the last part of which may be no link.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let fd = rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty());
         Ok(Self { fd: fd.map_err(|errno| errno_to_error(path, errno))?, path: path.to_owned() })
@@ -226,11 +264,63 @@ impl RepoDirectory {
         rustix::fs::fsync(&self.fd).map_err(|errno| errno_to_error(&self.path, errno))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Returns the path by which the directory was opened.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn stat(&self) -> Result<Stat, Error> {
+    /// Returns the directory's device and inode number.
+    pub fn identity(&self) -> Option<FileId> {
+        self.stat().ok().map(|stat| (stat.st_dev, stat.st_ino))
+    }
+
+    /// Returns the metadata of an entry, links themselves included; `None` if it does not exist.
+    pub(super) fn stat_entry(&self, name: &str) -> Option<Stat> {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// Returns the device and inode number of an entry that is a regular file or a directory.
+    pub fn file_or_directory(&self, name: &str) -> Option<FileId> {
+        let stat = self.stat_entry(name)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        matches!(kind, FileType::RegularFile | FileType::Directory).then_some((stat.st_dev, stat.st_ino))
+    }
+
+    /// Opens the regular file at a path below this directory without following links.
+    pub(super) fn open_regular(&self, relative: &Path) -> Result<File, forge_files::Error> {
+        forge_files::open_below(&self.fd, &self.path, relative)
+    }
+
+    /// Reads a file like [`RepoDirectory::open_regular`].
+    pub(super) fn read(&self, relative: &Path, max_bytes: u64) -> Result<Vec<u8>, forge_files::Error> {
+        forge_files::read_below(&self.fd, &self.path, relative, max_bytes)
+    }
+
+    /// Reads a text like [`RepoDirectory::read`].
+    pub(super) fn read_text(&self, relative: &str, max_bytes: u64) -> Result<String, forge_files::Error> {
+        forge_files::read_text_below(&self.fd, &self.path, Path::new(relative), max_bytes)
+    }
+
+    /// Reads a small text file of the directory, and returns its device and inode number as well.
+    pub fn read_identified(&self, name: &str, max_bytes: u64) -> Option<(String, FileId)> {
+        let file = self.open_regular(Path::new(name)).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let bytes = forge_files::read_from(&self.path.join(name), file, max_bytes).ok()?;
+        Some((String::from_utf8(bytes).ok()?, (stat.st_dev, stat.st_ino)))
+    }
+
+    /// Returns whether this is the same directory as another one.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.identity().is_some() && self.identity() == other.identity()
+    }
+
+    /// Returns the type of the file that an entry is or, if it is a link, leads to.
+    pub(super) fn target_type(&self, name: &OsStr) -> FileType {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::empty());
+        stat.map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
+    }
+
+    pub(super) fn stat(&self) -> Result<Stat, Error> {
         rustix::fs::fstat(&self.fd).map_err(|errno| errno_to_error(&self.path, errno))
     }
 }

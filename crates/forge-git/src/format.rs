@@ -1,8 +1,7 @@
 //! The object format of a repository, the only thing read from its configuration except `core.worktree`.
 
 use crate::Error;
-use forge_files::read_text_within;
-use std::path::Path;
+use crate::directory::RepoDirectory;
 
 /// Maximum size of a configuration file.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -47,12 +46,12 @@ impl ObjectFormat {
 }
 
 /// Reads the object format of the repository with the common git directory `common`.
-pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
-    let text = match read_text_within(common, Path::new("config"), MAX_CONFIG_BYTES) {
+pub(super) fn read_object_format(common: &RepoDirectory) -> Result<ObjectFormat, Error> {
+    let text = match common.read_text("config", MAX_CONFIG_BYTES) {
         Err(error) if error.is_absent() => return Ok(ObjectFormat::Sha1),
         text => text?,
     };
-    let path = common.join("config");
+    let path = common.path().join("config");
     let mut format = ObjectFormat::Sha1;
     for (section, key, value) in parse_settings(&text) {
         let value = value.to_ascii_lowercase();
@@ -76,9 +75,9 @@ pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
 }
 
 /// Reads the working directory that the configuration of a git directory names.
-pub(super) fn read_work_tree(git_dir: &Path) -> Option<String> {
+pub(super) fn read_work_tree(git_dir: &RepoDirectory) -> Option<String> {
     ["config.worktree", "config"].iter().find_map(|name| {
-        let text = read_text_within(git_dir, Path::new(name), MAX_CONFIG_BYTES).ok()?;
+        let text = git_dir.read_text(name, MAX_CONFIG_BYTES).ok()?;
         let named = parse_settings(&text)
             .into_iter()
             .rfind(|(section, key, _)| section == "core" && key == "worktree");
@@ -136,7 +135,7 @@ mod tests {
     fn format(config: &str) -> Result<ObjectFormat, String> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config"), config).unwrap();
-        read_object_format(dir.path()).map_err(|error| error.to_string())
+        read_object_format(&RepoDirectory::open(dir.path()).unwrap()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -164,8 +163,9 @@ mod tests {
             "[x]\nworktree = no\n[core]\n worktree = \"../a b\" # so\n",
         )
         .unwrap();
-        assert_eq!(read_work_tree(dir.path()).as_deref(), Some("../a b"));
+        let git_dir = RepoDirectory::open(dir.path()).unwrap();
+        assert_eq!(read_work_tree(&git_dir).as_deref(), Some("../a b"));
         std::fs::write(dir.path().join("config"), "[x \"core]\"]\nworktree = no\n").unwrap();
-        assert_eq!(read_work_tree(dir.path()), None);
+        assert_eq!(read_work_tree(&git_dir), None);
     }
 }

@@ -16,6 +16,7 @@ mod scratch_repository;
 #[cfg(test)]
 mod tests;
 
+pub use directory::{FileId, RepoDirectory, WorkTree};
 pub use refs::RepositoryHeads;
 pub use repository::{GitData, Repository, normalize_path};
 pub use scratch_repository::{DIRECTORY_KIND, IncomingPack, ScratchRepository};

@@ -3,7 +3,6 @@
 use crate::directory::{RepoDirectory, temporary_name};
 use crate::format::ObjectFormat;
 use crate::{Error, Repository};
-use forge_files::{read_text_within, read_within};
 use rustix::fs::FileType;
 use std::io::Write as _;
 use std::path::Path;
@@ -134,17 +133,19 @@ impl Repository {
 
     /// Refuses to move a branch that is checked out in a worktree.
     fn ensure_not_checked_out(&self, name: &str, commit: &str) -> Result<(), Error> {
-        let mut places = vec![self.git_dir.path().to_owned(), self.common.path().to_owned()];
+        let mut places = vec![self.git_dir.try_clone()?, self.common.try_clone()?];
         if let Some(worktrees) = self.common.open_below("worktrees")? {
             let entries = worktrees.list_entries(MAX_REF_ENTRIES)?.unwrap_or_default();
-            places.extend(entries.iter().map(|entry| worktrees.path().join(entry.name_os_str())));
+            let directories = entries.iter().filter(|entry| entry.kind == FileType::Directory);
+            places.extend(directories.filter_map(|entry| worktrees.open_below(entry.name_os_str()).ok()?));
         }
         for place in places {
-            let Ok(text) = read_text_within(&place, Path::new("HEAD"), MAX_REF_BYTES) else { continue };
+            let Ok(text) = place.read_text("HEAD", MAX_REF_BYTES) else { continue };
             let is_here = text.strip_prefix("ref:").is_some_and(|there| there.trim() == name);
-            let at = read_text_within(self.common.path(), Path::new(name), MAX_REF_BYTES);
+            let at = self.common.read_text(name, MAX_REF_BYTES);
             if is_here && at.is_ok_and(|at| at.trim() != commit) {
-                return Err(self.result_rejected(format!("{name} is checked out at {}", place.display())));
+                let path = place.path().display();
+                return Err(self.result_rejected(format!("{name} is checked out at {path}")));
             }
         }
         Ok(())
@@ -152,7 +153,7 @@ impl Repository {
 
     /// Reads the packed references.
     fn read_packed_refs(&self) -> Result<PackedRefs, Error> {
-        let bytes = match read_within(self.common.path(), Path::new("packed-refs"), MAX_PACKED_REFS_BYTES) {
+        let bytes = match self.common.read(Path::new("packed-refs"), MAX_PACKED_REFS_BYTES) {
             Err(error) if error.is_absent() => Vec::new(),
             bytes => bytes?,
         };
@@ -170,7 +171,7 @@ impl Repository {
             let own =
                 ["refs/bisect/", "refs/worktree/", "refs/rewritten/"].iter().any(|own| name.starts_with(own));
             let around = if own { &self.git_dir } else { &self.common };
-            said = self.read_ref(around.path(), &name)?;
+            said = self.read_ref(around, &name)?;
             if matches!(said, RefTarget::Nothing) {
                 return Ok(packed.iter().find(|(packed, _)| *packed == name).map(|(_, id)| id.to_owned()));
             }
@@ -178,13 +179,15 @@ impl Repository {
         Ok(None)
     }
 
-    fn read_ref(&self, around: &Path, name: &str) -> Result<RefTarget, Error> {
-        match read_text_within(around, Path::new(name), MAX_REF_BYTES) {
+    fn read_ref(&self, around: &RepoDirectory, name: &str) -> Result<RefTarget, Error> {
+        match around.read_text(name, MAX_REF_BYTES) {
             // A directory means that only branches below this name exist.
-            Err(error) if error.is_absent() || around.join(name).is_dir() => Ok(RefTarget::Nothing),
+            Err(error) if error.is_absent() || around.open_below(name).is_ok_and(|there| there.is_some()) => {
+                Ok(RefTarget::Nothing)
+            }
             Err(error) => Err(error.into()),
             Ok(text) => parse_ref(&text, self)
-                .ok_or_else(|| Error::refused(&around.join(name), "is not a git reference")),
+                .ok_or_else(|| Error::refused(&around.path().join(name), "is not a git reference")),
         }
     }
 
@@ -207,9 +210,9 @@ impl Repository {
                     }
                 }
                 FileType::RegularFile => {
-                    let text =
-                        read_text_within(directory.path(), Path::new(entry.name_os_str()), MAX_REF_BYTES);
-                    if let Some(RefTarget::Id(id)) = text.ok().and_then(|text| parse_ref(&text, self)) {
+                    let bytes = directory.read(Path::new(entry.name_os_str()), MAX_REF_BYTES);
+                    let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                    if let Some(RefTarget::Id(id)) = text.and_then(|text| parse_ref(&text, self)) {
                         known.push(id);
                     }
                 }
@@ -228,7 +231,7 @@ impl Repository {
 /// Reads what is checked out.
 pub(super) fn read_head(repository: &Repository) -> Result<RefTarget, Error> {
     let path = repository.git_dir.path().join("HEAD");
-    let text = read_text_within(repository.git_dir.path(), Path::new("HEAD"), MAX_REF_BYTES)?;
+    let text = repository.git_dir.read_text("HEAD", MAX_REF_BYTES)?;
     parse_ref(&text, repository).ok_or_else(|| Error::refused(&path, "names neither a branch nor a commit"))
 }
 

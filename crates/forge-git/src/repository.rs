@@ -4,13 +4,11 @@
 //! working directory is accepted only if it names this directory, and shared git data only if it contains the git
 //! directory: only a user with write access there could have arranged that.
 
-use crate::directory::RepoDirectory;
+use crate::directory::{RepoDirectory, WorkTree};
 use crate::format::{self, ObjectFormat};
 use crate::{Error, refs};
-use forge_files::read_text_within;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Maximum size of a file that holds a path.
@@ -18,13 +16,13 @@ const MAX_PATH_BYTES: u64 = 16 << 10;
 /// Maximum number of entries inspected in one directory of git data.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Paths of the git data of a working directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The git data of a working directory.
+#[derive(Debug)]
 pub struct GitData {
-    /// The git directory, as a path without links.
-    pub git_dir: PathBuf,
+    /// The git directory.
+    pub git_dir: RepoDirectory,
     /// The common git directory shared with other working directories, or the git directory if none is shared.
-    pub common: PathBuf,
+    pub common: RepoDirectory,
     /// Path in the `.git` file of the working directory, if it is a file.
     pub git_file_target: Option<PathBuf>,
     /// Path in the `commondir` file, if there is one.
@@ -32,27 +30,34 @@ pub struct GitData {
 }
 
 impl GitData {
-    /// Finds the git data of the working directory `repo`, a path without links.
+    /// Finds the git data of a working directory. What is checked is what is opened.
     ///
     /// # Errors
     /// There is no git data, or it may not belong to this directory.
-    pub fn find(repo: &Path) -> Result<Self, Error> {
+    pub fn find(tree: WorkTree<'_>) -> Result<Self, Error> {
+        let (top, repo) = (RepoDirectory::of_work_tree(tree)?, tree.path);
         let dot = repo.join(".git");
-        let Ok(meta) = fs::symlink_metadata(&dot) else {
-            return Err(Error::NoRepository { repo: repo.to_owned() });
-        };
-        if meta.is_dir() {
-            return Self::from_own_dir(repo, dot, None);
+        let none = || Error::NoRepository { repo: repo.to_owned() };
+        match FileType::from_raw_mode(top.stat_entry(".git").ok_or_else(none)?.st_mode) {
+            FileType::Directory => Self::from_own_dir(&top, top.open_below(".git")?.ok_or_else(none)?, None),
+            FileType::Symlink => {
+                let real = fs::canonicalize(&dot).ok();
+                let below = real.as_deref().and_then(|real| real.strip_prefix(repo).ok());
+                let own = below.and_then(|below| top.open_below(below).ok().flatten());
+                let Some(own) = own else {
+                    let why = "is a symbolic link out of the workspace: git would find no repository there";
+                    return Err(Error::refused(&dot, why));
+                };
+                Self::from_own_dir(&top, own, None)
+            }
+            _ => Self::from_git_file(&top),
         }
-        if meta.is_symlink() {
-            let real = fs::canonicalize(&dot).ok().filter(|real| real.starts_with(repo) && real.is_dir());
-            let Some(real) = real else {
-                let why = "is a symbolic link out of the workspace: git would find no repository there";
-                return Err(Error::refused(&dot, why));
-            };
-            return Self::from_own_dir(repo, real, None);
-        }
-        let text = read_text_within(repo, Path::new(".git"), MAX_PATH_BYTES)?;
+    }
+
+    /// Builds the value for a `.git` file, which names the git directory.
+    fn from_git_file(top: &RepoDirectory) -> Result<Self, Error> {
+        let (repo, dot) = (top.path(), top.path().join(".git"));
+        let text = top.read_text(".git", MAX_PATH_BYTES)?;
         let named = text.strip_prefix("gitdir:").map(|path| PathBuf::from(path.trim()));
         let Some(named) = named.filter(|path| !path.as_os_str().is_empty()) else {
             return Err(Error::refused(
@@ -74,78 +79,87 @@ impl GitData {
                 format!("names {} through a symbolic link and `..`", named.display()),
             ));
         };
-        if real.starts_with(repo) {
-            return Self::from_own_dir(repo, real, Some(named));
+        if let Ok(below) = real.strip_prefix(repo) {
+            let gone = || Error::NoRepository { repo: repo.to_owned() };
+            return Self::from_own_dir(top, top.open_below(below)?.ok_or_else(gone)?, Some(named));
         }
-        if !points_back(&real, repo) {
+        let git_dir = RepoDirectory::open_without_links(&real)?;
+        if !points_back(&git_dir, repo) {
             let why = format!(
                 "names {}, which does not name this directory: it is not shown to the sandbox",
                 real.display()
             );
             return Err(Error::refused(&dot, why));
         }
-        Self::from_shared_dir(real, Some(named))
+        Self::from_shared_dir(top, git_dir, Some(named))
     }
 
     /// Builds the value for git data inside the working directory.
-    fn from_own_dir(repo: &Path, git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
-        let shares = fs::symlink_metadata(git_dir.join("commondir")).is_ok();
-        if shares && !points_back(&git_dir, repo) {
+    fn from_own_dir(
+        top: &RepoDirectory,
+        git_dir: RepoDirectory,
+        named: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        if git_dir.stat_entry("commondir").is_some() && !points_back(&git_dir, top.path()) {
             let why = "names git data elsewhere, which does not name this directory";
-            return Err(Error::refused(&git_dir.join("commondir"), why));
+            return Err(Error::refused(&git_dir.path().join("commondir"), why));
         }
-        Self::from_shared_dir(git_dir, named)
+        Self::from_shared_dir(top, git_dir, named)
     }
 
     /// Builds the value for git data that may be shared with other working directories.
-    fn from_shared_dir(git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
-        let file = git_dir.join("commondir");
-        if fs::symlink_metadata(&file).is_err() {
-            return Ok(Self {
-                common: git_dir.clone(),
-                git_dir,
-                git_file_target: named,
-                commondir_target: None,
-            });
+    fn from_shared_dir(
+        top: &RepoDirectory,
+        git_dir: RepoDirectory,
+        named: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        let file = git_dir.path().join("commondir");
+        if git_dir.stat_entry("commondir").is_none() {
+            let common = git_dir.try_clone()?;
+            return Ok(Self { common, git_dir, git_file_target: named, commondir_target: None });
         }
-        let text = read_text_within(&git_dir, Path::new("commondir"), MAX_PATH_BYTES)?;
+        let text = git_dir.read_text("commondir", MAX_PATH_BYTES)?;
         let named_common = PathBuf::from(text.trim());
-        let around =
-            git_dir.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "worktrees"));
-        let common = around
-            .and_then(Path::parent)
-            .filter(|common| normalize_path(&git_dir.join(&named_common)) == **common);
-        let Some(common) = common else {
+        let refused = || {
             let why = format!(
                 "names {}, but {} is not one of its worktrees: it is not shown to the sandbox",
                 named_common.display(),
-                git_dir.display()
+                git_dir.path().display()
             );
-            return Err(Error::refused(&file, why));
+            Error::refused(&file, why)
         };
-        Ok(Self {
-            common: common.to_owned(),
-            git_dir,
-            git_file_target: named,
-            commondir_target: Some(named_common),
-        })
+        let around =
+            git_dir.path().parent().filter(|parent| parent.file_name() == Some("worktrees".as_ref()));
+        let common = around
+            .and_then(Path::parent)
+            .filter(|common| normalize_path(&git_dir.path().join(&named_common)) == **common)
+            .ok_or_else(refused)?;
+        let common = match common.strip_prefix(top.path()) {
+            Ok(below) => top.open_below(below)?.ok_or_else(refused)?,
+            Err(_) => RepoDirectory::open_without_links(common)?,
+        };
+        let own = git_dir.path().strip_prefix(common.path()).map_err(|_| refused())?;
+        if !common.open_below(own)?.is_some_and(|own| own.is_same(&git_dir)) {
+            return Err(refused());
+        }
+        Ok(Self { common, git_dir, git_file_target: named, commondir_target: Some(named_common) })
     }
 }
 
 /// Returns whether a git directory names `repo` as its working directory.
-fn points_back(git: &Path, repo: &Path) -> bool {
+fn points_back(git: &RepoDirectory, repo: &Path) -> bool {
     let is_repo = |path: &Path| fs::canonicalize(path).is_ok_and(|real| real == repo);
-    let head = fs::symlink_metadata(git.join("HEAD"));
-    if !head.is_ok_and(|head| head.is_file()) {
+    let head = git.stat_entry("HEAD").map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if head != Some(FileType::RegularFile) {
         return false;
     }
     // A worktree names the path of its `.git`.
-    if let Ok(text) = read_text_within(git, Path::new("gitdir"), MAX_PATH_BYTES) {
-        let dot = git.join(text.trim());
+    if let Ok(text) = git.read_text("gitdir", MAX_PATH_BYTES) {
+        let dot = git.path().join(text.trim());
         return dot.file_name().is_some_and(|name| name == ".git") && dot.parent().is_some_and(is_repo);
     }
     // A submodule has it in its configuration.
-    format::read_work_tree(git).is_some_and(|path| is_repo(&git.join(path)))
+    format::read_work_tree(git).is_some_and(|path| is_repo(&git.path().join(path)))
 }
 
 /// Removes `.` and `..` from a path without consulting the file system.
@@ -172,9 +186,7 @@ fn refuse_blocking_files(git_dir: &RepoDirectory, common: &RepoDirectory) -> Res
         for entry in directory.list_entries(MAX_ENTRIES)?.unwrap_or_default() {
             let path = directory.path().join(entry.name_os_str());
             let kind = match entry.kind {
-                FileType::Symlink => {
-                    fs::metadata(&path).map_or(FileType::Unknown, |meta| FileType::from_raw_mode(meta.mode()))
-                }
+                FileType::Symlink => directory.target_type(entry.name_os_str()),
                 kind => kind,
             };
             if matches!(kind, FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice) {
@@ -198,18 +210,15 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Finds the repository of the working directory `repo` and checks the parts in use: nothing in them leads
-    /// elsewhere, and the format is known.
+    /// Finds the repository of a working directory and checks the parts in use: nothing in them leads elsewhere, and the
+    /// format is known.
     ///
     /// # Errors
     /// [`Error::NoRepository`]; [`Error::Refused`] and [`Error::File`] with the file and the reason.
-    pub fn find(repo: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: repo.to_owned(), source };
-        let root = fs::canonicalize(repo).map_err(io)?;
-        let meta = fs::metadata(&root).map_err(io)?;
-        let data = GitData::find(&root)?;
-        let (git_dir, common) = (RepoDirectory::open(&data.git_dir)?, RepoDirectory::open(&data.common)?);
-        let format = format::read_object_format(&data.common)?;
+    pub fn find(tree: WorkTree<'_>) -> Result<Self, Error> {
+        let root = RepoDirectory::of_work_tree(tree)?.stat()?;
+        let GitData { git_dir, common, .. } = GitData::find(tree)?;
+        let format = format::read_object_format(&common)?;
         for needed in ["objects", "refs"] {
             if common.open_below(needed)?.is_none() {
                 return Err(Error::refused(&common.path().join(needed), "is missing"));
@@ -222,14 +231,20 @@ impl Repository {
         for borrowed in ["objects/info/alternates", "objects/info/http-alternates"] {
             // Objects of another repository must not be exposed; the sandbox does not see them either.
             let path = common.path().join(borrowed);
-            if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0) {
+            let (around, name) = borrowed.rsplit_once('/').unwrap_or(("", borrowed));
+            let found = common.open_below(around)?.and_then(|around| around.stat_entry(name));
+            let is_empty = |stat: &Stat| {
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
+            };
+            if found.is_some_and(|stat| !is_empty(&stat)) {
                 let why = "makes the repository borrow objects from another one, which is not supported: run \
                            `git repack -ad` and remove the file";
                 return Err(Error::refused(&path, why));
             }
         }
         refuse_blocking_files(&git_dir, &common)?;
-        let repository = Self { root, git_dir, common, format, owner: (meta.uid(), meta.gid()) };
+        let owner = (root.st_uid, root.st_gid);
+        let repository = Self { root: tree.path.to_owned(), git_dir, common, format, owner };
         refs::read_head(&repository)?;
         Ok(repository)
     }

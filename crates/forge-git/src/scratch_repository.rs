@@ -8,7 +8,6 @@
 use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory, is_stale_temporary, temporary_name};
 use crate::run::{GitLimits, GitOutput, run_git};
 use crate::{Error, Repository, run};
-use forge_files::{open_within, read_within};
 use rustix::fs::{FileType, Mode};
 use rustix::process::{Gid, Uid};
 use std::collections::BTreeSet;
@@ -166,7 +165,7 @@ impl ScratchRepository {
     /// The index is missing, not a regular file, or too large.
     pub fn with_index(self, repository: &Repository) -> Result<Self, Error> {
         let dir = &repository.git_dir;
-        let size = open_within(dir.path(), Path::new("index"))?.metadata();
+        let size = dir.open_regular(Path::new("index"))?.metadata();
         let size = size.map_err(|source| Error::Io { path: dir.path().join("index"), source })?.len();
         if size > MAX_INDEX_BYTES {
             return Err(forge_files::Error::TooLarge {
@@ -378,8 +377,8 @@ fn link_loose_objects(loose: &RepoDirectory, to: &Path, repository: &Repository)
 
 /// Reads the boundary commits of a shallow repository.
 fn read_shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
-    let common = repository.common.path();
-    match read_within(common, Path::new("shallow"), MAX_SHALLOW_BYTES) {
+    let common = &repository.common;
+    match common.read(Path::new("shallow"), MAX_SHALLOW_BYTES) {
         Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error.into()),
         Ok(text) => {
@@ -387,7 +386,7 @@ fn read_shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
                 line.is_empty()
                     || std::str::from_utf8(line).is_ok_and(|id| repository.format.is_object_id(id))
             });
-            let refused = || Error::refused(&common.join("shallow"), "is not a list of commits");
+            let refused = || Error::refused(&common.path().join("shallow"), "is not a list of commits");
             if plain { Ok(Some(text)) } else { Err(refused()) }
         }
     }

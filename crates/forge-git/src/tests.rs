@@ -2,10 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as users and runs do")]
 
-use crate::directory::RepoDirectory;
+use crate::directory::{RepoDirectory, WorkTree};
 use crate::{Error, Repository, ScratchRepository};
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -45,8 +46,13 @@ fn pack(run: &Path, objects: &[&str]) -> Vec<u8> {
     git(run, &["pack-objects", "-q", "--stdout"], objects.join("\n").as_bytes())
 }
 
+fn find(repo: &Path) -> Result<Repository, Error> {
+    let open = RepoDirectory::open(repo)?;
+    Repository::find(WorkTree { path: repo, fd: open.as_fd() })
+}
+
 fn take_in(repo: &Path, pack: &[u8], commit: &str) -> Result<(), Error> {
-    let repository = Repository::find(repo)?;
+    let repository = find(repo)?;
     let known = repository.read_heads()?.known;
     ScratchRepository::new(&repository)?.create_incoming()?.append(pack)?.import_into(
         &repository,
@@ -109,7 +115,7 @@ fn only_a_result_that_is_whole_and_sound_gets_in() {
     take_in(&repo, &pack(&run, &[]), &parent).unwrap();
     assert_eq!(line(&repo, &["rev-parse", BRANCH], b""), parent);
     git(&repo, &["fsck", "--strict"], b"");
-    Repository::find(&repo).unwrap().remove_branch(BRANCH).unwrap();
+    find(&repo).unwrap().remove_branch(BRANCH).unwrap();
     assert_eq!(line(&repo, &["for-each-ref", "--format=%(refname)"], b""), "refs/heads/main");
 }
 
@@ -120,7 +126,7 @@ fn a_lock_of_another_git_is_respected_and_named() {
     fs::create_dir(&place).unwrap();
     let lock = repo.join(".git/refs/heads").join(format!("{BRANCH}.lock"));
     fs::write(&lock, "").unwrap();
-    let found = Repository::find(&repo).unwrap();
+    let found = find(&repo).unwrap();
     let head = found.read_heads().unwrap().head.unwrap();
     let error = found.set_branch(BRANCH, &head).unwrap_err().to_string();
     assert!(error.contains(".lock") && error.contains("remove that file"), "{error}");
@@ -141,7 +147,7 @@ fn the_lock_of_a_killed_process_goes_and_that_of_another_git_does_not() {
     fs::write(&dead, "").unwrap();
     fs::hard_link(&dead, &own).unwrap();
     fs::write(&others, "").unwrap();
-    Repository::find(&repo).unwrap().remove_stale_packs();
+    find(&repo).unwrap().remove_stale_packs();
     assert_eq!((files(&packs), files(&branches)), (vec![], vec![others]));
 }
 
@@ -192,7 +198,7 @@ fn only_the_directory_for_packs_belongs_to_another_user() {
     for path in ["", ".git"] {
         std::os::unix::fs::chown(repo.join(path), Some(4301), Some(4301)).unwrap();
     }
-    let private = ScratchRepository::new(&Repository::find(&repo).unwrap()).unwrap();
+    let private = ScratchRepository::new(&find(&repo).unwrap()).unwrap();
     let owner = |path: &str| fs::metadata(private.path.join(path)).unwrap().uid();
     assert_eq!((owner(""), owner("objects"), owner("objects/pack"), owner("borrowed")), (0, 0, 4301, 0));
 }
@@ -211,7 +217,7 @@ fn a_pack_that_a_killed_process_was_adding_goes() {
     for path in [&dead, &alive, &others] {
         fs::write(path, "PACK").unwrap();
     }
-    let repository = Repository::find(&repo).unwrap();
+    let repository = find(&repo).unwrap();
     repository.remove_stale_packs();
     assert_eq!(files(&packs), [alive.clone(), others.clone()]);
     fs::write(&dead, "PACK").unwrap();

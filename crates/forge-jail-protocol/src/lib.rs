@@ -25,6 +25,6 @@ pub use request::{
     BackgroundProcesses, FinalSymlink, JailCommand, JailRequest, RemovalScope, ReplaceExisting, SyncToDisk,
 };
 pub use spec::{
-    FileIdentity, HELPER_PATH, HOME_PATH, HostBind, JailLimits, JailSpec, MissingSource, NetworkAccess,
-    OverlayAttributes, RootMode, WORKSPACE_PATH, WorkspaceRoot,
+    ExaminedSource, FileIdentity, HELPER_PATH, HOME_PATH, HostBind, JailLimits, JailSpec, MissingSource,
+    NetworkAccess, OverlayAttributes, RootMode, WORKSPACE_PATH, WorkspaceRoot,
 };

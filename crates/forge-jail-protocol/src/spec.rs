@@ -78,6 +78,16 @@ pub struct FileIdentity {
     pub ino: u64,
 }
 
+/// The identity of what a caller found at the source of a bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExaminedSource {
+    /// The directory around the source.
+    pub directory: FileIdentity,
+    /// The source. Another file that is in its place by then is shown as well, because programs replace their files;
+    /// only what a container engine mounted must be this one.
+    pub entry: FileIdentity,
+}
+
 /// The way a root directory is shown in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,9 +137,9 @@ impl OverlayAttributes {
 pub struct HostBind {
     /// Absolute path on the host.
     pub source: PathBuf,
-    /// The file or directory that the path must lead to, without a symbolic link, if the caller has it open.
+    /// Identity of what the caller found at this path, if it must be neither a symbolic link nor below one.
     #[serde(default)]
-    pub identity: Option<FileIdentity>,
+    pub examined: Option<ExaminedSource>,
     /// Absolute path inside the sandbox; not below `/workspace`, `/proc`, `/dev` or `/etc`.
     pub target: PathBuf,
     /// The treatment of a source that does not exist.

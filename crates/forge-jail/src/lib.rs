@@ -37,11 +37,11 @@ mod user_ids;
 use forge_sys as sys;
 
 pub use forge_jail_protocol::{
-    BackgroundProcesses, DisabledProtection, ExecEnd, ExecOutcome, FaultKind, FileFault, FileIdentity,
-    FileStat, FinalSymlink, HELPER_PATH, HOME_PATH, HostBind, IsolationLayer, JailCommand, JailFileKind,
-    JailLayerState, JailLimits, JailReply, JailRequest, JailSpec, LayerReport, MissingSource, NetworkAccess,
-    OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting, RootMode, StartFault, SyncToDisk,
-    WORKSPACE_PATH, WorkspaceRoot, WrittenCode, written_code,
+    BackgroundProcesses, DisabledProtection, ExaminedSource, ExecEnd, ExecOutcome, FaultKind, FileFault,
+    FileIdentity, FileStat, FinalSymlink, HELPER_PATH, HOME_PATH, HostBind, IsolationLayer, JailCommand,
+    JailFileKind, JailLayerState, JailLimits, JailReply, JailRequest, JailSpec, LayerReport, MissingSource,
+    NetworkAccess, OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting, RootMode, StartFault,
+    SyncToDisk, WORKSPACE_PATH, WorkspaceRoot, WrittenCode, written_code,
 };
 pub use forge_processes::init_name::is_jail_alive;
 pub use forge_seccomp::docker_seccomp_profile;

@@ -42,7 +42,7 @@ pub(crate) fn apply_spec(
 ) {
     jail.binds.extend(spec.read_only.iter().flat_map(|folder| toolchain_binds(folder)));
     let bind = |path: &PathBuf| HostBind {
-        identity: None,
+        examined: None,
         source: path.clone(),
         target: path.clone(),
         missing: MissingSource::Fail,
@@ -107,7 +107,7 @@ impl EgressSetup {
             false => Some(CaBundleFile::new(options, view)?),
         };
         jail.binds.extend(certificates.iter().map(|certificates| HostBind {
-            identity: None,
+            examined: None,
             source: certificates.0.clone(),
             target: PathBuf::from(egress::CA_BUNDLE_PATH),
             missing: MissingSource::Fail,
@@ -181,7 +181,7 @@ pub(crate) fn current_timestamp() -> Timestamp {
 /// Binds a toolchain's directory at its own path. One with credentials at its top is bound entry by entry without them.
 pub(crate) fn toolchain_binds(folder: &Path) -> Vec<HostBind> {
     let bind = |path: &Path| HostBind {
-        identity: None,
+        examined: None,
         source: path.to_owned(),
         target: path.to_owned(),
         missing: MissingSource::Skip,

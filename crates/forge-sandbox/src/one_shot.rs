@@ -144,7 +144,7 @@ pub(crate) async fn run_one_shot(native: &NativeBackend, once: OneShotSpec) -> R
         allow_unisolated: false,
     };
     let code = HostBind {
-        identity: None,
+        examined: None,
         source: place.code_dir(),
         target: PathBuf::from(CODE_DIR),
         missing: MissingSource::Fail,

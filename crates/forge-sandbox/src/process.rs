@@ -220,8 +220,10 @@ impl ProcessWorkspace {
             .split_first()
             .ok_or_else(|| Error::Invalid { why: "the command is empty".to_owned() })?;
         let below = self.paths.to_relative(&spec.cwd)?;
-        let cwd = std::fs::canonicalize(self.root.join(&below)).ok();
-        let Some(cwd) = cwd.filter(|cwd| cwd.starts_with(&self.root) && cwd.is_dir()) else {
+        let (root, cwd) = (std::fs::canonicalize(&self.root), self.root.join(&below));
+        let real = std::fs::canonicalize(&cwd).ok().filter(|real| real.is_dir());
+        let inside = real.zip(root.ok()).is_some_and(|(real, root)| real.starts_with(root));
+        let Some(cwd) = Some(cwd).filter(|_| inside) else {
             let why = format!("the working directory `{}` is not a directory of the workspace", spec.cwd);
             return Err(Error::Invalid { why });
         };

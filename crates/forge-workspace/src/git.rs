@@ -1,11 +1,11 @@
 //! Contents of baseline files according to git's index, as the host's git reads it.
 
-use forge_git::{Error, Repository, ScratchRepository};
+use super::repos::OpenRepo;
+use forge_git::{Repository, ScratchRepository};
 use forge_snapshot::compare::BaselineContents;
 use forge_snapshot::{BaseItem, RelPath};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Maximum size in bytes of an answer about one entry of the index.
@@ -13,19 +13,20 @@ const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
 /// The index of a repository's git, which may know the contents of files at the baseline.
 pub(super) struct GitIndex {
-    repo: PathBuf,
+    /// The repository; `None` if it is not available.
+    repo: Option<OpenRepo>,
     /// Scratch repository in which git reads the index; `None` if it cannot.
     git: OnceLock<Option<ScratchRepository>>,
 }
 
 impl GitIndex {
-    pub(super) fn for_repo(repo: &Path) -> Self {
-        Self { repo: repo.to_owned(), git: OnceLock::new() }
+    pub(super) fn for_repo(repo: Option<OpenRepo>) -> Self {
+        Self { repo, git: OnceLock::new() }
     }
 
-    fn open_private(&self) -> Result<ScratchRepository, Error> {
-        let repository = Repository::find(&self.repo)?;
-        ScratchRepository::new(&repository)?.with_index(&repository)
+    fn open_private(&self) -> Option<ScratchRepository> {
+        let repository = Repository::find(self.repo.as_ref()?.work_tree()).ok()?;
+        ScratchRepository::new(&repository).ok()?.with_index(&repository).ok()
     }
 }
 
@@ -34,7 +35,7 @@ impl BaselineContents for GitIndex {
     /// number of the baseline. Files that were added or committed since are not known, nor are those that git stores in
     /// another form than on disk (line ends, filters).
     fn baseline_content(&self, path: &RelPath, was: &BaseItem) -> Option<Vec<u8>> {
-        let git = self.git.get_or_init(|| self.open_private().ok()).as_ref()?;
+        let git = self.git.get_or_init(|| self.open_private()).as_ref()?;
         let list = ["ls-files", "--stage", "--debug", "--"].map(OsStr::new);
         let name = OsStr::from_bytes(path.as_bytes());
         let listed = git.run_query(&[&list[..], &[name]].concat(), MAX_ENTRY_BYTES).ok()??;

@@ -1,7 +1,7 @@
 //! Git data outside the repository that a sandbox needs: of a worktree, a submodule, or a `.git` that is a link.
 
-use forge_git::{Error, GitData, normalize_path};
-use forge_jail_protocol::{HostBind, MissingSource, WORKSPACE_PATH};
+use forge_git::{Error, FileId, GitData, RepoDirectory, WorkTree, normalize_path};
+use forge_jail_protocol::{ExaminedSource, FileIdentity, HostBind, MissingSource, WORKSPACE_PATH};
 use std::path::Path;
 
 /// Directories below which nothing of the host is bound.
@@ -23,7 +23,7 @@ pub(crate) struct GitDir {
 }
 
 /// Finds the git data of the host directory `repo`, which the sandbox mounts at `inside`.
-pub(crate) fn find_external_git(repo: &Path, inside: &Path) -> GitDir {
+pub(crate) fn find_external_git(repo: WorkTree<'_>, inside: &Path) -> GitDir {
     let data = match GitData::find(repo) {
         Err(Error::NoRepository { .. }) => return GitDir::default(),
         Err(error) => return GitDir { binds: Vec::new(), warnings: vec![describe_error(&error)] },
@@ -31,7 +31,7 @@ pub(crate) fn find_external_git(repo: &Path, inside: &Path) -> GitDir {
     };
     match &data.git_file_target {
         // Git data inside the directory is already there.
-        Some(named) if !data.git_dir.starts_with(repo) => bind_git_data(&data, named, inside),
+        Some(named) if !data.git_dir.path().starts_with(repo.path) => bind_git_data(&data, named, inside),
         _ => GitDir::default(),
     }
 }
@@ -68,9 +68,9 @@ const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 /// Binds a git directory, and the one it shares with other worktrees, where git looks for them.
 fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
     let target = normalize_path(&inside.join(named));
-    let mut wanted = vec![(data.git_dir.clone(), target.clone())];
+    let mut wanted = vec![(&data.git_dir, target.clone())];
     if let Some(common_named) = &data.commondir_target {
-        wanted.push((data.common.clone(), normalize_path(&target.join(common_named))));
+        wanted.push((&data.common, normalize_path(&target.join(common_named))));
     }
     let mut found = GitDir::default();
     for (source, target) in wanted {
@@ -89,11 +89,12 @@ fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
         }
         found.warnings.push(format!(
             "the git data at {} is read-only in the sandbox: committing and staging fail there",
-            source.display()
+            source.path().display()
         ));
-        found.binds.extend(visible_entries(&source).map(|name| HostBind {
-            identity: None,
-            source: source.join(name),
+        let directory = source.identity();
+        found.binds.extend(visible_entries(source).map(|(name, entry)| HostBind {
+            examined: directory.map(|directory| examined_source(directory, entry)),
+            source: source.path().join(name),
             target: target.join(name),
             missing: MissingSource::Skip,
         }));
@@ -101,31 +102,41 @@ fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
     found
 }
 
-/// Returns the entries of a git directory to show: none of them a link.
-fn visible_entries(directory: &Path) -> impl Iterator<Item = &'static str> {
-    let is_there = |name: &&&str| {
-        let meta = std::fs::symlink_metadata(directory.join(name));
-        meta.is_ok_and(|meta| meta.is_file() || meta.is_dir())
+fn examined_source(directory: FileId, entry: FileId) -> ExaminedSource {
+    let identity = |(dev, ino)| FileIdentity { dev, ino };
+    ExaminedSource { directory: identity(directory), entry: identity(entry) }
+}
+
+/// Returns the entries of a git directory to show, none of them a link, with the device and inode number of each: the
+/// directory's owner may put another file or a link there before the sandbox opens.
+fn visible_entries(directory: &RepoDirectory) -> impl Iterator<Item = (&'static str, FileId)> {
+    let is_there = |name: &&'static str| Some((*name, directory.file_or_directory(name)?));
+    let is_gits = |name: &&'static str| {
+        let (text, identity) = directory.read_identified(name, MAX_SETTINGS_BYTES)?;
+        let own = text.contains("repositoryformatversion") || text.contains("[core]");
+        own.then_some((*name, identity))
     };
-    let is_gits = |name: &&&str| {
-        let text = forge_files::read_text_within(directory, Path::new(**name), MAX_SETTINGS_BYTES);
-        text.is_ok_and(|text| text.contains("repositoryformatversion") || text.contains("[core]"))
-    };
-    let all: Vec<&'static str> = GIT_DIR_ENTRIES
-        .iter()
-        .filter(is_there)
-        .chain(GIT_SETTINGS_FILES.iter().filter(is_gits))
-        .copied()
-        .collect();
-    all.into_iter()
+    let settings = GIT_SETTINGS_FILES.iter().filter_map(is_gits);
+    GIT_DIR_ENTRIES.iter().filter_map(is_there).chain(settings)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
     use std::path::PathBuf;
+
+    fn find(tree: &Path) -> GitDir {
+        let open = fs::File::open(tree).unwrap();
+        find_external_git(WorkTree { path: tree, fd: open.as_fd() }, Path::new(WORKSPACE_PATH))
+    }
+
+    fn examined(path: &Path) -> Option<ExaminedSource> {
+        let id = |path: &Path| fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).unwrap();
+        Some(examined_source(id(path.parent().unwrap()), id(path)))
+    }
 
     fn worktree() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -148,7 +159,7 @@ mod tests {
         fs::write(main.join("config"), "[core]\n\trepositoryformatversion = 0\n").unwrap();
         fs::write(main.join("id_ed25519"), "private").unwrap();
         fs::create_dir(main.join("hooks")).unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         let shown: Vec<_> = found.binds.iter().map(|bind| bind.source.strip_prefix(&main).unwrap()).collect();
         let own = ["HEAD", "commondir", "gitdir"].map(|name| Path::new("worktrees/tree").join(name));
         let shared = ["objects", "config"].map(PathBuf::from);
@@ -158,7 +169,7 @@ mod tests {
         );
         // Settings of another program are not shown.
         fs::write(main.join("config"), "Host example\n").unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(!found.binds.iter().any(|bind| bind.source.ends_with("config")));
     }
 
@@ -166,7 +177,7 @@ mod tests {
     fn a_folder_that_does_not_name_this_one_is_not_shown() {
         let (_dir, main, tree) = worktree();
         fs::write(main.join("worktrees/tree/gitdir"), "/somewhere/else/.git\n").unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(
             found.binds.is_empty() && found.warnings[0].contains("does not name this directory"),
             "{found:?}"
@@ -178,12 +189,12 @@ mod tests {
         let (_dir, main, tree) = worktree();
         for text in ["", "gitdir:", "gitdir: /etc\n", "nonsense", "gitdir: /no/such/place"] {
             fs::write(tree.join(".git"), text).unwrap();
-            let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+            let found = find(&tree);
             assert!(found.binds.is_empty() && found.warnings.len() == 1, "{text}: {found:?}");
         }
         fs::remove_file(tree.join(".git")).unwrap();
         std::os::unix::fs::symlink(&main, tree.join(".git")).unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -198,14 +209,14 @@ mod tests {
             [private.to_str().unwrap(), "../../../../private/.git", "../../../../way", "..", "../../..", ""]
         {
             fs::write(main.join("worktrees/tree/commondir"), format!("{common}\n")).unwrap();
-            let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+            let found = find(&tree);
             assert!(
                 found.binds.is_empty() && found.warnings[0].contains("not one of its worktrees"),
                 "{common}: {found:?}"
             );
         }
         fs::write(main.join("worktrees/tree/commondir"), main.to_str().unwrap()).unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(found.binds.iter().any(|bind| bind.source == main.join("objects")), "{found:?}");
     }
 
@@ -218,17 +229,17 @@ mod tests {
         fs::write(module.join("HEAD"), "ref: refs/heads/x\n").unwrap();
         fs::write(module.join("config"), format!("[core]\n\tworktree = {}\n", tree.display())).unwrap();
         fs::write(tree.join(".git"), "gitdir: ../super/.git/modules/tree\n").unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         let target = PathBuf::from("/super/.git/modules/tree");
         let shown = ["HEAD", "config"].map(|name| HostBind {
-            identity: None,
+            examined: examined(&module.join(name)),
             source: module.join(name),
             target: target.join(name),
             missing: MissingSource::Skip,
         });
         assert_eq!(found.binds, shown);
         fs::write(module.join("commondir"), format!("{}\n", main.display())).unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -242,12 +253,12 @@ mod tests {
         fs::write(module.join("HEAD"), "ref: refs/heads/x\n").unwrap();
         fs::write(module.join("config"), format!("[core]\n\tworktree = {}\n", tree.display())).unwrap();
         fs::write(tree.join(".git"), "gitdir: ../../../usr\n").unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(found.binds.is_empty() && found.warnings[0].contains("/usr"), "{found:?}");
         // Through a link and back up: the name resolves to another place than it reads.
         symlink(root.join("deep/er"), tree.join("way")).unwrap();
         fs::write(tree.join(".git"), "gitdir: way/../../usr\n").unwrap();
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -261,11 +272,11 @@ mod tests {
         };
         for name in ["commondir", "gitdir", "HEAD"] {
             pipe(&main.join("worktrees/tree").join(name));
-            let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+            let found = find(&tree);
             assert!(found.binds.is_empty() && found.warnings.len() == 1, "{name}: {found:?}");
         }
         pipe(&tree.join(".git"));
-        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
+        let found = find(&tree);
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 }

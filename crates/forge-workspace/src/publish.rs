@@ -7,6 +7,7 @@
 
 use super::WorkspaceStorage;
 use super::layout::WorkspaceLayout;
+use super::repos::{OpenRepo, open_available_repos};
 use crate::active_work::ActiveWork;
 use crate::blocking::run_blocking;
 use forge_git::{IncomingPack, Repository, RepositoryHeads, ScratchRepository};
@@ -15,7 +16,7 @@ use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, Inheri
 use forge_ports::workspace_store::PublishedBranch;
 use forge_types::RunId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bytes of a pack to read at once.
@@ -39,7 +40,7 @@ pub(crate) struct BranchPublisher<'a> {
     /// Directory of the repository in the workspace; empty if it is the workspace itself.
     pub directory: &'a str,
     /// Repository on the host.
-    pub repo: &'a Path,
+    pub repo: &'a OpenRepo,
     /// The run.
     pub run: RunId,
     /// Commit message.
@@ -56,17 +57,17 @@ impl BranchPublisher<'_> {
 
     /// Commits in the sandbox, imports the result and creates the branch. Returns `None` if there is nothing to commit.
     pub(crate) async fn publish(&self) -> Result<Option<PublishedBranch>, Error> {
-        let repo = self.repo.to_owned();
-        let heads = run_blocking(move || Ok(Repository::find(&repo)?.read_heads()?)).await?;
+        let repo = self.repo.clone();
+        let heads = run_blocking(move || Ok(Repository::find(repo.work_tree())?.read_heads()?)).await?;
         let scratch = format!(".forge-publish-{}", self.run);
         let made = self.commit_and_pack(&heads, &scratch).await;
         // Nothing of it stays in the workspace, whatever happened.
         let swept = self.exec_in_sandbox(&["rm", "-rf", "--", &scratch], &[]).await;
         let Some((commit, pack)) = made? else { return Ok(None) };
         swept?;
-        let (repo, branch, wanted) = (self.repo.to_owned(), self.branch_name(), commit.clone());
+        let (repo, branch, wanted) = (self.repo.clone(), self.branch_name(), commit.clone());
         run_blocking(move || {
-            Ok(pack.import_into(&Repository::find(&repo)?, &branch, &wanted, &heads.known)?)
+            Ok(pack.import_into(&Repository::find(repo.work_tree())?, &branch, &wanted, &heads.known)?)
         })
         .await?;
         Ok(Some(PublishedBranch { branch: self.branch_name(), commit }))
@@ -187,10 +188,11 @@ impl BranchPublisher<'_> {
         let argv = ["sh", "-c", PACK_SCRIPT, git_dir, commit];
         let packed = self.exec_in_sandbox(&argv, &[]).await?;
         Self::check_success(&packed, "pack-objects")?;
-        let repo = self.repo.to_owned();
-        let mut pack =
-            run_blocking(move || Ok(ScratchRepository::new(&Repository::find(&repo)?)?.create_incoming()?))
-                .await?;
+        let repo = self.repo.clone();
+        let mut pack = run_blocking(move || {
+            Ok(ScratchRepository::new(&Repository::find(repo.work_tree())?)?.create_incoming()?)
+        })
+        .await?;
         let path = format!("{}{git_dir}/result", self.prefix());
         let mut at = 0;
         loop {
@@ -289,9 +291,9 @@ impl BranchPublisher<'_> {
 }
 
 /// Removes the branch of a run.
-pub(crate) fn delete_branch(repo: &Path, branch: &str) {
+pub(crate) fn delete_branch(repo: &OpenRepo, branch: &str) {
     // Only after another repository of the same run failed; if this fails too, an unreported branch remains.
-    let _ = Repository::find(repo).and_then(|repository| repository.remove_branch(branch));
+    let _ = Repository::find(repo.work_tree()).and_then(|repository| repository.remove_branch(branch));
 }
 
 /// Removes packs that killed publishing processes left in the repositories of all runs.
@@ -300,9 +302,13 @@ pub fn remove_stale_packs(store: &WorkspaceStorage) {
     let ids = runs.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let metas =
         ids.filter_map(|run| WorkspaceLayout::for_run(&store.workspaces, run).load_meta().ok().flatten());
-    let repos: BTreeSet<PathBuf> = metas.flat_map(|meta| meta.repos).map(|repo| repo.path).collect();
-    for repository in repos.iter().filter_map(|repo| Repository::find(repo).ok()) {
-        repository.remove_stale_packs();
+    let mut seen = BTreeSet::new();
+    for repo in metas.flat_map(|meta| open_available_repos(&meta)) {
+        if seen.insert((repo.stamp.dev, repo.stamp.ino))
+            && let Ok(repository) = Repository::find(repo.work_tree())
+        {
+            repository.remove_stale_packs();
+        }
     }
 }
 

@@ -5,11 +5,13 @@
 //! with the run's record: the operation then reads, mounts and changes the repository through this descriptor.
 
 use crate::layout::{RunRepo, WorkspaceKind, WorkspaceMeta};
+use forge_git::WorkTree;
 use forge_ports::sandbox::Error;
 use forge_snapshot::{FileStamp, TreeRoot};
 use forge_types::SandboxSpec;
 use rustix::io::Errno;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 /// A repository of a run, open.
@@ -27,6 +29,11 @@ impl OpenRepo {
         let root = TreeRoot::open_without_links(&path)?;
         let stamp = root.stamp()?;
         Ok(Self { record: RunRepo { name, path, ino: stamp.ino, uid: Some(stamp.uid) }, root, stamp })
+    }
+
+    /// Returns the working directory in which git data is looked for.
+    pub(crate) fn work_tree(&self) -> WorkTree<'_> {
+        WorkTree { path: self.root.path(), fd: self.root.as_fd() }
     }
 
     /// Opens a repository by its record, and checks that it is the directory of the record.
@@ -85,6 +92,11 @@ fn open_error(path: &Path, error: &io::Error) -> Error {
 /// Opens the repositories that a run began with.
 pub(crate) fn open_recorded_repos(meta: &WorkspaceMeta) -> Result<Vec<OpenRepo>, Error> {
     meta.repos.iter().map(|record| OpenRepo::open_recorded(record, meta.kind)).collect()
+}
+
+/// Opens those of a run's repositories that are still there.
+pub(crate) fn open_available_repos(meta: &WorkspaceMeta) -> Vec<OpenRepo> {
+    meta.repos.iter().filter_map(|record| OpenRepo::open_recorded(record, meta.kind).ok()).collect()
 }
 
 /// Checks that a resumed run has the repositories it began with.

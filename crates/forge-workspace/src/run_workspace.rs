@@ -224,8 +224,8 @@ impl RunWorkspace {
         let shown: Vec<RepoMount> =
             repos.iter().enumerate().map(|(index, repo)| repo_mount(&place, &meta, index, repo)).collect();
         let mut git = gitdir::GitDir::default();
-        for shown in &shown {
-            let found = gitdir::find_external_git(&shown.repo, &shown.mount_target());
+        for (repo, shown) in repos.iter().zip(&shown) {
+            let found = gitdir::find_external_git(repo.work_tree(), &shown.mount_target());
             git.binds.extend(found.binds);
             git.warnings.extend(found.warnings);
         }
@@ -254,10 +254,13 @@ impl RunWorkspace {
         })
     }
 
-    /// Returns the host directory that is the workspace, if there is one.
+    /// Returns the host directory that is the workspace, if there is one. The path of a repository is one of its
+    /// descriptor, valid in this process and its children as long as this workspace exists.
     pub fn host_directory(&self) -> Option<PathBuf> {
         match self.mounts.as_slice() {
-            [RepoMount { layers: RepoLayers::Direct, repo, .. }] => Some(repo.clone()),
+            [RepoMount { layers: RepoLayers::Direct, .. }] => {
+                self.repos.first().map(|repo| repo.root.descriptor_path())
+            }
             [RepoMount { layers: RepoLayers::Owned(copy), .. }] => Some(copy.clone()),
             [RepoMount { layers: RepoLayers::Owned(_), .. }, ..] => Some(self.layout.copies_dir()),
             _ => None,
@@ -502,7 +505,7 @@ fn check_disjoint(store: &WorkspaceStorage, repos: &[OpenRepo]) -> Result<(), Er
 /// repository is only reported at the end: the user may have created one by then.
 fn check_branch_targets(repos: &[OpenRepo]) -> Result<(), Error> {
     for repo in repos {
-        match forge_git::Repository::find(&repo.record.path) {
+        match forge_git::Repository::find(repo.work_tree()) {
             Ok(_) | Err(forge_git::Error::NoRepository { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -5,6 +5,7 @@ use super::layout::{WorkspaceLayout, WorkspaceMeta};
 use super::offline::{InversePolicy, OfflineAccess, OfflineWorkspace};
 use super::open::{POLL_INTERVAL, retry_while_busy};
 use super::publish::{BranchPublisher, delete_branch};
+use super::repos::OpenRepo;
 use super::{RunWorkspace, WorkspaceStorage, lock, repos};
 use crate::active_work::{self, ActiveWork};
 use crate::blocking::run_blocking;
@@ -16,7 +17,6 @@ use forge_types::{
     NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceChange, WorkspaceLimits,
 };
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longest time of one step of a commit, milliseconds.
@@ -114,14 +114,17 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         to: SnapshotId,
         message: &str,
     ) -> Result<Option<PublishedBranch>, Error> {
+        let asked = spec.clone();
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?;
+            let repos = repos::open_repos(&asked)?;
+            repos::check_same_repos(&closed.meta, &repos)?;
             // Commits made by the run count as well, so git data is included.
             let changed: Vec<bool> =
                 closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
-            Ok((closed.meta, changed))
+            Ok((closed.meta, repos, changed))
         };
-        let (meta, changed) = retry_while_busy(&self.storage, run, spec.workspace, work).await?;
+        let (meta, repos, changed) = retry_while_busy(&self.storage, run, spec.workspace, work).await?;
         if !changed.contains(&true) {
             return Ok(None);
         }
@@ -130,7 +133,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         own.limits.command_ms = own.limits.command_ms.max(COMMIT_TIMEOUT_MS);
         let room = self.sandbox.open(&own, run, Some(to)).await?;
         let wanted = ActiveWork::new(run);
-        let published = publish_all(room.as_ref(), &wanted, &meta, &changed, run, message).await;
+        let published = publish_all(room.as_ref(), &wanted, (&meta, &repos), &changed, run, message).await;
         drop(room);
         // Git touches objects that already exist: restore the workspace to what the snapshot contains.
         let put_back = super::prepare_workspace(&self.storage, spec, run, Some(to)).await;
@@ -210,28 +213,28 @@ impl<S: Sandbox> SnapshotStorage for LocalWorkspaces<S> {
 async fn publish_all(
     room: &dyn Workspace,
     wanted: &ActiveWork,
-    meta: &WorkspaceMeta,
+    (meta, repos): (&WorkspaceMeta, &[OpenRepo]),
     changed: &[bool],
     run: RunId,
     message: &str,
 ) -> Result<Option<PublishedBranch>, Error> {
     let mut first: Option<PublishedBranch> = None;
-    let mut done: Vec<&Path> = Vec::new();
-    for (index, repo) in meta.repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
+    let mut done: Vec<&OpenRepo> = Vec::new();
+    for (index, repo) in repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
         let masked =
             meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::FileMask::rel_path);
         let publish = BranchPublisher {
             sandbox: room,
             work: wanted,
-            directory: &repo.name,
-            repo: &repo.path,
+            directory: &repo.record.name,
+            repo,
             run,
             message,
             masked: masked.map(|path| path.as_path().to_owned()).collect(),
         };
         match publish.publish().await {
             Ok(Some(published)) => {
-                done.push(&repo.path);
+                done.push(repo);
                 first.get_or_insert(published);
             }
             Ok(None) => {}

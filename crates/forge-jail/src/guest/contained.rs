@@ -120,7 +120,8 @@ fn check_same_directory(wanted: Option<(u64, u64)>) -> Result<(), InitSetupError
 /// a link or another directory meanwhile. A source that is gone was not mounted.
 fn check_sources(spec: &JailSpec) -> Result<(), InitSetupError> {
     let roots = spec.roots.iter().map(|root| (root.identity, root.target.as_path()));
-    let binds = spec.binds.iter().map(|bind| (bind.identity, bind.target.as_path()));
+    let binds = spec.binds.iter();
+    let binds = binds.map(|bind| (bind.examined.map(|found| found.entry), bind.target.as_path()));
     for (identity, target) in roots.chain(binds) {
         let Some(wanted) = identity else { continue };
         let step =

@@ -10,9 +10,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::image;
-use crate::mount_source::open_source;
+use crate::mount_source::open_entry;
 use crate::sys::{self, MountAttributes, Recursive};
-use forge_jail_protocol::FileIdentity;
+use forge_jail_protocol::HostBind;
 
 /// Converts a path to a C string.
 pub(super) fn to_c_path(path: &Path) -> io::Result<CString> {
@@ -64,13 +64,15 @@ fn read_only_tree(from: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Binds a host file or directory, which may have to be a certain one, read-only at `target`.
-pub(super) fn bind_source_read_only(
-    source: &Path,
-    identity: Option<FileIdentity>,
-    target: &Path,
-) -> io::Result<()> {
-    attach_tree(&read_only_tree(open_source(source, identity)?.as_fd(), c"")?, target)
+/// Binds a host file or directory read-only, if it may still be shown.
+pub(super) fn bind_examined(bind: &HostBind) -> io::Result<()> {
+    match &bind.examined {
+        None => bind_read_only(&bind.source, &bind.target),
+        Some(examined) => {
+            let opened = open_entry(&bind.source, examined.directory)?;
+            attach_tree(&read_only_tree(opened.as_fd(), c"")?, &bind.target)
+        }
+    }
 }
 
 /// Binds a host file or directory read-only at `target`.

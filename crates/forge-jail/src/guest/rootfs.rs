@@ -230,7 +230,7 @@ fn apply_binds(spec: &JailSpec, ids: &JailIds) -> Result<(), InitSetupError> {
     // Outer targets first, so that an inner one is mounted on top of it.
     binds.sort_by_key(|b| b.target.components().count());
     for bind in binds {
-        match mounts::bind_source_read_only(&bind.source, bind.identity, &bind.target) {
+        match mounts::bind_examined(bind) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && bind.missing == MissingSource::Skip => {}
             other => other.step_context(format!("binding {}", bind.source.display()))?,
         }
@@ -239,7 +239,7 @@ fn apply_binds(spec: &JailSpec, ids: &JailIds) -> Result<(), InitSetupError> {
         if !bind.source.exists() && bind.missing == MissingSource::Skip {
             continue;
         }
-        let tree = roots::clone_writable(&bind.source, bind.identity, ids, "binding")?;
+        let tree = roots::clone_writable(&bind.source, None, ids, "binding")?;
         if spec.forbids_written_code() {
             mounts::forbid_exec(&tree).step_context(format!("binding {}", bind.source.display()))?;
         }

@@ -18,7 +18,7 @@ impl HelperBinary {
     pub fn of_binary(exe: &Path) -> io::Result<Self> {
         let exe = fs::canonicalize(exe)?;
         let bind = |source: PathBuf, target: &str| HostBind {
-            identity: None,
+            examined: None,
             source,
             target: target.into(),
             missing: MissingSource::Fail,

@@ -18,7 +18,7 @@ both! {
         let mut spec = JailSpec::new("asked", dir.path());
         spec.masked = vec![RawBytes::from("secret")];
         spec.env.push((RawBytes::from("MARK"), RawBytes::from("this")));
-        spec.binds = vec![HostBind { identity: None, source: shown.path().into(), target: "/opt/shown".into(), missing: MissingSource::Fail }];
+        spec.binds = vec![HostBind { examined: None, source: shown.path().into(), target: "/opt/shown".into(), missing: MissingSource::Fail }];
         assert!(spare.can_become(&spec));
         let jail = spare.finish(&spec).expect("the box is finished");
         let names = |jail: &Jail| jail.layers().into_iter().map(|l| (l.layer, l.state)).collect::<Vec<_>>();

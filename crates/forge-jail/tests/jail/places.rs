@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 
-use forge_jail::{HostBind, Jail, JailSpec, MissingSource, NetworkAccess};
+use forge_jail::{
+    Error, ExaminedSource, FileIdentity, HostBind, Jail, JailSpec, MissingSource, NetworkAccess,
+};
 
 use crate::both;
 use crate::rig::{Boxed, init_exe, workspace};
@@ -16,7 +18,7 @@ both! {
         fs::write(open.path().join("file"), "old").unwrap();
         fs::write(closed.path().join("one"), "old").unwrap();
         fs::write(closed.path().join("two"), "old").unwrap();
-        let bind = |source: std::path::PathBuf, target: &str, missing| HostBind { identity: None, source, target: target.into(), missing };
+        let bind = |source: std::path::PathBuf, target: &str, missing| HostBind { examined: None, source, target: target.into(), missing };
         let b = Boxed::with(|spec, _| {
             spec.writable = vec![
                 bind(open.path().into(), "/opt/open", MissingSource::Fail),
@@ -34,6 +36,43 @@ both! {
         assert_eq!(fs::read_to_string(closed.path().join("one")).unwrap(), "new\n");
         let owner = fs::metadata(open.path()).unwrap().uid();
         assert_eq!(fs::metadata(open.path().join("d/f")).unwrap().uid(), owner);
+    }
+
+    fn a_bind_that_was_examined_shows_no_link_and_nothing_of_another_folder() {
+        let (dir, secret) = (workspace(), workspace());
+        fs::create_dir(dir.path().join("data")).unwrap();
+        fs::write(secret.path().join("file"), "secret").unwrap();
+        let at = |name: &str| dir.path().join("data").join(name);
+        let identity = |path: &std::path::Path| {
+            fs::metadata(path).map(|meta| FileIdentity { dev: meta.dev(), ino: meta.ino() }).unwrap()
+        };
+        fs::write(at("file"), "old").unwrap();
+        let examined = ExaminedSource { directory: identity(&dir.path().join("data")), entry: identity(&at("file")) };
+        let start = || {
+            let mut spec = JailSpec::new("examined", dir.path());
+            let (source, target) = (at("file"), "/opt/file".into());
+            spec.binds = vec![HostBind { examined: Some(examined), source, target, missing: MissingSource::Skip }];
+            Jail::spawn(&spec, &init_exe()).map(|jail| Boxed { jail, dir: workspace() }.sh("cat /opt/file").out)
+        };
+        assert_eq!(start().unwrap(), "old");
+        fs::rename(at("file"), at("moved")).unwrap();
+        assert_eq!(start().unwrap(), "", "one that is gone is left out");
+        fs::write(at("file"), "new").unwrap();
+        assert_eq!(start().unwrap(), "new", "programs replace their files");
+        let refused = |what: &str| {
+            let refused = start().expect_err(what);
+            assert!(matches!(refused, Error::Build { .. }), "{what}: {refused}");
+        };
+        fs::remove_file(at("file")).unwrap();
+        symlink(secret.path().join("file"), at("file")).unwrap();
+        refused("a link in its place");
+        fs::rename(dir.path().join("data"), dir.path().join("moved")).unwrap();
+        symlink(secret.path(), dir.path().join("data")).unwrap();
+        refused("a link in the place of the folder");
+        fs::remove_file(dir.path().join("data")).unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        fs::write(at("file"), "another").unwrap();
+        refused("another folder");
     }
 
     fn a_listener_in_the_boxs_network_is_served_from_outside() {

@@ -6,10 +6,10 @@ use crate::rig::{Folder, folder};
 use crate::run::{Run, repository, transaction};
 use crate::tree::{self, Tree};
 use crate::undo::times;
+use forge_ports::Sandbox as _;
 use forge_ports::WorkspaceStore as _;
 use forge_ports::sandbox::Error;
 use forge_ports::workspace_store::MergePolicy;
-use forge_ports::{Sandbox as _, Workspace as _};
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -159,6 +159,38 @@ as_both! {
                 places.assert_other_untouched();
             }
             assert!(done > 0, "{mode:?}: nothing succeeds in between");
+        }
+    }
+
+    async fn git_data_elsewhere_that_is_exchanged_shows_nothing_of_another_place() {
+        let top = folder();
+        let at = |name: &str| top.path().join(name);
+        fs::rename(repository().path(), at("main")).unwrap();
+        tree::git(&at("main"), &["worktree", "add", "-q", at("tree").to_str().unwrap()]);
+        let secret = at("main/.git/refs/secret");
+        // What this user may read and nobody else, under each of the names.
+        for name in ["private", "private/refs", "private/.git/refs"].map(at) {
+            fs::create_dir_all(&name).unwrap();
+            fs::write(name.join("secret"), "hunter2").unwrap();
+        }
+        for (number, name) in ["main/.git/refs", "main/.git", "main"].into_iter().enumerate() {
+            let link = at(name).with_file_name(format!("link-{number}"));
+            symlink(at("private"), &link).unwrap();
+            let mut opened = 0;
+            for _ in 0..times(10, 200) {
+                let (data, working) = (folder(), Exchanging::start(at(name), link.clone()));
+                let backends = forge_sandbox::Backends::new(crate::rig::options(data.path()));
+                let id = RunId::generate();
+                let room = backends.open(&transaction(&at("tree")), id, None).await.ok();
+                drop(working);
+                let run = Run { backends, spec: transaction(&at("tree")), id, room };
+                if run.room.is_some() {
+                    let shown = run.sh(&format!("cat {} 2>&1 || true", secret.display())).await;
+                    assert!(!shown.contains("hunter2"), "{name} was exchanged");
+                    opened += 1;
+                }
+            }
+            assert!(opened > 0, "{name}: nothing succeeds in between");
         }
     }
 }

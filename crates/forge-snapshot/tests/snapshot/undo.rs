@@ -440,15 +440,8 @@ fn seeds(share: u64) -> std::ops::Range<u64> {
 fn undo_and_redo_in_a_copy() {
     for seed in seeds(4) {
         let (places, base) = places(seed);
-        let copied = copy_tree(
-            &TreeRoot::open(&places.repository).unwrap(),
-            &places.work,
-            &base,
-            None,
-            &[],
-            WorkBounds::unbounded(),
-        )
-        .unwrap();
+        let from = TreeRoot::open(&places.repository).unwrap();
+        let copied = copy_tree(&from, &places.work, &base, None, &[], WorkBounds::unbounded()).unwrap();
         assert_eq!(copied.skipped, 0);
         assert_same(
             &manifest(&places.work),
