@@ -21,6 +21,13 @@ const SMALL_PIPE_BYTES: u64 = 8 << 10;
 const MAX_FULL_PIPES: u64 = 1024;
 /// Kernel memory for a thread: its stack and its tables.
 const THREAD_BYTES: u64 = 32 << 10;
+/// Kernel memory for an open descriptor, and in addition for a socket and for an empty memory file.
+const DESCRIPTOR_BYTES: u64 = 512;
+const SOCKET_BYTES: u64 = 2 << 10;
+const MEMORY_FILE_BYTES: u64 = 1 << 10;
+/// Kernel memory for a system call filter of the greatest length, compiled. Processes that inherited a filter share it,
+/// but nothing tells that.
+const FILTER_BYTES: u64 = 160 << 10;
 /// Kernel memory for one descriptor that an epoll set watches.
 const WATCH_BYTES: u64 = 256;
 /// Descriptors that cost more than a little kernel memory, by the prefix of their links.
@@ -70,36 +77,50 @@ pub struct ExactUsage {
 
 impl MemoryUsage {
     /// Measures all processes once.
-    pub fn measure(sockets: Option<&SocketDiag>) -> Self {
+    ///
+    /// `own_filters` is the number of system call filters that every process has from its start.
+    pub fn measure(sockets: Option<&SocketDiag>, own_filters: u64) -> Self {
         let mut held = Self::default();
         for pid in process_ids() {
-            held.add_process(pid);
+            held.add_process(pid, own_filters);
         }
         if let Some(sockets) = sockets {
             let known = &held.sockets;
             let of = |inode: u64| known.get(&inode).copied();
-            held.elsewhere = sockets.queued_bytes(of);
+            let queued = sockets.queued_bytes(of);
+            held.elsewhere.extend(queued);
         }
         held
     }
 
-    fn add_process(&mut self, pid: i32) {
+    fn add_process(&mut self, pid: i32, own_filters: u64) {
         let Some((place, status)) = living_thread(pid) else { return };
         let mark = process_mark(pid);
         let field = |name: &str| kib_field_bytes(&status, name);
         let threads = field_value(&status, "Threads:").unwrap_or(1);
+        let filters = match threads {
+            ..=1 => filter_count(&status).saturating_sub(own_filters),
+            _ => thread_filters(pid, own_filters),
+        };
         self.processes.push(ProcessUsage {
             mark,
             anonymous: field("RssAnon:"),
             shared: field("RssShmem:"),
-            kernel_bytes: field("VmPTE:") + field("VmSwap:") + field("VmLck:") + threads * THREAD_BYTES,
+            kernel_bytes: field("VmPTE:")
+                + field("VmSwap:")
+                + field("VmLck:")
+                + threads * THREAD_BYTES
+                + filters * FILTER_BYTES,
             proc_dir: place.clone(),
         });
         match fs::read_dir(place.join("fd")) {
             Ok(entries) => {
+                let mut count = 0;
                 for entry in entries.flatten() {
                     self.add_descriptor(&place, &entry.path(), mark);
+                    count += 1;
                 }
+                self.elsewhere.push((mark, count * DESCRIPTOR_BYTES));
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 // A process that is just exiting looks the same; it has no memory any more.
@@ -191,8 +212,9 @@ impl MemoryUsage {
             .values()
             .zip(0u64..)
             .map(|(mark, nth)| (*mark, if nth < MAX_FULL_PIPES { PIPE_BYTES } else { SMALL_PIPE_BYTES }));
-        let files = self.files.values().map(|(bytes, mark)| (*mark, *bytes));
-        files.chain(pipes).chain(self.elsewhere.iter().copied())
+        let files = self.files.values().map(|(bytes, mark)| (*mark, *bytes + MEMORY_FILE_BYTES));
+        let sockets = self.sockets.values().map(|mark| (*mark, SOCKET_BYTES));
+        files.chain(pipes).chain(sockets).chain(self.elsewhere.iter().copied())
     }
 
     /// Returns the process's proportional share of the mapped memory files that are also open somewhere.
@@ -226,6 +248,19 @@ fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
     }
     let threads = fs::read_dir(place.join("task")).ok()?.flatten().map(|thread| thread.path());
     threads.into_iter().find_map(|thread| status(&thread).map(|text| (thread, text)))
+}
+
+/// Returns the number of system call filters in a status of a process or thread, including inherited ones.
+pub(crate) fn filter_count(status: &[u8]) -> u64 {
+    field_value(status, "Seccomp_filters:").unwrap_or(0)
+}
+
+/// Returns the number of system call filters of all threads of a process beyond the first `own_filters` of each: every
+/// thread can have filters of its own.
+fn thread_filters(pid: i32, own_filters: u64) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let statuses = threads.filter_map(|thread| fs::read(thread.path().join("status")).ok());
+    statuses.map(|status| filter_count(&status).saturating_sub(own_filters)).sum()
 }
 
 /// Returns the number after a name at the beginning of a line.

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::freeze;
-use crate::memory_usage::{BytesByCommand, ExactUsage, MemoryUsage};
+use crate::memory_usage::{BytesByCommand, ExactUsage, MemoryUsage, filter_count};
 use crate::objects::{self, ObjectScope};
 use crate::process_files::{is_alive, process_ids, process_mark};
 use crate::shared::{HiddenMemory, SharedMemoryCounter};
@@ -26,6 +26,8 @@ const MAX_KILL_ROUNDS: usize = 8;
 #[derive(Debug)]
 pub struct MemoryWatch {
     limit: u64,
+    /// Number of system call filters that every process of the sandbox has from its start.
+    own_filters: u64,
     sockets: Option<SocketDiag>,
     objects: ObjectScope,
     shared: SharedMemoryCounter,
@@ -42,10 +44,13 @@ pub enum MemoryExcess {
 }
 
 impl MemoryWatch {
-    /// Starts to watch; `limit` in bytes.
-    pub fn new(limit: u64, sockets: Option<SocketDiag>, objects: ObjectScope) -> Self {
+    /// Starts to watch; `limit` in bytes. `command_filters` is the number of system call filters that commands start
+    /// with in addition to those of this process.
+    pub fn new(limit: u64, command_filters: u64, sockets: Option<SocketDiag>, objects: ObjectScope) -> Self {
         let next = Instant::now() + POLL_INTERVAL;
-        Self { limit, sockets, objects, shared: SharedMemoryCounter::start(), next }
+        let status = std::fs::read("/proc/self/status").unwrap_or_default();
+        let own_filters = filter_count(&status) + command_filters;
+        Self { limit, own_filters, sockets, objects, shared: SharedMemoryCounter::start(), next }
     }
 
     /// Returns the time of the next check.
@@ -61,7 +66,7 @@ impl MemoryWatch {
 
     fn check_now(&mut self, now: Instant) -> Vec<MemoryExcess> {
         let objects = if self.objects == ObjectScope::Own { objects::trim_to_share(self.limit) } else { 0 };
-        let held = MemoryUsage::measure(self.sockets.as_ref());
+        let held = MemoryUsage::measure(self.sockets.as_ref(), self.own_filters);
         let mut found: Vec<_> =
             held.hidden.iter().map(|pid| MemoryExcess::Hidden(*pid, process_mark(*pid))).collect();
         let hidden = self.shared.measure(&held, self.limit, self.objects);
@@ -69,7 +74,7 @@ impl MemoryWatch {
             && self.exceeds_limit(objects, &held.measure_exactly(), hidden)
         {
             // Measured again: a process that is just starting another one counts twice for a moment.
-            let held = MemoryUsage::measure(self.sockets.as_ref());
+            let held = MemoryUsage::measure(self.sockets.as_ref(), self.own_filters);
             let mut exact = held.measure_exactly();
             let hidden = self.shared.measure(&held, self.limit, self.objects);
             if self.exceeds_limit(objects, &exact, hidden) {
@@ -141,11 +146,11 @@ mod tests {
     fn a_box_above_its_limit_names_a_command() {
         let now = Instant::now();
         assert!(matches!(
-            MemoryWatch::new(1, None, ObjectScope::Shared).check_now(now).last(),
+            MemoryWatch::new(1, 0, None, ObjectScope::Shared).check_now(now).last(),
             Some(MemoryExcess::Command(_))
         ));
         assert!(
-            !MemoryWatch::new(u64::MAX, None, ObjectScope::Shared)
+            !MemoryWatch::new(u64::MAX, 0, None, ObjectScope::Shared)
                 .check_now(now)
                 .iter()
                 .any(|e| matches!(e, MemoryExcess::Command(_)))

@@ -1,7 +1,7 @@
 //! Additional rules for some sandboxes: those that write to host directories, and those without memory accounting by a
 //! control group.
 
-use libc::ENOSYS;
+use libc::{ENOSYS, EOPNOTSUPP};
 
 use super::rules::{ALL_BITS, calls, creates_no_file, deny, no_setid_bits, refuse_if};
 use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, SyscallRule};
@@ -63,4 +63,27 @@ pub const UNCOUNTED_MEMORY_RULES: &[SyscallRule] = &[
         &[deny(1, ALL_BITS, Comparison::Equal(F_SETPIPE_SZ))],
         "pipes must keep the size that is accounted for them",
     ),
+];
+
+/// Further additional rules for the commands of a sandbox without memory accounting by a control group. The init itself
+/// needs these calls.
+pub const UNCOUNTED_COMMAND_RULES: &[SyscallRule] = &[
+    SyscallRule {
+        calls: calls![SYS_landlock_add_rule],
+        verdict: CallVerdict::Errno(EOPNOTSUPP),
+        why: "the kernel reports neither the size of a Landlock ruleset nor that of the domains made from it",
+    },
+    SyscallRule {
+        calls: calls![SYS_landlock_create_ruleset],
+        verdict: CallVerdict::When(
+            &[ArgumentTest {
+                arg: 2,
+                mask: ALL_BITS,
+                is: Comparison::NoneOf(&[0]),
+                then: FixedVerdict::Errno(EOPNOTSUPP),
+            }],
+            FixedVerdict::Allow,
+        ),
+        why: "programs ask for the version first and go on without rules, as on a kernel that does not enable Landlock",
+    },
 ];

@@ -12,7 +12,7 @@ mod rules;
 
 use libc::sock_filter;
 
-pub use extra_rules::{HOST_DIRECTORY_RULES, UNCOUNTED_MEMORY_RULES};
+pub use extra_rules::{HOST_DIRECTORY_RULES, UNCOUNTED_COMMAND_RULES, UNCOUNTED_MEMORY_RULES};
 pub use listed::{ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING, LISTED_PROGRAMS};
 pub use marks::compile_marking;
 pub use profile::docker_seccomp_profile;

@@ -74,6 +74,11 @@ impl CommandLauncher {
         Self { stack: vec![0; CHILD_STACK_BYTES], env: env.to_vec(), helper, gate, isolation, programs }
     }
 
+    /// Sets the additional system call filter of commands that start from now on.
+    pub(super) fn set_gate(&mut self, gate: Vec<libc::sock_filter>) {
+        self.gate = gate;
+    }
+
     /// Starts a command in its own session and returns its process id. `mark` identifies its processes, see
     /// [`forge_processes::process_files::mark_for`].
     pub(super) fn start_command(

@@ -43,8 +43,13 @@ pub(super) fn apply_hardening(
 
 /// Returns the additional system call filter for commands; the init itself needs the calls it forbids. If the sandbox
 /// writes to host directories, a setuid file created there could be started by any user of the host. If commands may
-/// execute listed programs only, some calls could execute others.
-pub(super) fn command_filter(spec: &JailSpec, programs: Option<&ProgramList>) -> Vec<libc::sock_filter> {
+/// execute listed programs only, some calls could execute others. Without a control group for memory, some calls would
+/// allocate memory that can't be counted.
+pub(super) fn command_filter(
+    spec: &JailSpec,
+    programs: Option<&ProgramList>,
+    memory: MemoryAccounting,
+) -> Vec<libc::sock_filter> {
     if spec.lacks_protection(DisabledProtection::Seccomp)
         || spec.lacks_protection(DisabledProtection::NoNewPrivs)
     {
@@ -53,10 +58,22 @@ pub(super) fn command_filter(spec: &JailSpec, programs: Option<&ProgramList>) ->
     let host = !spec.writable.is_empty() || spec.roots.iter().any(|root| root.mode == RootMode::Bind);
     let folders = if host { forge_seccomp::HOST_DIRECTORY_RULES } else { &[] };
     let listed = programs.map_or(&[][..], ProgramList::call_rules);
-    if folders.is_empty() && listed.is_empty() {
+    let uncounted = match memory {
+        MemoryAccounting::ControlGroup => &[],
+        MemoryAccounting::Watch => forge_seccomp::UNCOUNTED_COMMAND_RULES,
+    };
+    if folders.is_empty() && listed.is_empty() && uncounted.is_empty() {
         return Vec::new();
     }
-    forge_seccomp::compile_additional(&[folders, listed])
+    forge_seccomp::compile_additional(&[folders, listed, uncounted])
+}
+
+/// The part that counts the memory of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MemoryAccounting {
+    ControlGroup,
+    /// The init.
+    Watch,
 }
 
 /// Returns the additional filter for sandboxes without a control group for memory, so that memory can be counted here.

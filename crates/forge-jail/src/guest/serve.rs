@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
+use super::InitReady;
 use super::domains::CommandDomains;
 use super::exec::{CommandIsolation, CommandLauncher};
 use super::files::RootedFiles;
-use super::{InitReady, harden};
+use super::harden::{self, MemoryAccounting};
 use crate::protocol::startup::{InitRequest, StartupMessage};
 use crate::protocol::wire::{self, WireFrame};
 use crate::sys::{self, ReapedChild};
@@ -63,6 +64,8 @@ struct InitServer<'a> {
     objects: ObjectScope,
     /// An additional system call filter where only the watch counts memory.
     uncounted: Vec<libc::sock_filter>,
+    /// The filter of commands in that case.
+    uncounted_gate: Vec<libc::sock_filter>,
     /// Marks of the commands with processes that stay alive, as requested.
     background_marks: Vec<u64>,
     /// The stopped processes while the sandbox is frozen.
@@ -106,18 +109,15 @@ pub(super) fn serve_requests(control: &OwnedFd, spec: &JailSpec, ready: InitRead
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
     wire::send_message(control.as_fd(), &StartupMessage::Ready { layers, overlay, warnings }, &passed)?;
     drop(listener);
+    let gate = |memory| harden::command_filter(spec, programs.as_ref(), memory);
+    let (counted_gate, uncounted_gate) =
+        (gate(MemoryAccounting::ControlGroup), gate(MemoryAccounting::Watch));
     let mut server = InitServer {
         control,
         children: &children,
         workspace,
         files,
-        launcher: CommandLauncher::new(
-            &jail_environment(spec),
-            helper,
-            harden::command_filter(spec, programs.as_ref()),
-            apart,
-            programs,
-        ),
+        launcher: CommandLauncher::new(&jail_environment(spec), helper, counted_gate, apart, programs),
         running: BTreeMap::new(),
         watch: None,
         sockets,
@@ -127,6 +127,7 @@ pub(super) fn serve_requests(control: &OwnedFd, spec: &JailSpec, ready: InitRead
             ObjectScope::Own
         },
         uncounted: harden::uncounted_filter(spec),
+        uncounted_gate,
         background_marks: Vec::new(),
         frozen: None,
         reach,
@@ -204,7 +205,10 @@ impl InitServer<'_> {
                 if !self.uncounted.is_empty() {
                     sys::seccomp_install(&self.uncounted)?;
                 }
-                self.watch = Some(MemoryWatch::new(watch_memory, self.sockets.take(), self.objects));
+                let command_filters = u64::from(!self.uncounted_gate.is_empty());
+                self.launcher.set_gate(std::mem::take(&mut self.uncounted_gate));
+                let (sockets, objects) = (self.sockets.take(), self.objects);
+                self.watch = Some(MemoryWatch::new(watch_memory, command_filters, sockets, objects));
                 return self.send_reply(id, JailReply::Done, None).map(|()| true);
             }
             InitRequest::Asked(request) => request,
