@@ -70,11 +70,13 @@ pub enum Error {
     /// A result can't be applied: the same paths changed in the repository in the meantime. Nothing was changed.
     #[error(
         "{} changed in the repository since the run began; nothing was applied",
-        format_conflicts(conflicts)
+        format_conflicts(conflicts, *omitted)
     )]
     Conflicts {
-        /// Each path with the reason, sorted.
+        /// The first paths with the reasons, sorted; if not all are listed, those that can't be merged come first.
         conflicts: Vec<ApplyConflict>,
+        /// The number of conflicts that are not listed.
+        omitted: u64,
     },
     /// The request is malformed (bad pattern, bad glob).
     #[error("{why}")]
@@ -110,10 +112,10 @@ fn format_parts(missing: &[MissingPart]) -> String {
     missing.iter().map(|part| part.what.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-fn format_conflicts(conflicts: &[ApplyConflict]) -> String {
+fn format_conflicts(conflicts: &[ApplyConflict], omitted: u64) -> String {
     match conflicts {
-        [one] => one.path.clone(),
-        many => format!("{} paths", many.len()),
+        [one] if omitted == 0 => one.path.clone(),
+        many => format!("{} paths", many.len() as u64 + omitted),
     }
 }
 

@@ -17,8 +17,10 @@ pub enum MergePolicy {
 /// The result of an apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyReport {
-    /// Changed paths in the repositories, with the kind of change.
+    /// The first changed paths in the repositories, with the kind of change.
     pub changed: Vec<WorkspaceChange>,
+    /// The number of changed paths that are not listed.
+    pub omitted: u64,
     /// Changed paths with texts that were merged with changes made in the repository.
     pub merged: Vec<String>,
     /// Notes for the user, such as directories that were kept and nested repositories that were skipped.

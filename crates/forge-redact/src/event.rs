@@ -102,7 +102,15 @@ impl<'a> EventRedactor<'a> {
             EventKind::StatusChanged { from: _, to: _, waiting_for: _, until: _, reason } => {
                 self.redact_texts(reason);
             }
-            EventKind::Finished { status: _, limit: _, error, files_modified, snapshot: _, answer } => {
+            EventKind::Finished {
+                status: _,
+                limit: _,
+                error,
+                files_modified,
+                files_omitted: _,
+                snapshot: _,
+                answer,
+            } => {
                 error.iter_mut().for_each(|error| self.redact_error(error));
                 self.redact_texts(files_modified);
                 answer.iter_mut().for_each(|answer| self.redact_payload(answer));
@@ -225,7 +233,7 @@ impl<'a> EventRedactor<'a> {
 
     fn redact_apply_outcome(&self, outcome: &mut ApplyOutcome) {
         match outcome {
-            ApplyOutcome::Done { changed, merged, notes } => {
+            ApplyOutcome::Done { changed, omitted: _, merged, notes } => {
                 for WorkspaceChange { path, kind: _, added: _, removed: _ } in changed {
                     self.redact_text(path);
                 }
@@ -233,7 +241,7 @@ impl<'a> EventRedactor<'a> {
                 self.redact_texts(notes);
             }
             ApplyOutcome::Published { branch, commit } => self.redact_texts([branch, commit]),
-            ApplyOutcome::Conflicts { conflicts } => {
+            ApplyOutcome::Conflicts { conflicts, omitted: _ } => {
                 for ApplyConflict { path, why, merges: _ } in conflicts {
                     self.redact_texts([path, why]);
                 }

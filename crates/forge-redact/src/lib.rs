@@ -150,11 +150,11 @@ impl KnownSecrets {
     /// Returns the start of a suffix that could be the beginning of a secret or of a dump of one, or the length of the
     /// text if there is none.
     fn partial_secret_start(&self, text: &str) -> usize {
+        if self.secrets.is_empty() {
+            return text.len();
+        }
         let views = decoded_text::decode_all(text, Reach::Open);
         let begun = self.partial_form_in(text, &views);
-        if self.secrets.is_empty() {
-            return begun;
-        }
         let in_layers = views
             .layers
             .iter()

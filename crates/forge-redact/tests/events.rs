@@ -132,6 +132,7 @@ fn told() -> Vec<EventKind> {
             limit: None,
             error: Some(error()),
             files_modified: vec![marked()],
+            files_omitted: 0,
             snapshot: None,
             answer: Some(marked().into()),
         },
@@ -213,9 +214,14 @@ fn around() -> Vec<EventKind> {
     vec![
         EventKind::SandboxChanged { state: SandboxState::Running, report: Some(report) },
         EventKind::EgressRecorded { records: vec![record] },
-        applied(ApplyOutcome::Done { changed: vec![change], merged: vec![marked()], notes: vec![marked()] }),
+        applied(ApplyOutcome::Done {
+            changed: vec![change],
+            omitted: 0,
+            merged: vec![marked()],
+            notes: vec![marked()],
+        }),
         applied(ApplyOutcome::Published { branch: marked(), commit: marked() }),
-        applied(ApplyOutcome::Conflicts { conflicts: vec![conflict] }),
+        applied(ApplyOutcome::Conflicts { conflicts: vec![conflict], omitted: 0 }),
         applied(ApplyOutcome::Failed { why: marked() }),
     ]
 }

@@ -46,7 +46,7 @@ pub use providers::routing::{Choice, RoutingJob};
 pub use sandbox::exec::{SandboxCommand, SandboxCommandResult};
 pub use sandbox::images::{BuildImage, build_image};
 pub use sandbox::one_shot::{CodeWarning, GeneratedProgram, OneShotReport};
-pub use workspace::history::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
+pub use workspace::history::{GcLimits, ReclaimedRun, UndoOutcome};
 
 /// Returns the tools that models can call, as `forge tool list` shows them.
 pub fn list_tools() -> Vec<forge_types::ToolSpec> {

@@ -182,8 +182,19 @@ pub fn apply(
     to: &TreeDelta,
     options: ApplyOptions<'_>,
 ) -> Result<ApplyResult, Error> {
+    apply_states(place, Cow::Borrowed(from), Cow::Borrowed(to), options)
+}
+
+/// Applies like [`apply`]. Owned states are dropped as soon as they are no longer needed, because each is large.
+fn apply_states(
+    place: &ContentSources<'_>,
+    from: Cow<'_, TreeDelta>,
+    to: Cow<'_, TreeDelta>,
+    options: ApplyOptions<'_>,
+) -> Result<ApplyResult, Error> {
     let root = open_repository(place)?;
-    let differences = pending_changes(place, from, to)?;
+    let differences = pending_changes(place, &from, &to)?;
+    drop(to);
     let mut quiet = |_: ApplyStep<'_>| Ok(());
     let watch: &mut StepObserver<'_> = match options.watch {
         Some(watch) => watch,
@@ -197,8 +208,8 @@ pub fn apply(
         None => (TempNames::create(place.objects.directory())?, HashMap::new()),
     };
     let changes = (differences.as_slice(), &learned);
-    let mut plan = check::plan_apply(place, root, Some(&temps), from, changes, options.merge)?;
-    drop((differences, learned));
+    let mut plan = check::plan_apply(place, root, Some(&temps), &from, changes, options.merge)?;
+    drop((from, differences, learned));
     store_replaced_contents(place, root, &mut plan)?;
     if let Some(observer) = options.originals {
         let acts = plan.acts.iter().map(|act| (&act.path, &act.before));
@@ -236,14 +247,13 @@ pub fn revert(place: &ContentSources<'_>, applied: &ApplyResult) -> Result<Apply
 }
 
 /// One of several repositories.
-#[derive(Clone, Copy)]
 pub struct RepoApply<'a> {
     /// The repository and its contents.
     pub sources: ContentSources<'a>,
     /// The last applied state.
-    pub from: &'a TreeDelta,
+    pub from: TreeDelta,
     /// The target state.
-    pub to: &'a TreeDelta,
+    pub to: TreeDelta,
 }
 
 /// Applies to several repositories, all or nothing. The caller holds the lock of each (see [`lock_repository`]),
@@ -253,12 +263,12 @@ pub struct RepoApply<'a> {
 /// # Errors
 /// Returns the errors with the indices of their repositories in `parts`.
 pub fn apply_all(
-    parts: &[RepoApply<'_>],
+    parts: Vec<RepoApply<'_>>,
     merge: MergeMode,
     originals: &mut dyn FnMut(usize, &mut Originals<'_, '_>) -> io::Result<()>,
 ) -> Result<Vec<ApplyResult>, Vec<(usize, Error)>> {
     let look = |(at, part): (usize, &RepoApply<'_>)| {
-        Some((at, check_apply(&part.sources, part.from, part.to, merge).err()?))
+        Some((at, check_apply(&part.sources, &part.from, &part.to, merge).err()?))
     };
     // A single repository is checked when it is applied.
     let several = parts.iter().enumerate().filter(|_| parts.len() > 1);
@@ -266,16 +276,17 @@ pub fn apply_all(
     if !failed.is_empty() {
         return Err(failed);
     }
+    let sources: Vec<ContentSources<'_>> = parts.iter().map(|part| part.sources).collect();
     let mut done: Vec<ApplyResult> = Vec::new();
-    for (at, part) in parts.iter().enumerate() {
+    for (at, part) in parts.into_iter().enumerate() {
         let mut record = |nodes: &mut Originals<'_, '_>| originals(at, nodes);
         let options = ApplyOptions { merge, watch: None, originals: Some(&mut record) };
-        match apply(&part.sources, part.from, part.to, options) {
+        match apply_states(&part.sources, Cow::Owned(part.from), Cow::Owned(part.to), options) {
             Ok(applied) => done.push(applied),
             Err(error) => {
                 let mut failed = vec![(at, error)];
                 for (at, applied) in done.iter().enumerate().rev() {
-                    failed.extend(revert(&parts[at].sources, applied).err().map(|error| (at, error)));
+                    failed.extend(revert(&sources[at], applied).err().map(|error| (at, error)));
                 }
                 return Err(failed);
             }

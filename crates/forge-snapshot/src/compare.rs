@@ -6,10 +6,12 @@ mod unified;
 
 pub use sources::{BaselineContents, ContentSources};
 pub use unified::{
-    CountedChange, DiffOptions, DiffText, RenameDetection, UnifiedDiff, unified_diff, unified_diff_below,
+    CountedChange, DiffEncoding, DiffOptions, DiffText, RenameDetection, UnifiedDiff, unified_diff,
+    unified_diff_below,
 };
 
 use crate::{RelPath, TreeDelta, TreeNode};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// A path at which two states of a tree differ.
@@ -74,45 +76,65 @@ impl TreeChange {
     }
 }
 
-/// The handling of paths with a `.git` component in a comparison.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum GitPaths {
-    /// Excluded: for display and apply.
-    #[default]
-    Excluded,
-    /// Included: for a complete restore.
-    Included,
-}
-
 /// Returns the differences between two states with the same baseline, sorted by path and without `.git`.
 ///
 /// A path in only one delta has its baseline state in the other. Equal states are omitted; see
 /// [`ContentSources::learn_contents`] for files with baseline contents that were never read.
 pub fn compare_deltas(from: &TreeDelta, to: &TreeDelta) -> Vec<TreeChange> {
-    compare_deltas_with(from, to, GitPaths::Excluded)
+    let states = pair_states(
+        from.iter().map(|(path, entry)| (path, (&entry.before, &entry.after))),
+        to.iter().map(|(path, entry)| (path, (&entry.before, &entry.after))),
+    );
+    let differ = states.filter(|(path, before, after)| is_change(path, before.as_ref(), after.as_ref()));
+    let change = |(path, before, after): (&RelPath, &Option<TreeNode>, &Option<TreeNode>)| TreeChange {
+        path: path.clone(),
+        before: before.clone(),
+        after: after.clone(),
+    };
+    differ.map(change).collect()
 }
 
-/// Compares like [`compare_deltas`], with or without paths that have a `.git` component.
-pub fn compare_deltas_with(from: &TreeDelta, to: &TreeDelta, git: GitPaths) -> Vec<TreeChange> {
-    let mut paths: Vec<&RelPath> =
-        from.keys().chain(to.keys().filter(|path| !from.contains_key(*path))).collect();
-    paths.sort_unstable();
-    let wanted = |path: &&RelPath| git == GitPaths::Included || !path.is_git();
-    let difference = |path: &RelPath| {
-        let (before, after) = match (from.get(path), to.get(path)) {
-            (Some(from), Some(to)) => (&from.after, &to.after),
-            (Some(from), None) => (&from.after, &from.before),
-            (None, Some(to)) => (&to.before, &to.after),
-            (None, None) => return None,
+/// Returns the same as [`compare_deltas`], using up the deltas, because each is as large as the result.
+pub fn into_changes(from: TreeDelta, to: TreeDelta) -> Vec<TreeChange> {
+    let states = pair_states(
+        from.into_iter().map(|(path, entry)| (path, (entry.before, entry.after))),
+        to.into_iter().map(|(path, entry)| (path, (entry.before, entry.after))),
+    );
+    let changes = states.map(|(path, before, after)| TreeChange { path, before, after });
+    changes.filter(|change| is_change(&change.path, change.before.as_ref(), change.after.as_ref())).collect()
+}
+
+/// Returns the state of each path in two deltas, which are sorted and have for each path its baseline and its state.
+fn pair_states<P: Ord, N>(
+    from: impl Iterator<Item = (P, (N, N))>,
+    to: impl Iterator<Item = (P, (N, N))>,
+) -> impl Iterator<Item = (P, N, N)> {
+    let (mut from, mut to) = (from.peekable(), to.peekable());
+    std::iter::from_fn(move || {
+        let order = match (from.peek(), to.peek()) {
+            (Some((from, _)), Some((to, _))) => from.cmp(to),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
         };
-        let same = match (before, after) {
-            (None, None) => true,
-            (Some(before), Some(after)) => before.is_equivalent(after),
-            _ => false,
-        };
-        (!same).then(|| TreeChange { path: path.clone(), before: before.clone(), after: after.clone() })
+        let known = if order.is_le() { from.next() } else { None };
+        let wanted = if order.is_ge() { to.next() } else { None };
+        match (known, wanted) {
+            (Some((path, (_, from))), Some((_, (_, to)))) => Some((path, from, to)),
+            (Some((path, (baseline, from))), None) => Some((path, from, baseline)),
+            (None, Some((path, (baseline, to)))) => Some((path, baseline, to)),
+            (None, None) => None,
+        }
+    })
+}
+
+/// Returns whether two states of a path are a difference that is shown and applied.
+fn is_change(path: &RelPath, before: Option<&TreeNode>, after: Option<&TreeNode>) -> bool {
+    let same = match (before, after) {
+        (None, None) => true,
+        (Some(before), Some(after)) => before.is_equivalent(after),
+        _ => false,
     };
-    paths.into_iter().filter(wanted).filter_map(difference).collect()
+    !same && !path.is_git()
 }
 
 /// Finds files that moved with unchanged content: pairs of indices (removed, added) in `differences`. For display

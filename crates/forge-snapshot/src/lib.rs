@@ -10,7 +10,6 @@
 
 pub mod apply;
 mod base;
-mod bytes;
 pub mod compare;
 mod objects;
 mod tracker;
@@ -19,7 +18,7 @@ pub use forge_tree::{
     DeltaEntry, Error, FileStamp, NodeKind, RelPath, StopFlag, TreeDelta, TreeNode, TreeRoot, WorkBounds,
     WorkspaceCeiling,
 };
-use forge_tree::{bounds, copy, error, host, node, walk};
+use forge_tree::{bounds, copy, encoding, error, host, node, walk};
 
 pub use base::{BaseItem, BaseManifest, EntriesBelow};
 pub use objects::{ObjectReader, ObjectStore};

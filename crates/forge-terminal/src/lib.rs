@@ -120,8 +120,8 @@ impl Ui {
     }
 
     /// Prints the lines of a result.
-    pub fn print_lines(&self, lines: &[String]) {
-        lines.iter().for_each(|line| self.print_line(line));
+    pub fn print_lines(&self, lines: impl IntoIterator<Item = impl AsRef<str>>) {
+        let _ = lines.into_iter().all(|line| self.try_print_line(line.as_ref()));
     }
 
     /// Prints a line of an endless result; returns whether stdout is still open.
@@ -131,9 +131,7 @@ impl Ui {
 
     /// Prints a result as indented JSON.
     pub fn print_json<T: Serialize>(&self, value: &T) {
-        if let Ok(text) = json::to_pretty_json(value) {
-            self.try_print_line(&text);
-        }
+        let _ = json::write_pretty_json(std::io::BufWriter::new(std::io::stdout().lock()), value);
     }
 
     /// Prints a result as one line of JSON; returns whether stdout is still open.

@@ -54,7 +54,7 @@ pub fn run_facts(
     facts.push(("cost", cost_text(summary, limits)));
     facts.extend(savings_fact(summary));
     facts.push(("tool calls", tool_call_counts(summary)));
-    facts.push(("files", file_list(&summary.files_modified)));
+    facts.push(("files", file_list(&summary.files_modified, summary.files_omitted)));
     facts.extend(workspace_facts(summary));
     if let Some(sandbox) = &summary.sandbox {
         facts.extend(sandbox_facts(sandbox));
@@ -105,16 +105,17 @@ fn tool_call_counts(summary: &RunSummary) -> String {
     }
 }
 
-fn file_list(files: &[String]) -> String {
-    if files.is_empty() {
+fn file_list(files: &[String], omitted: u64) -> String {
+    let count = files.len() as u64 + omitted;
+    if count == 0 {
         return "none changed".to_owned();
     }
     let named: Vec<_> = files.iter().take(MAX_LISTED_FILES).map(|path| one_line(path)).collect();
-    let rest = match files.len().saturating_sub(MAX_LISTED_FILES) {
+    let rest = match count - named.len() as u64 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}{rest} ({} changed)", named.join(", "), pluralize(files.len(), "file", "files"))
+    format!("{}{rest} ({} changed)", named.join(", "), pluralize(count, "file", "files"))
 }
 
 /// Returns whether the result is in the repository, and how to apply it.
@@ -125,9 +126,9 @@ fn workspace_facts(summary: &RunSummary) -> Vec<(&'static str, String)> {
         Some(ApplyOutcome::Published { branch, commit }) => {
             format!("on branch {} ({})", one_line(branch), truncate_text(commit, 12))
         }
-        Some(ApplyOutcome::Conflicts { conflicts }) => format!(
+        Some(ApplyOutcome::Conflicts { conflicts, omitted }) => format!(
             "NOT applied: {} changed in the repository meanwhile; try: forge apply {run}",
-            pluralize(conflicts.len(), "path", "paths")
+            pluralize(conflicts.len() as u64 + omitted, "path", "paths")
         ),
         Some(ApplyOutcome::Failed { why }) => {
             format!("NOT applied: {}; try: forge apply {run}", one_line(why))

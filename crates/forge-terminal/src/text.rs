@@ -156,8 +156,11 @@ pub fn format_dollars(usd: f64) -> String {
 }
 
 /// Formats a count with its noun: `1 file`, `2 files`.
-pub fn pluralize(n: usize, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+pub fn pluralize(n: impl TryInto<u64>, one: &str, many: &str) -> String {
+    match n.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    }
 }
 
 /// Names the limit that stopped a run.

@@ -2,7 +2,8 @@
 //!
 //! A [`RelPath`] names a file below the root of a tree, a [`TreeNode`] is its state, a [`TreeDelta`] a set of
 //! changed paths. [`host`] opens and changes files through descriptors, without following symbolic links or blocking
-//! on named pipes. [`walk`] lists directories, [`copy`] copies and hashes contents, [`temp_names`] recognizes temporaries. [`WorkBounds`] limits and stops
+//! on named pipes. [`walk`] lists directories, [`copy`] copies and hashes contents, [`encoding`] is that of records,
+//! [`temp_names`] recognizes temporaries. [`WorkBounds`] limits and stops
 //! each of these.
 //!
 //! This crate is independent of snapshots, runs, sandboxes, async runtimes and git. Linux only.
@@ -10,6 +11,7 @@
 pub mod bounds;
 pub mod ceiling;
 pub mod copy;
+pub mod encoding;
 pub mod error;
 pub mod host;
 pub mod node;

@@ -1,5 +1,6 @@
 //! Events of the journal: everything that replay needs, nothing that is only for display.
 
+use crate::usage::is_zero;
 use crate::{
     ApplyOutcome, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind,
     Message, MessageSpan, Money, Outcome, Payload, RunCommand, RunId, RunStatus, SandboxReport, SandboxState,
@@ -204,9 +205,12 @@ pub enum EventKind {
         /// The error that ended it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ErrorInfo>,
-        /// Paths of the workspace with contents that differ from the baseline.
+        /// The first paths of the workspace with contents that differ from the baseline.
         #[serde(default)]
         files_modified: Vec<String>,
+        /// The number of such paths that are not listed.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        files_omitted: u64,
         /// The final workspace, if a step was interrupted after the last snapshot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,

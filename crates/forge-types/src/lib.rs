@@ -13,6 +13,7 @@ mod event;
 mod executor;
 mod id;
 mod limits;
+mod listing;
 mod memory;
 mod message;
 mod model;
@@ -40,6 +41,7 @@ pub use event::{Event, EventKind, HistoryDirection, RunCreation, RunSource, Tool
 pub use executor::{Executor, ToolLayer};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
 pub use limits::{LimitKind, OnLimit, RunLimits};
+pub use listing::{ChangeList, MAX_LISTED_BYTES, MAX_LISTED_PATHS, truncate_listing};
 pub use memory::{ChatMessage, MemoryFact};
 pub use message::{
     MAX_MESSAGE_CHARS, Message, MessagePart, OpaqueState, PartKind, Payload, Role, ToolCall, ToolResultPart,

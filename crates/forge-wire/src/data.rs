@@ -8,6 +8,12 @@ use forge_types::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Returns whether a count is zero, so that it is left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+pub(crate) const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 macro_rules! wire_data {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
         /// The data of a wire event, by kind.
@@ -144,8 +150,11 @@ pub struct RunFinished {
     pub cost_usd: f64,
     /// Milliseconds worked on the run, excluding waits.
     pub duration_ms: u64,
-    /// Paths that differ from the baseline.
+    /// The first paths that differ from the baseline.
     pub files_modified: Vec<String>,
+    /// The number of such paths that are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub files_omitted: u64,
 }
 
 /// `iteration.started`

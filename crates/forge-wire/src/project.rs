@@ -435,6 +435,7 @@ impl Projector {
             cost_usd: self.state.cost.as_usd(),
             duration_ms: self.state.worked_ms(ending.at),
             files_modified: ending.files_modified.clone(),
+            files_omitted: ending.files_omitted,
         }));
     }
 

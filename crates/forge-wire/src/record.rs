@@ -3,6 +3,7 @@
 //! The engine never reads these files. A payload stored by hash is shown as a reference; a caller that needs its
 //! text loads it into the events and the state first.
 
+use crate::data::is_zero;
 use crate::{PlanFacts, Projector, TokenTotals, WireEvent, payload_text};
 use forge_types::{
     ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, LimitKind, Message,
@@ -365,8 +366,11 @@ pub struct RunSummary {
     pub savings: Option<Savings>,
     /// Tool calls.
     pub tools: ToolTotals,
-    /// Paths with contents that differ from the baseline.
+    /// The first paths with contents that differ from the baseline.
     pub files_modified: Vec<String>,
+    /// The number of such paths that are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub files_omitted: u64,
     /// The sandbox, once opened.
     pub sandbox: Option<SummarySandbox>,
     /// The workspace.
@@ -406,6 +410,7 @@ pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Run
             shell_commands: state.tools.shell_commands,
         },
         files_modified: ending.map_or_else(Vec::new, |ending| ending.files_modified.clone()),
+        files_omitted: ending.map_or(0, |ending| ending.files_omitted),
         sandbox: state.sandbox.as_ref().map(|report| SummarySandbox {
             backend: report.backend.clone(),
             view: report.view.clone(),

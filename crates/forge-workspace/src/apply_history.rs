@@ -2,14 +2,19 @@
 //! can be undone exactly, and baseline contents that were learned on the way.
 
 use super::apply_marker::InterruptedApply;
-use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, write_durably_with};
+use super::layout::{WorkspaceLayout, read_record, write_durably_with};
 use super::learned_contents::LearnedContents;
+use super::stored_path::StoredPath;
 use forge_ports::sandbox::Error;
 use forge_snapshot::apply::{ApplyResult, Originals};
 use forge_snapshot::{DeltaEntry, RelPath, TreeDelta, TreeNode};
 use forge_types::SnapshotId;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io;
+
+/// Maximum number of changes of earlier applies that are recorded, so that their record does not grow with each.
+const MAX_RECORDED_CHANGES: usize = 100_000;
 
 /// All applies of a run that were not undone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -18,81 +23,110 @@ pub(super) struct ApplyHistory {
     learned: LearnedContents,
 }
 
+/// Only what all applies of a run learned.
+#[derive(Default, Deserialize)]
+struct KnownContents {
+    learned: LearnedContents,
+}
+
+impl LearnedContents {
+    /// Reads what the applies of a run learned, with those of a killed apply.
+    pub(super) fn load(place: &WorkspaceLayout) -> Result<Self, Error> {
+        let KnownContents { mut learned } = load_applied(place)?;
+        learned.merge(Self::load_interrupted(place));
+        Ok(learned)
+    }
+
+    fn load_interrupted(place: &WorkspaceLayout) -> Self {
+        InterruptedApply::load(place).map_or_else(Self::default, |interrupted| interrupted.learned)
+    }
+}
+
+fn load_applied<T: Default + DeserializeOwned>(place: &WorkspaceLayout) -> Result<T, Error> {
+    let path = place.applied_path();
+    match read_record(&path) {
+        Ok(record) => Ok(record.unwrap_or_default()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            Err(Error::View { why: format!("{} is damaged: {error}", path.display()) })
+        }
+        Err(error) => Err(place.layout_error("reading", &error)),
+    }
+}
+
 /// One apply.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct HistoryStep {
     from: Option<SnapshotId>,
     to: Option<SnapshotId>,
     /// Changes in each repository.
-    changed: Vec<Vec<(Vec<u8>, DeltaEntry)>>,
+    changed: Vec<Vec<(StoredPath, DeltaEntry)>>,
 }
 
 impl ApplyHistory {
     /// Reads the history of a run, with what a killed apply had learned.
     pub(super) fn load(place: &WorkspaceLayout) -> Result<Self, Error> {
-        let mut history: Self = match forge_files::read(&place.applied_path(), MAX_RECORD_BYTES) {
-            Err(error) if error.is_absent() => Self::default(),
-            Err(error) => return Err(place.layout_error("reading", &error.into_io_error())),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::View {
-                why: format!("{} is damaged: {error}", place.applied_path().display()),
-            })?,
-        };
-        if let Some(interrupted) = InterruptedApply::load(place) {
-            history.learned.merge(interrupted.learned);
-        }
+        let mut history: Self = load_applied(place)?;
+        history.learned.merge(LearnedContents::load_interrupted(place));
         Ok(history)
     }
 
-    /// Adds baseline contents of a repository and returns all that are known.
+    /// Returns the baseline contents that are known.
+    pub(super) const fn learned(&self) -> &LearnedContents {
+        &self.learned
+    }
+
+    /// Adds baseline contents of a repository.
     pub(super) fn learn(
         &mut self,
         index: usize,
         originals: &mut Originals<'_, '_>,
         base: &dyn Fn(usize, &RelPath) -> Option<TreeNode>,
-    ) -> LearnedContents {
+    ) {
         self.learned.add(index, originals, base);
-        self.learned.clone()
     }
 
-    /// Returns the changes of the last apply, if going from `from` to `to` undoes it.
-    pub(super) fn inverse(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Option<Vec<TreeDelta>> {
-        let last = self.steps.last().filter(|step| (step.to, step.from) == (from, to))?;
-        let delta = |changed: &Vec<(Vec<u8>, DeltaEntry)>| {
-            changed
-                .iter()
-                .filter_map(|(path, entry)| Some((RelPath::new(path.clone())?, entry.clone())))
-                .collect()
+    /// Removes the oldest steps if all together have too many changes. They can still be undone, by their states.
+    fn forget_old_steps(&mut self) {
+        let size = |step: &HistoryStep| step.changed.iter().map(Vec::len).sum::<usize>();
+        let mut total: usize = self.steps.iter().map(size).sum();
+        while total > MAX_RECORDED_CHANGES && self.steps.len() > 1 {
+            total -= size(&self.steps.remove(0));
+        }
+    }
+
+    /// Removes the last apply and returns its changes, if going from `from` to `to` undoes it.
+    pub(super) fn take_inverse(
+        &mut self,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Option<Vec<TreeDelta>> {
+        let last = self.steps.pop_if(|step| (step.to, step.from) == (from, to))?;
+        let delta = |changed: Vec<(StoredPath, DeltaEntry)>| {
+            changed.into_iter().map(|(path, entry)| (path.0, entry)).collect()
         };
-        Some(last.changed.iter().map(delta).collect())
+        Some(last.changed.into_iter().map(delta).collect())
     }
 
-    /// Fills in baseline contents that are known by now.
-    pub(super) fn fill_known_contents(&self, index: usize, delta: &mut TreeDelta) {
-        self.learned.fill_in(index, delta);
-    }
-
-    /// Records an apply, or the undoing of one, and saves the history.
+    /// Records what was applied, as a new step if it went from one state to another and was not an undo, and saves the
+    /// history.
     pub(super) fn record_apply(
         mut self,
         place: &WorkspaceLayout,
-        (from, to): (Option<SnapshotId>, Option<SnapshotId>),
+        step: Option<(Option<SnapshotId>, Option<SnapshotId>)>,
         base: &dyn Fn(usize, &RelPath) -> Option<TreeNode>,
         applied: &[ApplyResult],
     ) -> Result<(), Error> {
-        let back = self.inverse(from, to).is_some();
-        if back {
-            self.steps.pop();
-        }
         for (index, applied) in applied.iter().enumerate() {
             let changes = applied.changed.iter().chain(&applied.already);
             let mut originals = changes.filter_map(|change| Some((&change.path, change.before.as_ref()?)));
             self.learned.add(index, &mut originals, base);
         }
-        if !back {
+        if let Some((from, to)) = step {
             let changed = |applied: &ApplyResult| {
-                applied.changed_entries().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
+                applied.changed_entries().map(|(path, entry)| (StoredPath(path), entry)).collect()
             };
             self.steps.push(HistoryStep { from, to, changed: applied.iter().map(changed).collect() });
+            self.forget_old_steps();
         }
         // Streamed: for many paths the text is large.
         let write = |file: &mut dyn io::Write| serde_json::to_writer(file, &self).map_err(io::Error::from);

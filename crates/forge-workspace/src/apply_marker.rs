@@ -1,6 +1,6 @@
 //! The marker of an apply in progress. One that is found later is of a process that was killed.
 
-use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, write_durably};
+use super::layout::{MAX_RECORD_BYTES, WorkspaceLayout, read_record, write_durably, write_durably_with};
 use super::learned_contents::LearnedContents;
 use forge_types::SnapshotId;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// The content of a marker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct InterruptedApply {
     /// The state from which the apply went.
     pub(super) from: Option<SnapshotId>,
@@ -21,7 +21,7 @@ pub(super) struct InterruptedApply {
 impl InterruptedApply {
     /// Reads the marker of a killed apply.
     pub(super) fn load(place: &WorkspaceLayout) -> Option<Self> {
-        serde_json::from_slice(&forge_files::read(&place.applying_path(), MAX_RECORD_BYTES).ok()?).ok()
+        read_record(&place.applying_path()).ok()?
     }
 
     /// Removes the marker.
@@ -30,10 +30,19 @@ impl InterruptedApply {
     }
 }
 
+/// The content of a marker to be written; see [`InterruptedApply`].
+#[derive(Serialize)]
+struct MarkerContent<'a> {
+    from: Option<SnapshotId>,
+    to: Option<SnapshotId>,
+    learned: &'a LearnedContents,
+}
+
 /// The marker of this process's apply.
 pub(super) struct ApplyMarker {
     path: PathBuf,
-    content: InterruptedApply,
+    from: Option<SnapshotId>,
+    to: Option<SnapshotId>,
     /// The marker of an earlier apply that was killed.
     previous: Option<Vec<u8>>,
     /// Whether the file must be removed or restored if the apply fails.
@@ -45,15 +54,15 @@ impl ApplyMarker {
     pub(super) fn new(place: &WorkspaceLayout, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Self {
         let path = place.applying_path();
         let previous = forge_files::read(&path, MAX_RECORD_BYTES).ok();
-        let content = InterruptedApply { from, to, learned: LearnedContents::default() };
-        Self { path, content, previous, is_written: false }
+        Self { path, from, to, previous, is_written: false }
     }
 
     /// Writes the marker with all that is known to be replaced. From here on a killed apply is found.
-    pub(super) fn write(&mut self, learned: LearnedContents) -> io::Result<()> {
-        self.content.learned = learned;
+    pub(super) fn write(&mut self, learned: &LearnedContents) -> io::Result<()> {
+        let content = MarkerContent { from: self.from, to: self.to, learned };
         self.is_written = true;
-        write_durably(&self.path, &serde_json::to_vec(&self.content)?)
+        // Streamed: for many paths the text is large.
+        write_durably_with(&self.path, |file| serde_json::to_writer(file, &content).map_err(io::Error::from))
     }
 
     /// Removes the marker: the apply is complete.

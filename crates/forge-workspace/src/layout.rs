@@ -13,9 +13,10 @@
 
 use forge_ports::sandbox::Error;
 use forge_types::{Digest, RunId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -219,6 +220,16 @@ pub(crate) fn workspace_io_error(doing: &str, error: &io::Error) -> Error {
         }
         _ => Error::View { why: format!("{doing}: {error}") },
     }
+}
+
+/// Reads a record of a run in JSON, without having its text in memory; `None` if there is none.
+pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let file = match forge_files::open(path) {
+        Ok(file) => file,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error.into_io_error()),
+    };
+    Ok(Some(serde_json::from_reader(io::BufReader::new(file.take(MAX_RECORD_BYTES)))?))
 }
 
 /// Writes a small file so that it has either the old or the new content after a crash.

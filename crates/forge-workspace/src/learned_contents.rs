@@ -1,5 +1,6 @@
 //! Contents of baseline files that an apply learned when it replaced them.
 
+use super::stored_path::StoredPath;
 use forge_snapshot::apply::Originals;
 use forge_snapshot::{DeltaEntry, RelPath, TreeDelta, TreeNode};
 use forge_types::Digest;
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 /// digests.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct LearnedContents(Vec<Vec<(Vec<u8>, u64, Digest)>>);
+pub(super) struct LearnedContents(Vec<Vec<(StoredPath, u64, Digest)>>);
 
 impl LearnedContents {
     /// Adds the baseline files among the nodes of a repository that are not known yet.
@@ -23,11 +24,11 @@ impl LearnedContents {
         if self.0.len() <= index {
             self.0.resize(index + 1, Vec::new());
         }
-        let mut known: HashSet<Vec<u8>> = self.0[index].iter().map(|(path, ..)| path.clone()).collect();
+        let mut known: HashSet<RelPath> = self.0[index].iter().map(|(path, ..)| path.0.clone()).collect();
         for (path, node) in nodes {
             let learned = base(index, path).and_then(|base| learned_content(node, &base));
-            if let Some((size, content)) = learned.filter(|_| known.insert(path.as_bytes().to_vec())) {
-                self.0[index].push((path.as_bytes().to_vec(), size, content));
+            if let Some((size, content)) = learned.filter(|_| known.insert(path.clone())) {
+                self.0[index].push((StoredPath(path.clone()), size, content));
             }
         }
     }
@@ -36,7 +37,7 @@ impl LearnedContents {
     pub(super) fn merge(&mut self, other: Self) {
         self.0.resize(self.0.len().max(other.0.len()), Vec::new());
         for (mine, other) in self.0.iter_mut().zip(other.0) {
-            let known: HashSet<Vec<u8>> = mine.iter().map(|(path, ..)| path.clone()).collect();
+            let known: HashSet<StoredPath> = mine.iter().map(|(path, ..)| path.clone()).collect();
             mine.extend(other.into_iter().filter(|(path, ..)| !known.contains(path)));
         }
     }
@@ -44,9 +45,8 @@ impl LearnedContents {
     /// Fills in baseline contents that are known by now.
     pub(super) fn fill_in(&self, index: usize, delta: &mut TreeDelta) {
         for (path, len, digest) in self.0.get(index).into_iter().flatten() {
-            let Some(path) = RelPath::new(path.clone()) else { continue };
             if let Some(DeltaEntry { before: Some(TreeNode::File { size, content, .. }), .. }) =
-                delta.get_mut(&path)
+                delta.get_mut(&path.0)
                 && content.is_none()
                 && size == len
             {

@@ -25,6 +25,7 @@ mod run_workspace;
 mod secret_masks;
 mod snapshot_id;
 mod store;
+mod stored_path;
 mod strategy;
 
 pub use blocking::run_blocking;

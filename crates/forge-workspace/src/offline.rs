@@ -4,17 +4,19 @@ use super::apply_history::ApplyHistory;
 use super::apply_marker::ApplyMarker;
 use super::git::GitIndex;
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
+use super::learned_contents::LearnedContents;
 use super::repos::{self, OpenRepo};
 use super::secret_masks::MaskIndex;
 use super::{OpenError, WorkspaceStorage, lock, snapshot_id, workspace_error};
 use forge_ports::sandbox::{ApplyConflict, Error};
 use forge_ports::workspace_store::{ApplyReport, MergePolicy};
-use forge_snapshot::apply::{self, Mergeable, RepoApply};
+use forge_snapshot::apply::{self, Mergeable, PathConflict, RepoApply};
 use forge_snapshot::compare::{
-    self, ChangeType, ContentSources, DiffOptions, DiffText, RenameDetection, TreeChange, unified_diff,
+    self, ChangeType, ContentSources, DiffEncoding, DiffOptions, DiffText, RenameDetection, TreeChange,
+    unified_diff,
 };
 use forge_snapshot::{BaseManifest, ObjectStore, RelPath, TreeDelta, WorkBounds};
-use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceChange};
+use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceChange, truncate_listing};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,8 +115,16 @@ impl OfflineWorkspace {
 
     /// Returns how each repository differs from the baseline in a state, without masked files.
     pub(crate) fn repo_deltas(&self, state: Option<SnapshotId>) -> Result<Vec<TreeDelta>, Error> {
+        self.repo_deltas_with(state, &LearnedContents::load(&self.layout)?)
+    }
+
+    /// Returns the same, given the baseline contents that applies learned.
+    fn repo_deltas_with(
+        &self,
+        state: Option<SnapshotId>,
+        learned: &LearnedContents,
+    ) -> Result<Vec<TreeDelta>, Error> {
         let parts = snapshot_id::split_digests(&self.layout, &self.meta, state)?;
-        let record = ApplyHistory::load(&self.layout)?;
         let mut deltas = Vec::with_capacity(parts.len());
         for (index, (root, part)) in self.roots.iter().zip(parts).enumerate() {
             let masks = MaskIndex::new(&self.meta, index);
@@ -124,7 +134,7 @@ impl OfflineWorkspace {
                     .map_err(|error| workspace_error(&error))?,
             };
             delta.retain(|path, entry| !masks.is_masked(path, entry.after.as_ref()));
-            record.fill_known_contents(index, &mut delta);
+            learned.fill_in(index, &mut delta);
             deltas.push(delta);
         }
         Ok(deltas)
@@ -136,10 +146,12 @@ impl OfflineWorkspace {
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
     ) -> Result<Vec<Vec<TreeChange>>, Error> {
-        let (from, to) = (self.repo_deltas(from)?, self.repo_deltas(to)?);
+        let learned = LearnedContents::load(&self.layout)?;
+        let (from, to) = (self.repo_deltas_with(from, &learned)?, self.repo_deltas_with(to, &learned)?);
+        drop(learned);
         let mut all = Vec::with_capacity(self.roots.len());
-        for (root, (from, to)) in self.roots.iter().zip(from.iter().zip(&to)) {
-            let mut differences = compare::compare_deltas(from, to);
+        for (root, (from, to)) in self.roots.iter().zip(from.into_iter().zip(to)) {
+            let mut differences = compare::into_changes(from, to);
             differences.retain(|difference| !difference.path.as_bytes().is_empty());
             let learned = root.content_sources(&self.bounds).learn_contents(&mut differences);
             learned.map_err(|error| self.read_error(error))?;
@@ -158,7 +170,7 @@ impl OfflineWorkspace {
         };
         let diff = unified_diff(differences, &self.roots[index].content_sources(&self.bounds), look)
             .map_err(|error| self.read_error(error))?;
-        let change = |file: &compare::CountedChange| {
+        let change = |file: compare::CountedChange| {
             let lines = |count: usize| (!file.opaque).then(|| u64::try_from(count).unwrap_or(u64::MAX));
             WorkspaceChange {
                 path: self.workspace_path(index, &file.path),
@@ -167,7 +179,7 @@ impl OfflineWorkspace {
                 removed: lines(file.removed),
             }
         };
-        Ok(diff.files.iter().map(change).collect())
+        Ok(diff.files.into_iter().map(change).collect())
     }
 
     /// Returns a path as it appears in the workspace.
@@ -191,8 +203,8 @@ impl OfflineWorkspace {
         to: Option<SnapshotId>,
     ) -> Result<Vec<WorkspaceChange>, Error> {
         let mut changes = Vec::new();
-        for (index, differences) in self.repo_changes(from, to)?.iter().enumerate() {
-            changes.extend(self.file_changes(index, differences)?);
+        for (index, differences) in self.repo_changes(from, to)?.into_iter().enumerate() {
+            changes.extend(self.file_changes(index, &differences)?);
         }
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(changes)
@@ -200,19 +212,21 @@ impl OfflineWorkspace {
 
     pub(crate) fn diff(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<String, Error> {
         let mut text = Vec::new();
-        for (index, differences) in self.repo_changes(from, to)?.iter().enumerate() {
+        for (index, differences) in self.repo_changes(from, to)?.into_iter().enumerate() {
             let name = &self.meta.repos[index].name;
             let below = RelPath::new(name.as_bytes()).unwrap_or_default();
-            let look = DiffOptions::default();
-            let diff = compare::unified_diff_below(
-                &below,
-                differences,
-                &self.roots[index].content_sources(&self.bounds),
-                look,
-            );
-            text.extend(diff.map_err(|error| self.read_error(error))?.text);
+            let sources = self.roots[index].content_sources(&self.bounds);
+            let mut look = DiffOptions { encoding: DiffEncoding::Utf8, ..DiffOptions::default() };
+            if let DiffText::UpTo(most) = &mut look.text {
+                *most = most.saturating_sub(text.len());
+            }
+            let diff = compare::unified_diff_below(&below, &differences, &sources, look);
+            let diff = diff.map_err(|error| self.read_error(error))?.text;
+            // Not copied if there is only one repository, because a diff is large.
+            if text.is_empty() { text = diff } else { text.extend(diff) }
         }
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(String::from_utf8(text)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     pub(crate) fn apply(
@@ -226,35 +240,37 @@ impl OfflineWorkspace {
         let _locks = lock::lock_for_apply(self.roots.iter().filter_map(|root| root.open.as_ref()), locks)?;
         let mut record = ApplyHistory::load(&self.layout)?;
         let mut marker = (how == InversePolicy::AsRecorded).then(|| ApplyMarker::new(&self.layout, from, to));
-        let (stood, wanted) = (self.repo_deltas(from)?, self.repo_deltas(to)?);
+        let (stood, wanted) =
+            (self.repo_deltas_with(from, record.learned())?, self.repo_deltas_with(to, record.learned())?);
         // A state without differences is the baseline, which has no id.
         let named = |state: Option<SnapshotId>, deltas: &[TreeDelta]| {
             state.filter(|_| deltas.iter().any(|delta| !delta.is_empty()))
         };
         let (from, to) = (named(from, &stood), named(to, &wanted));
-        let way_back =
-            Some(how).filter(|how| *how == InversePolicy::AsRecorded).and_then(|_| record.inverse(from, to));
-        let nothing;
-        let (before, after) = match &way_back {
+        let inverse = record.take_inverse(from, to);
+        let is_new = inverse.is_none();
+        let way_back = inverse.filter(|_| how == InversePolicy::AsRecorded);
+        let notes: Vec<String> =
+            self.nested_repos(&wanted).into_iter().chain(self.setid_warning(&wanted)).collect();
+        let (before, after) = match way_back {
             Some(changed) => {
-                nothing = vec![TreeDelta::new(); changed.len()];
-                (changed, &nothing)
+                let nothing = vec![TreeDelta::new(); changed.len()];
+                (changed, nothing)
             }
-            None => (&stood, &wanted),
+            None => (stood, wanted),
         };
-        let part = |(root, (from, to)): (_, _)| {
-            let root: &OfflineRepo = root;
-            RepoApply { sources: root.content_sources(&self.bounds), from, to }
-        };
-        let parts: Vec<RepoApply<'_>> = self.roots.iter().zip(before.iter().zip(after)).map(part).collect();
+        let mut parts = Vec::with_capacity(self.roots.len());
+        for (root, (from, to)) in self.roots.iter().zip(before.into_iter().zip(after)) {
+            parts.push(RepoApply { sources: root.content_sources(&self.bounds), from, to });
+        }
         let merge = match merge {
             MergePolicy::No => apply::MergeMode::No,
             MergePolicy::Clean => apply::MergeMode::Clean,
         };
         let base = |index: usize, path: &RelPath| self.roots[index].base.node_at(path);
-        let applied = apply::apply_all(&parts, merge, &mut |index, originals| {
-            let learned = record.learn(index, originals, &base);
-            marker.as_mut().map_or(Ok(()), |marker| marker.write(learned))
+        let applied = apply::apply_all(parts, merge, &mut |index, originals| {
+            record.learn(index, originals, &base);
+            marker.as_mut().map_or(Ok(()), |marker| marker.write(record.learned()))
         });
         let applied = match applied {
             Ok(applied) => applied,
@@ -267,15 +283,16 @@ impl OfflineWorkspace {
                 return Err(self.apply_error(failed));
             }
         };
-        let kept = record.record_apply(&self.layout, (from, to), &base, &applied);
+        let step = is_new.then_some((from, to));
+        let kept = record.record_apply(&self.layout, step, &base, &applied);
         marker.into_iter().for_each(ApplyMarker::remove);
         let mut result = self.to_port(&applied)?;
         if let Err(error) = kept {
             // The apply has succeeded, and that is what counts.
             result.notes.push(format!("it cannot be undone exactly: {error}"));
         }
-        result.notes.extend(self.nested_repos(&wanted));
-        result.notes.extend(self.setid_warning(&wanted));
+        result.notes.extend(notes);
+        truncate_with_note(&mut result.notes, "notes");
         Ok(result)
     }
 
@@ -292,6 +309,8 @@ impl OfflineWorkspace {
             }));
         }
         result.changed.sort_by(|a, b| a.path.cmp(&b.path));
+        result.omitted = truncate_listing(&mut result.changed, |change| change.path.len());
+        truncate_with_note(&mut result.merged, "merged paths");
         Ok(result)
     }
 
@@ -315,8 +334,29 @@ impl OfflineWorkspace {
     fn setid_warning(&self, deltas: &[TreeDelta]) -> Option<String> {
         let lending =
             |(index, delta)| apply::setid_paths(delta).map(move |path| self.workspace_path(index, path));
-        let paths: Vec<String> = deltas.iter().enumerate().flat_map(lending).collect();
+        let mut paths: Vec<String> = deltas.iter().enumerate().flat_map(lending).collect();
+        truncate_with_note(&mut paths, "paths");
         (!paths.is_empty()).then(|| format!("setuid and setgid were left out of {}", paths.join(", ")))
+    }
+
+    /// Returns the error that lists the conflicts of the repositories with these indices.
+    fn list_conflicts(&self, mut all: Vec<(usize, PathConflict)>) -> Error {
+        let is_clean = |conflict: &PathConflict| conflict.merge == Mergeable::Clean;
+        // Those that prevent a merge come first, so that a list of mergeable conflicts means that all are mergeable.
+        all.sort_by_key(|(_, conflict)| is_clean(conflict));
+        let bytes =
+            |conflict: &PathConflict| conflict.path.as_bytes().len() + describe_conflict(conflict).len();
+        let omitted = truncate_listing(&mut all, |(_, conflict)| bytes(conflict));
+        let describe = |(index, conflict): (usize, PathConflict)| ApplyConflict {
+            path: self.workspace_path(index, &conflict.path),
+            why: describe_conflict(&conflict),
+            merges: is_clean(&conflict),
+        };
+        let mut conflicts: Vec<_> = all.into_iter().map(describe).collect();
+        if omitted == 0 {
+            conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        Error::Conflicts { conflicts, omitted }
     }
 
     fn apply_error(&self, failed: Vec<(usize, apply::Error)>) -> Error {
@@ -326,11 +366,7 @@ impl OfflineWorkspace {
         for (index, error) in failed {
             match error {
                 apply::Error::Conflicts(list) => {
-                    conflicts.extend(list.into_iter().map(|conflict| ApplyConflict {
-                        path: self.workspace_path(index, &conflict.path),
-                        why: describe_conflict(&conflict),
-                        merges: conflict.merge == Mergeable::Clean,
-                    }))
+                    conflicts.extend(list.into_iter().map(|conflict| (index, conflict)));
                 }
                 apply::Error::Store(forge_snapshot::Error::Stopped) => stopped = true,
                 apply::Error::Store(error @ forge_snapshot::Error::Ceiling { .. }) => {
@@ -348,8 +384,15 @@ impl OfflineWorkspace {
         if !others.is_empty() {
             return Error::View { why: others.join("; ") };
         }
-        conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-        Error::Conflicts { conflicts }
+        self.list_conflicts(conflicts)
+    }
+}
+
+/// Truncates a list of texts, which then ends with the number of the others.
+fn truncate_with_note(texts: &mut Vec<String>, what: &str) {
+    let omitted = truncate_listing(texts, String::len);
+    if omitted > 0 {
+        texts.push(format!("{omitted} more {what}"));
     }
 }
 

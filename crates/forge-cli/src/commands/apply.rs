@@ -9,7 +9,7 @@ use crate::session::Session;
 use forge_runtime::{MergePolicy, Project};
 use forge_terminal::StdoutFormat;
 use forge_terminal::text::{one_line, pluralize};
-use forge_types::{ApplyConflict, ApplyOutcome, RunId};
+use forge_types::{ApplyConflict, ApplyOutcome, ChangeList, RunId};
 use serde_json::json;
 
 /// Applies a result and prints the outcome.
@@ -37,11 +37,12 @@ fn print_outcome(
 ) -> Result<CliExit, CliError> {
     let ui = &session.ui;
     match outcome {
-        ApplyOutcome::Done { changed, merged, notes } => {
+        ApplyOutcome::Done { changed, omitted, merged, notes } => {
+            let changed = ChangeList { omitted: *omitted, ..ChangeList::complete(changed.clone()) };
             if changed.is_empty() {
                 ui.print_note("Nothing to apply: already in the repository");
             } else {
-                ui.print_lines(&diffstat_lines(changed));
+                ui.print_lines(diffstat_lines(&changed));
             }
             merged.iter().for_each(|path| ui.print_line(&format!("merged {}", one_line(path))));
             notes.iter().for_each(|note| ui.print_note(&one_line(note)));
@@ -51,12 +52,12 @@ fn print_outcome(
             ui.print_line(&format!("branch {branch} is at {commit}"));
             Ok(CliExit::Done)
         }
-        ApplyOutcome::Conflicts { conflicts } => {
-            let count = pluralize(conflicts.len(), "path", "paths");
+        ApplyOutcome::Conflicts { conflicts, omitted } => {
+            let count = pluralize(conflicts.len() as u64 + omitted, "path", "paths");
             let error = CliError::failed(format!(
                 "nothing was applied: {count} changed in the repository since the run began"
             ));
-            Err(conflict_hints(run, conflicts, merge).into_iter().fold(error, CliError::with_hint))
+            Err(conflict_hints(run, conflicts, *omitted, merge).into_iter().fold(error, CliError::with_hint))
         }
         ApplyOutcome::Failed { why } => {
             Err(CliError::failed(format!("nothing was applied: {}", one_line(why))))
@@ -65,7 +66,7 @@ fn print_outcome(
 }
 
 /// Returns hints that name the conflicts and the ways to resolve them.
-pub(crate) fn conflict_hints(run: RunId, conflicts: &[ApplyConflict], merge: MergePolicy) -> Vec<String> {
+fn conflict_hints(run: RunId, conflicts: &[ApplyConflict], omitted: u64, merge: MergePolicy) -> Vec<String> {
     /// Maximum number of paths named.
     const MAX_LISTED_CONFLICTS: usize = 20;
     let mut hints: Vec<String> = conflicts
@@ -76,8 +77,9 @@ pub(crate) fn conflict_hints(run: RunId, conflicts: &[ApplyConflict], merge: Mer
             one_line(&format!("{conflict}{merges}"))
         })
         .collect();
-    if conflicts.len() > MAX_LISTED_CONFLICTS {
-        hints.push(format!("and {} more", conflicts.len() - MAX_LISTED_CONFLICTS));
+    let more = (conflicts.len() - hints.len()) as u64 + omitted;
+    if more > 0 {
+        hints.push(format!("and {more} more"));
     }
     let mergeable = conflicts.iter().filter(|conflict| conflict.merges).count();
     if mergeable == conflicts.len() && merge == MergePolicy::No {
@@ -99,7 +101,7 @@ mod tests {
         let conflict =
             |path: &str, merges| ApplyConflict { path: path.into(), why: "changed".into(), merges };
         let run = RunId::from_u128(1);
-        let hints = |all: &[ApplyConflict]| conflict_hints(run, all, MergePolicy::No).join("\n");
+        let hints = |all: &[ApplyConflict]| conflict_hints(run, all, 0, MergePolicy::No).join("\n");
         assert!(hints(&[conflict("a", true)]).contains("--merge"));
         let mixed = hints(&[conflict("a", true), conflict("b", false)]);
         assert!(!mixed.contains("--merge") && mixed.contains("git apply --3way"), "{mixed}");

@@ -110,7 +110,7 @@ fn print_run_budget(ui: &Ui, budget: &forge_runtime::BudgetReport, ceiling: Opti
         let cells = |day: &forge_runtime::DayBudget| {
             vec![day.day.clone(), day.balance.spent.to_string(), day.balance.reserved.to_string()]
         };
-        ui.print_lines(&table::render_table(
+        ui.print_lines(table::render_table(
             &head,
             &budget.days.iter().map(cells).collect::<Vec<_>>(),
             ui.out_width(),
@@ -126,7 +126,7 @@ fn print_run_budget(ui: &Ui, budget: &forge_runtime::BudgetReport, ceiling: Opti
         vec![run.run.to_string(), status, run.balance.spent.to_string(), run.balance.reserved.to_string()]
     };
     ui.print_line("");
-    ui.print_lines(&table::render_table(
+    ui.print_lines(table::render_table(
         &head,
         &budget.runs.iter().map(cells).collect::<Vec<_>>(),
         ui.out_width(),

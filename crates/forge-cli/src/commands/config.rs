@@ -44,7 +44,7 @@ fn show_values(session: &Session) -> Result<CliExit, CliError> {
     let mut rows: Vec<_> = loaded.values.iter().map(value_row).collect();
     rows.extend(keys.into_iter().map(|(name, value, origin)| vec![name, value, origin]));
     let head = [fixed_column("KEY"), flexible_column("VALUE"), flexible_column("FROM")];
-    session.ui.print_lines(&table::render_table(&head, &rows, session.ui.out_width()));
+    session.ui.print_lines(table::render_table(&head, &rows, session.ui.out_width()));
     Ok(CliExit::Done)
 }
 

@@ -4,12 +4,14 @@ use crate::args::DiffArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::Session;
-use forge_runtime::{Project, RunChanges};
+use forge_runtime::Project;
 use forge_terminal::StdoutFormat;
+use forge_terminal::Ui;
 use forge_terminal::style::Style;
 use forge_terminal::table::{self, fixed_column, flexible_column};
 use forge_terminal::text::{one_line, pluralize, sanitize_text};
-use forge_types::{ChangeKind, WorkspaceChange, WorkspaceHistory};
+use forge_types::{ChangeKind, ChangeList, RunId, WorkspaceChange, WorkspaceHistory};
+use serde::Serialize;
 use serde_json::json;
 use std::io::Write as _;
 
@@ -22,19 +24,45 @@ pub(crate) async fn diff(session: &Session, args: DiffArgs) -> Result<CliExit, C
         print_steps(session, &history);
         return Ok(CliExit::Done);
     }
-    let changes = project.changes(run, args.step).await?;
     let ui = &session.ui;
     match (ui.format, args.stat) {
-        (StdoutFormat::Json, _) => ui.print_json(&json!({
-            "run_id": run, "step": args.step, "files": changes.files, "diff": changes.diff
-        })),
-        (StdoutFormat::Text, _) if changes.files.is_empty() => ui.print_note("No changes"),
-        (StdoutFormat::Text, true) => ui.print_lines(&diffstat_lines(&changes.files)),
-        (StdoutFormat::Text, false) if ui.out_is_terminal => ui.print_lines(&colored_diff(&changes, ui.out)),
-        // A file or a pipe gets the exact input for `git apply`.
-        (StdoutFormat::Text, false) => std::io::stdout().lock().write_all(changes.diff.as_bytes())?,
+        (StdoutFormat::Json, _) => {
+            let files = project.changed_paths(run, args.step).await?;
+            let diff = project.diff(run, args.step).await?;
+            ui.print_json(&DiffReport { diff: &diff, files: &files, run_id: run, step: args.step });
+        }
+        (StdoutFormat::Text, true) => {
+            let files = ChangeList::complete(project.changed_paths(run, args.step).await?);
+            if files.is_empty() { print_no_changes(ui) } else { ui.print_lines(diffstat_lines(&files)) }
+        }
+        (StdoutFormat::Text, false) => print_diff(ui, &project.diff(run, args.step).await?)?,
     }
     Ok(CliExit::Done)
+}
+
+/// The changes of a run as JSON.
+#[derive(Serialize)]
+struct DiffReport<'a> {
+    diff: &'a str,
+    files: &'a [WorkspaceChange],
+    run_id: RunId,
+    step: Option<u32>,
+}
+
+fn print_no_changes(ui: &Ui) {
+    ui.print_note("No changes");
+}
+
+fn print_diff(ui: &Ui, diff: &str) -> std::io::Result<()> {
+    if diff.is_empty() {
+        print_no_changes(ui);
+    } else if ui.out_is_terminal {
+        ui.print_lines(colored_lines(diff, ui.out));
+    } else {
+        // A file or a pipe gets the exact input for `git apply`.
+        std::io::stdout().lock().write_all(diff.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn print_steps(session: &Session, history: &WorkspaceHistory) {
@@ -72,7 +100,7 @@ fn print_steps(session: &Session, history: &WorkspaceHistory) {
         .collect();
     let head =
         [fixed_column("STEP"), fixed_column("TOOL"), fixed_column("CHANGED"), flexible_column("ARGUMENTS")];
-    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
+    ui.print_lines(table::render_table(&head, &rows, ui.out_width()));
 }
 
 /// Returns whether a step changed the workspace.
@@ -84,17 +112,12 @@ fn step_changed(history: &WorkspaceHistory, index: usize) -> bool {
     before != history.steps.get(index).map(|step| step.snapshot)
 }
 
-/// Formats one line per path, and a total.
-pub(crate) fn diffstat_lines(files: &[WorkspaceChange]) -> Vec<String> {
-    let mut lines: Vec<_> = files.iter().map(diffstat_line).collect();
-    let sum = |count: fn(&WorkspaceChange) -> Option<u64>| files.iter().filter_map(count).sum::<u64>();
-    lines.push(format!(
-        "{}, +{} -{}",
-        pluralize(files.len(), "path", "paths"),
-        sum(|file| file.added),
-        sum(|file| file.removed)
-    ));
-    lines
+/// Formats one line per listed path, the number of the others, and a total.
+pub(crate) fn diffstat_lines(list: &ChangeList) -> impl Iterator<Item = String> {
+    let others =
+        (list.omitted > 0).then(|| format!("… and {} more", pluralize(list.omitted, "path", "paths")));
+    let total = format!("{}, +{} -{}", pluralize(list.count(), "path", "paths"), list.added, list.removed);
+    list.files.iter().map(diffstat_line).chain(others).chain([total])
 }
 
 fn diffstat_line(file: &WorkspaceChange) -> String {
@@ -112,8 +135,8 @@ fn diffstat_line(file: &WorkspaceChange) -> String {
     format!("{kind} {}{lines}", one_line(&file.path))
 }
 
-fn colored_diff(changes: &RunChanges, style: Style) -> Vec<String> {
-    let paint = |line: &str| {
+fn colored_lines(diff: &str, style: Style) -> impl Iterator<Item = String> {
+    let paint = move |line: &str| {
         let line = sanitize_text(line);
         match line.as_bytes() {
             [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => {
@@ -125,7 +148,7 @@ fn colored_diff(changes: &RunChanges, style: Style) -> Vec<String> {
             _ => line,
         }
     };
-    changes.diff.lines().map(paint).collect()
+    diff.lines().map(paint)
 }
 
 #[cfg(test)]
@@ -140,6 +163,12 @@ mod tests {
             file("a\u{1b}[2J", ChangeKind::Modified, Some(2), Some(1)),
             file("b.png", ChangeKind::Added, None, None),
         ];
-        assert_eq!(diffstat_lines(&files), ["M a␛[2J  +2 -1", "A b.png", "2 paths, +2 -1"]);
+        let mut list = ChangeList::complete(files.to_vec());
+        let lines: Vec<String> = diffstat_lines(&list).collect();
+        assert_eq!(lines, ["M a␛[2J  +2 -1", "A b.png", "2 paths, +2 -1"]);
+        list.files.pop();
+        list.omitted = 1;
+        let lines: Vec<String> = diffstat_lines(&list).collect();
+        assert_eq!(lines, ["M a␛[2J  +2 -1", "… and 1 path more", "2 paths, +2 -1"]);
     }
 }

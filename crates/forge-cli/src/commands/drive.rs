@@ -11,7 +11,7 @@ use forge_files::UserFile;
 use forge_runtime::{Error, LiveSink, MergePolicy, Project, RunDetails};
 use forge_terminal::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
 use forge_terminal::{Ui, Verbosity, report, terminal_width, text};
-use forge_types::{ApplyPolicy, RunCommand, RunId, RunLimits, RunStatus};
+use forge_types::{ApplyPolicy, ChangeList, RunCommand, RunId, RunLimits, RunStatus};
 use forge_wire::record::RunSummary;
 use forge_wire::{LiveFrame, WireEvent};
 use serde::Serialize;
@@ -89,8 +89,8 @@ pub(super) async fn ask_to_apply(
         return Ok(false);
     }
     let run = shown.state.run;
-    let changes = stop_on_signal(project, run, ui, project.changes(run, None)).await?;
-    ui.print_note(&super::diff::diffstat_lines(&changes.files).join("\n"));
+    let changes = ChangeList::from(stop_on_signal(project, run, ui, project.changed_paths(run, None)).await?);
+    ui.print_note(&super::diff::diffstat_lines(&changes).collect::<Vec<_>>().join("\n"));
     if !ui.confirm("Apply these changes to the repository?") {
         return Ok(false);
     }
@@ -189,7 +189,7 @@ fn print_text_result(ui: &Ui, shown: &RunDetails) {
     } else {
         "not kept (store.durable is off)".to_owned()
     };
-    ui.print_lines(&report::summary_frame(
+    ui.print_lines(report::summary_frame(
         &shown.summary,
         limits.as_ref(),
         &journal,

@@ -83,7 +83,7 @@ pub(crate) async fn list(session: &Session, args: ListArgs) -> Result<CliExit, C
         ui.print_note("There are no runs yet. Start one: forge run \"Fix the failing test\"");
         return Ok(CliExit::Done);
     }
-    ui.print_lines(&run_table(&rows, ui.out_width()));
+    ui.print_lines(run_table(&rows, ui.out_width()));
     Ok(CliExit::Done)
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExi
         fixed_column("COOLDOWN"),
     ];
     let rows: Vec<_> = glance.providers.iter().map(provider_cells).collect();
-    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
+    ui.print_lines(table::render_table(&head, &rows, ui.out_width()));
     for row in
         glance.providers.iter().filter(|row| row.reachable == Some(false) && (row.has_key || row.needs_key))
     {

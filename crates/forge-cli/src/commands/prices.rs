@@ -60,7 +60,7 @@ fn print_prices(ui: &Ui, table: &PriceTable) {
             format_count(row.window),
         ]
     };
-    ui.print_lines(&table::render_table(
+    ui.print_lines(table::render_table(
         &head,
         &table.models.iter().map(cells).collect::<Vec<_>>(),
         ui.out_width(),

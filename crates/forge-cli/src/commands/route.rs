@@ -140,7 +140,7 @@ fn print_weights(ui: &Ui, rows: &[WeightRow]) {
             row.last_updated.to_string().chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect(),
         ]
     };
-    ui.print_lines(&table::render_table(&head, &rows.iter().map(cells).collect::<Vec<_>>(), ui.out_width()));
+    ui.print_lines(table::render_table(&head, &rows.iter().map(cells).collect::<Vec<_>>(), ui.out_width()));
 }
 
 fn parse_weight_row(row: &WeightRowArgs) -> Result<(TaskKind, Tier, &str), CliError> {

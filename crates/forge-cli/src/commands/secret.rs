@@ -214,7 +214,7 @@ fn list_secrets(session: &Session, vault: &SecretStores, local: bool) -> Result<
                 })
                 .collect();
             let head = [flexible_column("NAME"), fixed_column("FROM"), fixed_column("VALUE")];
-            session.ui.print_lines(&table::render_table(&head, &cells, session.ui.out_width()));
+            session.ui.print_lines(table::render_table(&head, &cells, session.ui.out_width()));
         }
     }
     Ok(CliExit::Done)

@@ -62,7 +62,7 @@ fn print_run(ui: &Ui, shown: &RunDetails) {
     let journal = shown.folder.display().to_string();
     let mut facts = report::run_facts(&shown.summary, limits.as_ref(), &journal, ui.hint_text);
     facts.extend(run_state_facts(shown));
-    ui.print_lines(&report::align_facts(&facts, ui.out_width(), ui.out));
+    ui.print_lines(report::align_facts(&facts, ui.out_width(), ui.out));
     let answer = text::sanitize_text(shown.summary.answer.trim());
     if !answer.is_empty() && shown.state.status.is_terminal() {
         ui.print_line("");
@@ -145,14 +145,14 @@ async fn print_project(session: &Session, loaded: &ResolvedConfig, forge: &Forge
         ("runs", format!("{}, {completed} completed", text::pluralize(rows.len(), "run", "runs"))),
     ];
     let facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    ui.print_lines(&report::align_facts(&facts, ui.out_width(), ui.out));
+    ui.print_lines(report::align_facts(&facts, ui.out_width(), ui.out));
     if rows.is_empty() {
         ui.print_note("No runs here yet. Start one: forge run \"Fix the failing test\"");
         return Ok(());
     }
     ui.print_line("");
     let recent = &rows[..rows.len().min(MAX_RECENT_RUNS)];
-    ui.print_lines(&list::run_table(recent, ui.out_width()));
+    ui.print_lines(list::run_table(recent, ui.out_width()));
     Ok(())
 }
 

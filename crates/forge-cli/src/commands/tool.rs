@@ -55,7 +55,7 @@ fn list_tools(session: &Session, tools: &[ToolSpec]) {
         flexible_column("DESCRIPTION"),
     ];
     let rows: Vec<_> = tools.iter().map(row).collect();
-    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
+    ui.print_lines(table::render_table(&head, &rows, ui.out_width()));
 }
 
 fn describe_tool(session: &Session, tool: &ToolSpec) {
@@ -66,7 +66,7 @@ fn describe_tool(session: &Session, tool: &ToolSpec) {
     }
     let width = ui.out_width().min(100);
     ui.print_line(&ui.out.bold(&tool.name));
-    ui.print_lines(&wrap_words(&tool.description, width));
+    ui.print_lines(wrap_words(&tool.description, width));
     ui.print_line(&format!("access   {}", tool.access.name()));
     if !tool.aliases.is_empty() {
         ui.print_line(&format!("aliases  {}", tool.aliases.join(", ")));
@@ -83,5 +83,5 @@ fn describe_tool(session: &Session, tool: &ToolSpec) {
     let rows: Vec<_> = tool.params.iter().map(row).collect();
     let head =
         [fixed_column("PARAMETER"), fixed_column("TYPE"), fixed_column(""), flexible_column("DESCRIPTION")];
-    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
+    ui.print_lines(table::render_table(&head, &rows, ui.out_width()));
 }

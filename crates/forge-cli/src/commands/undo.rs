@@ -31,9 +31,13 @@ pub(crate) async fn redo(session: &Session, args: RunIdArg) -> Result<CliExit, C
 fn print_undo_outcome(session: &Session, run: forge_types::RunId, moved: &UndoOutcome) {
     let ui = &session.ui;
     if ui.format == StdoutFormat::Json {
-        ui.print_json(&json!({
-            "run_id": run, "step": moved.step, "files": moved.files, "repository": moved.repository
-        }));
+        let mut report = json!({
+            "run_id": run, "step": moved.step, "files": moved.files.files, "repository": moved.repository
+        });
+        if moved.files.omitted > 0 {
+            report["files_omitted"] = moved.files.omitted.into();
+        }
+        ui.print_json(&report);
         return;
     }
     let place = match moved.step {
@@ -50,6 +54,6 @@ fn print_undo_outcome(session: &Session, run: forge_types::RunId, moved: &UndoOu
     if moved.files.is_empty() {
         ui.print_note("No files changed");
     } else {
-        ui.print_lines(&diffstat_lines(&moved.files));
+        ui.print_lines(diffstat_lines(&moved.files));
     }
 }

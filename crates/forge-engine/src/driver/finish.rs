@@ -6,8 +6,10 @@ use crate::Error;
 use crate::transaction::JournalTransaction;
 use forge_policy::agent::{self, ResultDisposition};
 use forge_ports::sandbox::Error as SandboxError;
-use forge_ports::workspace_store::MergePolicy;
-use forge_types::{ApplyOutcome, EventKind, RunFinish, RunState, SandboxState, SnapshotId, WorkspaceMode};
+use forge_ports::workspace_store::{ApplyReport, MergePolicy};
+use forge_types::{
+    ApplyOutcome, EventKind, RunFinish, RunState, SandboxState, SnapshotId, WorkspaceMode, truncate_listing,
+};
 
 impl RunDriver {
     /// Ends the run: saves unsaved changes, closes the sandbox, and applies the result if the plan requires it.
@@ -28,7 +30,7 @@ impl RunDriver {
         }
         let mut after = draft.state().clone();
         after.history.current = snapshot.or(after.history.current);
-        let files_modified = self.modified_files(&after).await;
+        let (files_modified, files_omitted) = self.modified_files(&after).await;
         if let Some(to) = after.history.current {
             let outcome = match agent::result_disposition(&after, &self.plan, finish.status) {
                 ResultDisposition::Apply => Some(self.apply(&after, to).await),
@@ -44,6 +46,7 @@ impl RunDriver {
             limit: finish.limit,
             error: finish.error,
             files_modified,
+            files_omitted,
             snapshot,
             answer: finish.answer,
         })
@@ -61,19 +64,23 @@ impl RunDriver {
         }
     }
 
-    /// Returns the sorted paths of which content, mode or kind differs from the baseline.
-    async fn modified_files(&self, state: &RunState) -> Vec<String> {
+    /// Returns the first of the sorted paths of which content, mode or kind differs from the baseline, and the number of
+    /// the others.
+    async fn modified_files(&self, state: &RunState) -> (Vec<String>, u64) {
         let history = &state.history;
         if history.current == history.beginning {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         let views = &self.parts.workspaces;
         let changes = views.compare(&self.plan.sandbox, state.run, history.beginning, history.current);
         match self.run_until_stopped(state, WorkDeadline::End, changes).await {
-            Ok(changes) => changes.into_iter().map(|change| change.path).collect(),
+            Ok(mut changes) => {
+                let omitted = truncate_listing(&mut changes, |change| change.path.len());
+                (changes.into_iter().map(|change| change.path).collect(), omitted)
+            }
             Err(error) => {
                 tracing::warn!(run = %state.run, %error, "can't determine what the run changed");
-                Vec::new()
+                (Vec::new(), 0)
             }
         }
     }
@@ -113,14 +120,13 @@ impl RunDriver {
 }
 
 /// Converts the result of an apply to its form in the journal.
-pub fn apply_outcome(
-    applied: Result<forge_ports::workspace_store::ApplyReport, SandboxError>,
-) -> ApplyOutcome {
+pub fn apply_outcome(applied: Result<ApplyReport, SandboxError>) -> ApplyOutcome {
     match applied {
         Ok(applied) => {
-            ApplyOutcome::Done { changed: applied.changed, merged: applied.merged, notes: applied.notes }
+            let ApplyReport { changed, omitted, merged, notes } = applied;
+            ApplyOutcome::Done { changed, omitted, merged, notes }
         }
-        Err(SandboxError::Conflicts { conflicts }) => ApplyOutcome::Conflicts { conflicts },
+        Err(SandboxError::Conflicts { conflicts, omitted }) => ApplyOutcome::Conflicts { conflicts, omitted },
         Err(error) => ApplyOutcome::Failed { why: error.to_string() },
     }
 }

@@ -132,6 +132,7 @@ impl World {
                     limit,
                     error,
                     files_modified: vec![],
+                    files_omitted: 0,
                     snapshot: None,
                     answer,
                 });

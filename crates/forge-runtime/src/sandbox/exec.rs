@@ -5,7 +5,7 @@ use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv,
 use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
 use forge_sandbox::Backends;
 use forge_sandbox::probes::{ProbeScope, ProbeVerdict};
-use forge_types::{EgressRecord, RunId, SandboxReport, SandboxSpec, WorkspaceChange, WorkspaceMode};
+use forge_types::{ChangeList, EgressRecord, RunId, SandboxReport, SandboxSpec, WorkspaceMode};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub struct SandboxCommandResult {
     /// The egress of the command.
     pub reached: Vec<EgressRecord>,
     /// The paths that the command changed.
-    pub changed: Vec<WorkspaceChange>,
+    pub changed: ChangeList,
     /// Whether these changes stay, because the command worked on the repository directly.
     pub kept: bool,
 }
@@ -89,9 +89,9 @@ impl Project {
         // Ending a sandbox reaps processes and removes mounts, which must not block an async thread.
         let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
         let changed = if end == beginning {
-            Vec::new()
+            ChangeList::default()
         } else {
-            boxes.workspaces().compare(spec, run, Some(beginning), Some(end)).await?
+            boxes.workspaces().compare(spec, run, Some(beginning), Some(end)).await?.into()
         };
         Ok(SandboxCommandResult {
             result,

@@ -6,18 +6,9 @@ use forge_engine::{apply_outcome, commit_message, load_run_state};
 use forge_ports::queue::{ClaimError, ItemStatus, Lease};
 use forge_ports::workspace_store::MergePolicy;
 use forge_types::{
-    ApplyOutcome, EventKind, HistoryDirection, Plan, RunId, RunState, RunStatus, SnapshotId, Timestamp,
-    WorkspaceChange, WorkspaceHistory, WorkspaceMode,
+    ApplyOutcome, ChangeList, EventKind, HistoryDirection, Plan, RunId, RunState, RunStatus, SandboxSpec,
+    SnapshotId, Timestamp, WorkspaceChange, WorkspaceHistory, WorkspaceMode,
 };
-
-/// The difference between two states of a run's workspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunChanges {
-    /// The changed paths, sorted.
-    pub files: Vec<WorkspaceChange>,
-    /// The changes as a unified diff.
-    pub diff: String,
-}
 
 /// The outcome of an undo or a redo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +16,7 @@ pub struct UndoOutcome {
     /// The step that the workspace is at now; 0 is the baseline, `None` a state that no step left.
     pub step: Option<u32>,
     /// Paths that differ from the previous state.
-    pub files: Vec<WorkspaceChange>,
+    pub files: ChangeList,
     /// Whether the repository was changed as well, because it held a result of the run.
     pub repository: bool,
 }
@@ -58,11 +49,30 @@ struct ClaimedRun {
 }
 
 impl Project {
-    /// Returns the changes of a run since its baseline, or those of one step.
+    /// Returns all paths that a run changed since its baseline, or in one step, sorted.
     ///
     /// # Errors
     /// If there is no such step, or its snapshot was removed.
-    pub async fn changes(&self, run: RunId, step: Option<u32>) -> Result<RunChanges, Error> {
+    pub async fn changed_paths(&self, run: RunId, step: Option<u32>) -> Result<Vec<WorkspaceChange>, Error> {
+        let Some((spec, from, to)) = self.compared_states(run, step).await? else { return Ok(Vec::new()) };
+        Ok(self.parts().workspaces.compare(&spec, run, from, to).await?)
+    }
+
+    /// Returns the changes of a run since its baseline, or those of one step, as a unified diff.
+    ///
+    /// # Errors
+    /// As [`Project::changed_paths`].
+    pub async fn diff(&self, run: RunId, step: Option<u32>) -> Result<String, Error> {
+        let Some((spec, from, to)) = self.compared_states(run, step).await? else { return Ok(String::new()) };
+        Ok(self.parts().workspaces.diff(&spec, run, from, to).await?)
+    }
+
+    /// Returns the states between which the changes of a run, or of one step, lie; `None` if they are one.
+    async fn compared_states(
+        &self,
+        run: RunId,
+        step: Option<u32>,
+    ) -> Result<Option<(SandboxSpec, Option<SnapshotId>, Option<SnapshotId>)>, Error> {
         let (plan, projector) = load_run_state(self.parts().journal.as_ref(), run).await?;
         let history = &projector.state().history;
         let (from, to) = match step {
@@ -70,14 +80,7 @@ impl Project {
             Some(0) => return Err(no_such_step(run, 0, history)),
             Some(n) => (Some(snapshot_at(run, n - 1, history)?), Some(snapshot_at(run, n, history)?)),
         };
-        if to.is_none() || from == to {
-            return Ok(RunChanges { files: Vec::new(), diff: String::new() });
-        }
-        let views = &self.parts().workspaces;
-        Ok(RunChanges {
-            files: views.compare(&plan.sandbox, run, from, to).await?,
-            diff: views.diff(&plan.sandbox, run, from, to).await?,
-        })
+        Ok((to.is_some() && from != to).then_some((plan.sandbox, from, to)))
     }
 
     /// Stops the host work of this process for a run that it does not drive: a comparison, an undo, an apply.
@@ -101,7 +104,7 @@ impl Project {
     /// Brings back the changes that the last undo removed.
     ///
     /// # Errors
-    /// As [`Forge::undo`], and if there is nothing to redo.
+    /// As [`Project::undo`], and if there is nothing to redo.
     pub async fn redo(&self, run: RunId) -> Result<UndoOutcome, Error> {
         let held = self.claim_idle_run(run).await?;
         let last = held.state.history.undone.last().copied();
@@ -131,7 +134,7 @@ impl Project {
     ) -> Result<UndoOutcome, Error> {
         let (spec, run, history) = (&held.plan.sandbox, held.state.run, &held.state.history);
         let views = &self.parts().workspaces;
-        let files = views.compare(spec, run, history.current, Some(to)).await?;
+        let files = ChangeList::from(views.compare(spec, run, history.current, Some(to)).await?);
         // A branch stays as published; `forge apply` publishes again.
         let along = match spec.mode {
             WorkspaceMode::Inplace => Some(history.current),

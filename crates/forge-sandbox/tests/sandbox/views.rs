@@ -103,7 +103,7 @@ as_both! {
         assert_eq!(one.apply(None, Some(first)).await.unwrap(), ["a.txt", "one.txt"]);
         // The second run finds the first one's change.
         let before = tree::of(repo.path());
-        let Err(Error::Conflicts { conflicts }) = two.apply(None, Some(second)).await else { panic!("no conflict") };
+        let Err(Error::Conflicts { conflicts, .. }) = two.apply(None, Some(second)).await else { panic!("no conflict") };
         assert!(matches!(conflicts.as_slice(), [ApplyConflict { path, merges: true, .. }] if path == "a.txt"), "{conflicts:?}");
         assert_eq!(tree::of(repo.path()), before, "nothing was changed");
         let merged = two.merge(None, Some(second), MergePolicy::Clean).await.unwrap();
@@ -114,7 +114,7 @@ as_both! {
         assert_eq!(fs::read_to_string(path("a.txt")).unwrap(), "ONE\ntwo\nthree\n");
         assert!(!path("two.txt").exists() && path("person.txt").exists());
         fs::write(path("a.txt"), "other\n").unwrap();
-        let Err(Error::Conflicts { conflicts }) = two.merge(None, Some(second), MergePolicy::Clean).await
+        let Err(Error::Conflicts { conflicts, .. }) = two.merge(None, Some(second), MergePolicy::Clean).await
             else { panic!("no conflict") };
         assert!(!conflicts[0].merges, "{conflicts:?}");
     }
@@ -146,7 +146,7 @@ as_both! {
         run.close();
         // All repositories or none.
         fs::write(b.join("f"), "person\n").unwrap();
-        let Err(Error::Conflicts { conflicts }) = run.apply(None, Some(state)).await else { panic!("no conflict") };
+        let Err(Error::Conflicts { conflicts, .. }) = run.apply(None, Some(state)).await else { panic!("no conflict") };
         assert_eq!(conflicts.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["x-2/f"]);
         assert_eq!(fs::read_to_string(a.join("f")).unwrap(), "old\n");
         fs::write(b.join("f"), "old\n").unwrap();

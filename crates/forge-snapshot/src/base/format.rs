@@ -2,7 +2,7 @@
 //! validates everything.
 
 use super::{BaseManifest, BaseRecord};
-use crate::bytes::{ByteReader, ByteWriter};
+use crate::encoding::{ByteReader, ByteWriter};
 use crate::host::NodeKind;
 use forge_types::Digest;
 use std::sync::OnceLock;

@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 /// Time limit for the search for a file's smallest diff; after it, the diff is correct but may be longer.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Usual limit of a diff's text, after which files are only named.
+const MAX_DIFF_BYTES: usize = 32 << 20;
+/// Maximum size of the names of files that are only named.
+const MAX_NAMES_BYTES: usize = 4 << 20;
+
 /// Files with a NUL among their first bytes are binary, as in git.
 const BINARY_SNIFF_BYTES: usize = 8000;
 
@@ -39,12 +44,24 @@ pub struct DiffOptions {
     pub largest: u64,
     /// The handling of the text.
     pub text: DiffText,
+    /// The handling of bytes that are not UTF-8.
+    pub encoding: DiffEncoding,
+}
+
+/// The handling of bytes of a diff's lines that are not UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiffEncoding {
+    /// They are kept, so that the diff can be applied.
+    Exact,
+    /// They are replaced by U+FFFD, so that the diff is a text.
+    Utf8,
 }
 
 /// The handling of a diff's text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiffText {
-    /// The text is kept. Once it has this many bytes, further files are only named.
+    /// The text is kept. Once it has this many bytes, further files are only named, and counted if there are too many
+    /// for that.
     UpTo(usize),
     /// The lines are counted and the text is discarded.
     Counted,
@@ -56,7 +73,8 @@ impl Default for DiffOptions {
             context: 3,
             renames: RenameDetection::Detected,
             largest: 2 << 20,
-            text: DiffText::UpTo(64 << 20),
+            text: DiffText::UpTo(MAX_DIFF_BYTES),
+            encoding: DiffEncoding::Exact,
         }
     }
 }
@@ -124,24 +142,48 @@ pub fn unified_diff_below(
         if look.renames == RenameDetection::Detected { find_renames(differences) } else { Vec::new() };
     let sources_of: HashMap<usize, usize> = moved.iter().map(|(from, to)| (*to, *from)).collect();
     let left: HashSet<usize> = moved.iter().map(|(from, _)| *from).collect();
-    let mut out = DiffWriter { below, sources, options: look, diff: UnifiedDiff::default() };
+    let mut out = DiffWriter {
+        below,
+        sources,
+        options: look,
+        diff: UnifiedDiff::default(),
+        omission: Omission::default(),
+    };
     for (at, difference) in differences.iter().enumerate() {
         sources.bounds.check_stopped()?;
-        match look.text {
-            DiffText::UpTo(most) if out.diff.text.len() >= most => out.options.largest = 0,
-            DiffText::UpTo(_) => {}
-            DiffText::Counted => out.diff.text.clear(),
+        if look.text == DiffText::Counted {
+            out.diff.text.clear();
         }
-        if let Some(from) = sources_of.get(&at) {
+        if matches!(look.text, DiffText::UpTo(most) if out.diff.text.len() >= most) {
+            out.name_change(difference);
+        } else if let Some(from) = sources_of.get(&at) {
             out.write_rename(&differences[*from], difference);
         } else if !left.contains(&at) {
             out.write_change(difference, has_nested_change(differences, at))?;
         }
     }
+    if out.omission.unnamed > 0 {
+        out.write_line(&format!("# not shown: {} more paths", out.omission.unnamed));
+    }
     if look.text == DiffText::Counted {
         out.diff.text = Vec::new();
     }
     Ok(out.diff)
+}
+
+fn is_file(change: &TreeChange) -> bool {
+    [&change.before, &change.after].into_iter().flatten().any(|node| matches!(node, TreeNode::File { .. }))
+}
+
+/// The paths at the end of a diff that has reached its limit.
+#[derive(Default)]
+struct Omission {
+    /// Whether there are any.
+    has_begun: bool,
+    /// Bytes of their names.
+    names: usize,
+    /// Paths for which the limit of names left no room.
+    unnamed: u64,
 }
 
 /// Returns whether a later difference is below this one.
@@ -172,6 +214,7 @@ struct DiffWriter<'a> {
     sources: &'a ContentSources<'a>,
     options: DiffOptions,
     diff: UnifiedDiff,
+    omission: Omission,
 }
 
 /// Returns the git mode of a node; git has no other modes.
@@ -228,6 +271,35 @@ impl DiffWriter<'_> {
         let path = to.path.clone();
         let change = ChangeType::Added;
         self.diff.files.push(CountedChange { path, from, change, added: 0, removed: 0, opaque: false });
+    }
+
+    /// Names a change after the limit of the text.
+    fn name_change(&mut self, difference: &TreeChange) {
+        let path = &difference.path;
+        if !self.omission.has_begun {
+            // Git refuses a new binary file without its content, and so a diff that is not complete.
+            self.write_header(path, path);
+            self.write_line("new file mode 100644");
+            let name = self.diff_path("b/", path);
+            self.diff.text.extend([b"Binary files /dev/null and ", &name[..], b" differ\n"].concat());
+            self.omission.has_begun = true;
+        }
+        let start = self.diff.text.len();
+        if self.omission.names < MAX_NAMES_BYTES {
+            self.write_path_line("# not shown: ", "", path);
+            self.omission.names += self.diff.text.len() - start;
+        } else {
+            self.omission.unnamed += 1;
+        }
+        let (change, opaque) = (difference.change_type(), is_file(difference));
+        self.diff.files.push(CountedChange {
+            path: path.clone(),
+            from: None,
+            change,
+            added: 0,
+            removed: 0,
+            opaque,
+        });
     }
 
     fn write_modes(&mut self, before: Option<u32>, after: Option<u32>) {
@@ -404,10 +476,22 @@ impl DiffWriter<'_> {
         }
     }
 
+    fn write_as_utf8(&mut self, line: &[u8]) {
+        for part in line.utf8_chunks() {
+            self.diff.text.extend_from_slice(part.valid().as_bytes());
+            if !part.invalid().is_empty() {
+                self.diff.text.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+    }
+
     fn write_lines(&mut self, sign: u8, lines: &[&[u8]]) {
         for line in lines {
             self.diff.text.push(sign);
-            self.diff.text.extend_from_slice(line);
+            match self.options.encoding {
+                DiffEncoding::Exact => self.diff.text.extend_from_slice(line),
+                DiffEncoding::Utf8 => self.write_as_utf8(line),
+            }
             if !line.ends_with(b"\n") {
                 self.diff.text.extend_from_slice(b"\n\\ No newline at end of file\n");
             }

@@ -8,7 +8,7 @@ use crate::error::{Error, IoContext};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::node::{RelPath, TreeNode};
 use crate::objects::{ObjectStore, RaceCheck};
-use crate::{bytes::ByteReader, bytes::ByteWriter, copy};
+use crate::{copy, encoding::ByteReader, encoding::ByteWriter};
 use forge_types::Digest;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};

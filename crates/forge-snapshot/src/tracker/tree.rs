@@ -3,7 +3,7 @@
 
 use super::FullDelta;
 use crate::bounds::{BoundedTally, WorkBounds};
-use crate::bytes::{ByteReader, ByteWriter};
+use crate::encoding::{ByteReader, ByteWriter};
 use crate::error::Error;
 use crate::node::{DeltaEntry, RelPath, TreeNode};
 use crate::objects::ObjectStore;

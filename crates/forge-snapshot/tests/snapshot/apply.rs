@@ -474,24 +474,27 @@ fn an_immutable_file_leaves_all_as_it_was() {
 #[test]
 fn several_repositories_are_applied_to_together_or_not_at_all() {
     let rigs = [0, 1].map(|_| Rig::new(|root| fs::write(root.join("a"), "text\n").unwrap()));
-    let nothing = TreeDelta::new();
     for rig in &rigs {
         rig.write("a", "of the run\n");
         rig.write("b", "new\n");
     }
     let to = [0, 1].map(|at| rigs[at].run.delta(Was::Known));
-    let parts = [0, 1].map(|at| RepoApply { sources: rigs[at].run.place(), from: &nothing, to: &to[at] });
+    let parts = || -> Vec<RepoApply<'_>> {
+        let states = |at: usize| (TreeDelta::new(), to[at].clone());
+        let part = |at: usize, (from, to)| RepoApply { sources: rigs[at].run.place(), from, to };
+        vec![part(0, states(0)), part(1, states(1))]
+    };
     fs::write(rigs[1].run.repository.join("a"), "of a person\n").unwrap();
     let before = read(&rigs[0].run.repository);
-    let failed = apply_all(&parts, MergeMode::No, &mut |_, _| Ok(())).unwrap_err();
+    let failed = apply_all(parts(), MergeMode::No, &mut |_, _| Ok(())).unwrap_err();
     assert!(matches!(failed.as_slice(), [(1, Error::Conflicts(_))]));
     assert_eq!(read(&rigs[0].run.repository), before);
     fs::write(rigs[1].run.repository.join("a"), "text\n").unwrap();
-    let applied = apply_all(&parts, MergeMode::No, &mut |_, _| Ok(())).unwrap();
+    let applied = apply_all(parts(), MergeMode::No, &mut |_, _| Ok(())).unwrap();
     for rig in &rigs {
         assert_eq!(read(&rig.run.repository), read(&rig.run.view));
     }
-    revert(&parts[0].sources, &applied[0]).unwrap();
+    revert(&parts()[0].sources, &applied[0]).unwrap();
     assert_eq!(read(&rigs[0].run.repository), before);
 }
 

@@ -3,8 +3,8 @@
 
 use crate::trees::{Op, Was, copy, delta, ops, path, perform, read};
 use forge_snapshot::compare::{
-    ChangeType, ContentSources, DiffOptions, GitPaths, RenameDetection, UnifiedDiff, compare_deltas,
-    compare_deltas_with, find_renames, unified_diff,
+    ChangeType, ContentSources, DiffEncoding, DiffOptions, DiffText, RenameDetection, UnifiedDiff,
+    compare_deltas, find_renames, into_changes, unified_diff,
 };
 use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, TreeRoot, WorkBounds};
 use forge_testkit::scale;
@@ -50,7 +50,10 @@ impl Rig {
             baseline: None,
             bounds: WorkBounds::unbounded(),
         };
-        let mut differences = compare_deltas(&TreeDelta::new(), &self.delta(Was::Unknown));
+        let (none, delta) = (TreeDelta::new(), self.delta(Was::Unknown));
+        let mut differences = compare_deltas(&none, &delta);
+        assert_eq!(into_changes(none.clone(), delta.clone()), differences);
+        assert_eq!(into_changes(delta.clone(), none.clone()), compare_deltas(&delta, &none));
         place.learn_contents(&mut differences).unwrap();
         unified_diff(&differences, &place, look).unwrap()
     }
@@ -107,8 +110,7 @@ fn differences_are_sorted_named_and_leave_git_out() {
     let back = compare_deltas(&delta, &TreeDelta::new());
     assert_eq!(words(&back), ["modified changed", "added gone", "retyped kind", "mode mode", "removed new"]);
     assert!(compare_deltas(&delta, &delta).is_empty());
-    let all = compare_deltas_with(&TreeDelta::new(), &delta, GitPaths::Included);
-    assert!(all.iter().any(|d| d.path == path("sub/.git/HEAD")));
+    assert!(delta.contains_key(&path("sub/.git/HEAD")));
 }
 
 #[test]
@@ -218,6 +220,38 @@ fn what_is_too_large_is_named_and_not_shown() {
     let wanted = "diff --git a/big b/big\nBinary files a/big and b/big differ\n# too large to show (3000 => 4000 \
                   bytes): big\n# empty directory added: empty\n";
     assert_eq!(lossy(&diff), wanted);
+}
+
+#[test]
+fn what_is_after_the_limit_of_the_text_is_named_and_git_refuses_the_whole() {
+    let rig = Rig::new(|root| fs::write(root.join("a"), "one\n").unwrap());
+    fs::write(rig.view.join("a"), "two\n").unwrap();
+    fs::write(rig.view.join("b"), "b\n").unwrap();
+    symlink("a", rig.view.join("c")).unwrap();
+    fs::create_dir(rig.view.join("d")).unwrap();
+    let whole = rig.diff(DiffOptions::default());
+    let short = rig.diff(DiffOptions { text: DiffText::UpTo(1), ..DiffOptions::default() });
+    let rest = "diff --git a/b b/b\nnew file mode 100644\nBinary files /dev/null and b/b differ\n# not shown: b\n# not shown: c\n# not shown: d\n";
+    assert_eq!(
+        lossy(&short).split_once("diff --git a/b").unwrap().1,
+        rest.split_once("diff --git a/b").unwrap().1
+    );
+    let paths = |diff: &UnifiedDiff| diff.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+    assert_eq!(paths(&short), paths(&whole));
+    let opaque: Vec<bool> = short.files.iter().map(|file| file.opaque).collect();
+    assert_eq!(opaque, [false, true, false, false]);
+    assert!(git_apply(&rig.repository, &short.text).is_err(), "a part would look like the whole");
+    assert_eq!(fs::read(rig.repository.join("a")).unwrap(), b"one\n");
+    git_apply(&rig.repository, &whole.text).unwrap();
+}
+
+#[test]
+fn a_diff_is_exact_or_a_text() {
+    let rig = Rig::new(|_| {});
+    fs::write(rig.view.join("latin"), b"caf\xe9 \xc3\xa9\n").unwrap();
+    assert!(std::str::from_utf8(&rig.diff(DiffOptions::default()).text).is_err());
+    let text = rig.diff(DiffOptions { encoding: DiffEncoding::Utf8, ..DiffOptions::default() }).text;
+    assert!(String::from_utf8(text).unwrap().ends_with("+caf\u{fffd} \u{e9}\n"));
 }
 
 proptest! {

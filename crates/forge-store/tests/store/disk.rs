@@ -65,6 +65,7 @@ fn finished(run: RunId, expected: u64) -> Batch {
         limit: None,
         error: None,
         files_modified: vec![],
+        files_omitted: 0,
         snapshot: None,
         answer: None,
     };

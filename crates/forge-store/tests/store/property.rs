@@ -54,6 +54,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
             limit: None,
             error: None,
             files_modified,
+            files_omitted: 0,
             snapshot: None,
             answer: None,
         }),

@@ -121,7 +121,9 @@ impl RunState {
     }
 
     fn finish_run(&mut self, kind: &EventKind, at: Timestamp) {
-        let EventKind::Finished { status, limit, error, files_modified, snapshot, answer } = kind else {
+        let EventKind::Finished { status, limit, error, files_modified, files_omitted, snapshot, answer } =
+            kind
+        else {
             return;
         };
         if let Some(answer) = answer {
@@ -136,6 +138,7 @@ impl RunState {
                 limit: *limit,
                 error: error.clone(),
                 files_modified: files_modified.clone(),
+                files_omitted: *files_omitted,
                 at,
             });
         }

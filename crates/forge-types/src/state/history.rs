@@ -1,5 +1,6 @@
 //! History of a run's workspace: its steps, its current state and the applied state.
 
+use crate::usage::is_zero;
 use crate::{ApplyConflict, EffectId, EgressRecord, SnapshotId, Timestamp, WorkspaceChange};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,11 @@ pub struct ToolStep {
 pub enum ApplyOutcome {
     /// The result was applied to the repository.
     Done {
-        /// The changed paths.
+        /// The first changed paths.
         changed: Vec<WorkspaceChange>,
+        /// The number of changed paths that are not listed.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        omitted: u64,
         /// Changed paths with texts that were merged with another process's changes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         merged: Vec<String>,
@@ -45,8 +49,11 @@ pub enum ApplyOutcome {
     },
     /// The same paths changed in the repository, which was not modified.
     Conflicts {
-        /// The paths with the reasons.
+        /// The first paths with the reasons; if not all are listed, those that can't be merged come first.
         conflicts: Vec<ApplyConflict>,
+        /// The number of conflicts that are not listed.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        omitted: u64,
     },
     /// The result could not be applied; the repository was not modified.
     Failed {

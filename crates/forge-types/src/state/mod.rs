@@ -13,6 +13,7 @@ pub use compact::{CompactionState, RecallNotice, summary_message};
 pub use history::{ApplyOutcome, ToolStep, WorkspaceHistory};
 pub use transcript::{Passage, Transcript, TranscriptEntry};
 
+use crate::usage::is_zero;
 use crate::{
     Effect, EffectId, ErrorInfo, FinishReason, LimitKind, Message, Money, Payload, RunCreation, RunId,
     RunLimits, RunStatus, SandboxReport, Seq, SnapshotId, Timestamp, Usage, WaitingFor,
@@ -77,8 +78,11 @@ pub struct RunEnding {
     pub limit: Option<LimitKind>,
     /// The error that ended it.
     pub error: Option<ErrorInfo>,
-    /// Paths that differ from the baseline.
+    /// The first paths that differ from the baseline.
     pub files_modified: Vec<String>,
+    /// The number of such paths that are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub files_omitted: u64,
     /// Time of the end.
     pub at: Timestamp,
 }

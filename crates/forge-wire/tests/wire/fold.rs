@@ -106,6 +106,7 @@ fn a_change_of_status_that_is_not_allowed_changes_nothing() {
         limit: None,
         error: None,
         files_modified: vec![],
+        files_omitted: 0,
         snapshot: None,
         answer: None,
     };

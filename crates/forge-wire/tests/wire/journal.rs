@@ -108,7 +108,15 @@ impl Writer {
     pub(crate) fn finish(&mut self, status: RunStatus, limit: Option<LimitKind>) {
         let error = (status == RunStatus::Failed).then(|| ErrorInfo::fatal(ErrorKind::Auth, "no key"));
         let files_modified = vec!["src/lib.rs".to_owned()];
-        self.add(EventKind::Finished { status, limit, error, files_modified, snapshot: None, answer: None });
+        self.add(EventKind::Finished {
+            status,
+            limit,
+            error,
+            files_modified,
+            files_omitted: 0,
+            snapshot: None,
+            answer: None,
+        });
     }
 }
 

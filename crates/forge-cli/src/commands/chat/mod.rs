@@ -242,15 +242,16 @@ impl ChatSession<'_> {
                 "steps": answer.steps, "error": answer.error, "status": summary.status, "limit": summary.limit,
                 "provider": summary.provider, "model": summary.model, "tokens": summary.tokens,
                 "cost_usd": summary.cost_usd, "files_modified": summary.files_modified,
+                "files_omitted": summary.files_omitted,
             }));
         } else if self.terminal && answer.details.state.status == RunStatus::Cancelled {
             talk.finish("(cancelled)", None);
         } else {
             talk.finish(&answer.output, answer.error.as_deref());
         }
-        if !summary.files_modified.is_empty() {
+        if !summary.files_modified.is_empty() || summary.files_omitted > 0 {
             let files: Vec<_> = summary.files_modified.iter().take(8).map(|file| one_line(file)).collect();
-            let more = summary.files_modified.len().saturating_sub(files.len());
+            let more = (summary.files_modified.len() - files.len()) as u64 + summary.files_omitted;
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             ui.print_note(&format!(
                 "changed: {}{more} (undo: forge undo {} --to 0)",
@@ -311,7 +312,7 @@ impl ChatSession<'_> {
         let ui = &self.session.ui;
         match ui.format {
             StdoutFormat::Text => {
-                ui.print_lines(&said.iter().map(|line| sanitize_text(line)).collect::<Vec<_>>())
+                ui.print_lines(said.iter().map(|line| sanitize_text(line)).collect::<Vec<_>>())
             }
             StdoutFormat::Json => {
                 ui.print_json_line(&json!({"ok": true, "output": said.join("\n")}));

@@ -164,7 +164,8 @@ fn as_json(ran: &SandboxCommandResult) -> Value {
         "memory_mb": ran.result.peak_memory / (1 << 20),
         "sandbox": ran.report,
         "reached": ran.reached,
-        "files": ran.changed,
+        "files": ran.changed.files,
+        "files_omitted": ran.changed.omitted,
     })
 }
 
@@ -193,12 +194,11 @@ fn print_exec_notes(ui: &Ui, ran: &SandboxCommandResult, redactor: &Redactor) {
     }
     if !ran.changed.is_empty() && !ran.kept {
         ui.print_note("discarding the changes in the private workspace (--workspace inplace keeps them):");
-        let mut lines = diffstat_lines(&ran.changed);
-        // The total at the end counts all paths.
-        let paths = ran.changed.len();
-        if paths > MAX_LISTED_PATHS {
-            lines.splice(MAX_LISTED_PATHS..paths, [format!("… and {} more", paths - MAX_LISTED_PATHS)]);
-        }
+        let mut changed = ran.changed.clone();
+        let paths = changed.files.len();
+        changed.files.truncate(MAX_LISTED_PATHS);
+        changed.omitted += (paths - changed.files.len()) as u64;
+        let lines: Vec<String> = diffstat_lines(&changed).collect();
         ui.print_note(&redactor.redact_for_display(&lines.join("\n")));
     }
     for layer in &ran.report.layers {

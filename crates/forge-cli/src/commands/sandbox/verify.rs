@@ -60,7 +60,7 @@ fn print_verdict(session: &Session, verdict: &ProbeVerdict) {
         fixed_column("REQUIRED"),
         flexible_column("DETAIL"),
     ];
-    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
+    ui.print_lines(table::render_table(&head, &rows, ui.out_width()));
     let count = |wanted: fn(&ProbeState) -> bool| verdict.probes.iter().filter(|p| wanted(&p.state)).count();
     let held = count(|state| matches!(state, ProbeState::Passed));
     let failed = count(|state| matches!(state, ProbeState::Failed));

@@ -1,14 +1,16 @@
 //! Encoding of numbers and byte strings in Forge's files: LEB128, zigzag for signed numbers, length-prefixed bytes.
 
 /// A writer of the encoding.
-pub(crate) struct ByteWriter(pub Vec<u8>);
+pub struct ByteWriter(pub Vec<u8>);
 
 impl ByteWriter {
-    pub(crate) fn write_byte(&mut self, byte: u8) {
+    /// Writes a byte.
+    pub fn write_byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
 
-    pub(crate) fn write_varint(&mut self, mut n: u64) {
+    /// Writes an unsigned number.
+    pub fn write_varint(&mut self, mut n: u64) {
         while n >= 0x80 {
             self.0.push((n & 0x7f) as u8 | 0x80);
             n >>= 7;
@@ -16,33 +18,38 @@ impl ByteWriter {
         self.0.push(n as u8);
     }
 
-    pub(crate) fn write_signed(&mut self, n: i64) {
+    /// Writes a signed number.
+    pub fn write_signed(&mut self, n: i64) {
         self.write_varint(((n << 1) ^ (n >> 63)).cast_unsigned());
     }
 
-    pub(crate) fn write_blob(&mut self, bytes: &[u8]) {
+    /// Writes bytes after their number.
+    pub fn write_blob(&mut self, bytes: &[u8]) {
         self.write_varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 }
 
 /// A reader of the encoding; returns `None` if the bytes end early or are invalid.
-pub(crate) struct ByteReader<'a>(pub &'a [u8]);
+pub struct ByteReader<'a>(pub &'a [u8]);
 
 impl<'a> ByteReader<'a> {
-    pub(crate) fn read_byte(&mut self) -> Option<u8> {
+    /// Reads a byte.
+    pub fn read_byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    pub(crate) fn read_bytes(&mut self, n: usize) -> Option<&'a [u8]> {
+    /// Reads `n` bytes.
+    pub fn read_bytes(&mut self, n: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(crate) fn read_varint(&mut self) -> Option<u64> {
+    /// Reads an unsigned number.
+    pub fn read_varint(&mut self) -> Option<u64> {
         let mut n = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.read_byte()?;
@@ -58,22 +65,25 @@ impl<'a> ByteReader<'a> {
         None
     }
 
-    pub(crate) fn read_varint32(&mut self) -> Option<u32> {
+    /// Reads an unsigned number of at most 32 bits.
+    pub fn read_varint32(&mut self) -> Option<u32> {
         u32::try_from(self.read_varint()?).ok()
     }
 
-    pub(crate) fn read_signed(&mut self) -> Option<i64> {
+    /// Reads a signed number.
+    pub fn read_signed(&mut self) -> Option<i64> {
         let n = self.read_varint()?;
         Some((n >> 1).cast_signed() ^ -((n & 1).cast_signed()))
     }
 
-    pub(crate) fn read_blob(&mut self) -> Option<&'a [u8]> {
+    /// Reads bytes after their number.
+    pub fn read_blob(&mut self) -> Option<&'a [u8]> {
         let n = self.read_varint()?;
         self.read_bytes(usize::try_from(n).ok()?)
     }
 
     /// Reads a count of items of at least `least` bytes each, limited by the remaining bytes.
-    pub(crate) fn read_count(&mut self, least: usize) -> Option<usize> {
+    pub fn read_count(&mut self, least: usize) -> Option<usize> {
         let n = usize::try_from(self.read_varint()?).ok()?;
         (n <= self.0.len() / least).then_some(n)
     }
