@@ -8,7 +8,7 @@ const MAX_LISTED_TASK_CHARS: usize = 200;
 
 /// Builds the row of a run.
 pub(crate) fn run_row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
-    let asked = plan.target_at(state.target).route;
+    let asked = &plan.target_at(state.target).route;
     let created = state.created.as_ref();
     let ending = state.ending.as_ref();
     let error = ending.and_then(|ending| ending.error.as_ref());

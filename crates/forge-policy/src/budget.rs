@@ -5,7 +5,7 @@
 //! reservation is an upper bound: no token is shorter than a byte.
 
 use forge_types::{
-    CostRule, ErrorInfo, ErrorKind, LimitKind, Money, NextStep, Plan, RunLimits, RunState, TargetRef,
+    CostRule, ErrorInfo, ErrorKind, LimitKind, ModelTarget, Money, NextStep, Plan, RunLimits, RunState,
 };
 
 /// The smallest useful size of a reply, in tokens.
@@ -133,7 +133,7 @@ pub fn call_allowance(state: &RunState, plan: &Plan, at: u32) -> Result<Allowanc
     Ok(Allowance { input, output, reserve: Some(price.worst_case(bound, output)) })
 }
 
-fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, BudgetRefusal> {
+fn fit_window(target: &ModelTarget, input: u64, smallest: u64) -> Result<u64, BudgetRefusal> {
     let room = target.facts.window.saturating_sub(input);
     if room < smallest {
         let what = format!(
@@ -162,7 +162,7 @@ fn cost_message(state: &RunState, limits: &RunLimits) -> String {
     )
 }
 
-fn unknown_price_error(target: TargetRef<'_>) -> ErrorInfo {
+fn unknown_price_error(target: &ModelTarget) -> ErrorInfo {
     ErrorInfo::fatal(
         ErrorKind::BudgetExceeded,
         format!(

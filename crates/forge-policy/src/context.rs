@@ -122,7 +122,7 @@ pub fn model_request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRe
         tools,
         settings: ModelSettings { max_tokens: Some(call.max_tokens), ..plan.settings },
         format,
-        organization: target.organization.map(str::to_owned),
+        organization: target.organization.clone(),
     }
 }
 

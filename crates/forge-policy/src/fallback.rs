@@ -6,7 +6,7 @@
 use crate::cooldown;
 use crate::retry::{self, RetryDecision as Retry};
 use forge_types::{
-    Cooldown, ErrorInfo, FailedTarget, NextStep, Plan, RejectedCandidate, RunState, TargetRef, Timestamp,
+    Cooldown, ErrorInfo, FailedTarget, ModelTarget, NextStep, Plan, RejectedCandidate, RunState, Timestamp,
 };
 use std::fmt;
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl FallbackChain<'_> {
     fn ask_target(&self, target: u32, not_before: Option<Timestamp>) -> FallbackStep {
         let before = self.numbered_targets().take_while(|(at, _)| *at != target);
         let passed =
-            before.map(|(at, one)| RejectedCandidate::new(one.route, self.skip_reason(at))).collect();
+            before.map(|(at, one)| RejectedCandidate::new(&one.route, self.skip_reason(at))).collect();
         FallbackStep::Ask { target, not_before, skipped: passed }
     }
 
@@ -123,7 +123,7 @@ impl FallbackChain<'_> {
         cooldown::active_cooldown(self.cooldowns, provider, self.now).filter(|_| !free)
     }
 
-    fn numbered_targets(&self) -> impl Iterator<Item = (u32, TargetRef<'_>)> {
+    fn numbered_targets(&self) -> impl Iterator<Item = (u32, &ModelTarget)> {
         (0..).zip(self.plan.targets())
     }
 
@@ -182,13 +182,13 @@ impl FallbackChain<'_> {
     fn exhausted_error(&self) -> FallbackExhausted {
         FallbackExhausted(
             self.numbered_targets()
-                .map(|(at, one)| RejectedCandidate::new(one.route, self.skip_reason(at)))
+                .map(|(at, one)| RejectedCandidate::new(&one.route, self.skip_reason(at)))
                 .collect(),
         )
     }
 
     fn final_error(&self, error: &ErrorInfo) -> ErrorInfo {
-        let last = self.plan.target_at(self.state.target).route;
+        let last = &self.plan.target_at(self.state.target).route;
         if error.retryable && !self.plan.fallbacks.is_empty() {
             return self.exhaust(error.clone());
         }

@@ -247,6 +247,11 @@ pub struct ExecSpec {
     pub also: Vec<String>,
 }
 
+/// Returns the line in place of the middle of an output that is too long, with line breaks around it.
+pub fn omission_marker(missing_bytes: u64) -> String {
+    format!("\n[… {missing_bytes} bytes left out …]\n")
+}
+
 /// Captured bytes of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CapturedOutput {

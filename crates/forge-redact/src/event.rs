@@ -117,7 +117,6 @@ impl<'a> EventRedactor<'a> {
             }
             // Forge's own texts, hashes and numbers.
             EventKind::Claimed { worker: _, attempt: _ }
-            | EventKind::Surveyed { manifest: _ }
             | EventKind::Restored { to: _, direction: _, applied: _ } => {}
         }
     }

@@ -98,7 +98,6 @@ impl Project {
         let pull_requests = origin::pull_request_rules(loaded, repo);
         let mut plan = Plan {
             version: PLAN_VERSION,
-            organization: planned.first.organization,
             fallbacks: planned.fallbacks,
             routing: planned.routing.map(Box::new),
             reference: planned.reference,
@@ -129,8 +128,7 @@ impl Project {
             commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
             command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
             config: loaded.to_plan_json(),
-            route: planned.first.route,
-            facts: planned.first.facts,
+            first: planned.first,
             tools,
             disabled,
             sandbox: executors::no_sandbox_spec(repo),

@@ -8,7 +8,7 @@ use forge_ports::journal::{Journal, RunQuery, RunRow};
 use forge_ports::ledger::Ledger;
 use forge_ports::{Clock, Queue};
 use forge_store::SqliteStore;
-use forge_types::{Plan, RunId, RunState};
+use forge_types::{Plan, RunId, RunState, ToolSpec};
 use forge_wire::record::{self, RunRecord, RunSummary};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,6 +92,16 @@ impl Forge {
 
     pub(crate) fn with_ephemeral_dir(self, scratch: EphemeralDataDir) -> Self {
         Self { scratch: Some(scratch), ..self }
+    }
+
+    /// Returns the tools that models can call, as `forge tool list` shows them.
+    pub fn list_tools() -> Vec<ToolSpec> {
+        forge_tools::builtin_tools().list_specs().cloned().collect()
+    }
+
+    /// Returns whether there is a provider of this name.
+    pub fn is_provider(name: &str) -> bool {
+        forge_catalog::vendors::VENDORS.iter().any(|vendor| vendor.name == name)
     }
 
     /// Returns whether runs outlast this process.

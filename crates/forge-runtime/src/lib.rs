@@ -48,21 +48,6 @@ pub use sandbox::images::{BuildImage, build_image};
 pub use sandbox::one_shot::{CodeWarning, GeneratedProgram, OneShotReport};
 pub use workspace::history::{GcLimits, ReclaimedRun, UndoOutcome};
 
-/// Returns the tools that models can call, as `forge tool list` shows them.
-pub fn list_tools() -> Vec<forge_types::ToolSpec> {
-    forge_tools::builtin_tools().list_specs().cloned().collect()
-}
-
-/// Returns whether there is a provider of this name.
-pub fn is_provider(name: &str) -> bool {
-    forge_catalog::vendors::VENDORS.iter().any(|vendor| vendor.name == name)
-}
-
-/// Returns the description of a tool for people.
-pub fn describe_tool(name: &str) -> Option<String> {
-    forge_tools::builtin_tools().describe_tool(name)
-}
-
 /// Removes the remnants of sandboxes of dead processes; returns the name of each.
 pub async fn prune_sandboxes(loaded: &forge_config::ResolvedConfig) -> Vec<String> {
     sandbox::prune(loaded).await

@@ -1,6 +1,6 @@
 //! Bounded capture of a command's output: its beginning and its end.
 
-use forge_ports::sandbox::CapturedOutput;
+use forge_ports::sandbox::{CapturedOutput, omission_marker};
 use std::collections::VecDeque;
 
 /// A stream captured in bounded memory.
@@ -36,7 +36,7 @@ impl OutputCapture {
         let mut bytes = self.head;
         let missing = self.total - bytes.len() as u64 - self.tail.len() as u64;
         if missing > 0 {
-            bytes.extend_from_slice(format!("\n[... {missing} bytes left out ...]\n").as_bytes());
+            bytes.extend_from_slice(omission_marker(missing).as_bytes());
         }
         bytes.extend(self.tail);
         CapturedOutput { bytes, total: self.total, missing }
@@ -56,7 +56,7 @@ mod tests {
         }
         let kept = capture.finish();
         assert_eq!(kept.total, 4_000);
-        assert_eq!(kept.bytes, b"00000\n[... 3990 bytes left out ...]\n80999");
+        assert_eq!(String::from_utf8_lossy(&kept.bytes), "00000\n[… 3990 bytes left out …]\n80999");
     }
 
     proptest! {

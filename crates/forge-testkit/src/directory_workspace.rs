@@ -6,7 +6,7 @@
 use forge_ports::sandbox::InheritedEnv;
 use forge_ports::sandbox::{
     BoundedList, CapturedOutput, EntryKind, Error, ExecResult, ExecSpec, FileChunk, OutputSink,
-    PathErrorKind, SearchMatch, SearchSpec, StdStream, WorkspaceEntry,
+    PathErrorKind, SearchMatch, SearchSpec, StdStream, WorkspaceEntry, omission_marker,
 };
 use forge_ports::{Workspace, WorkspaceFiles, async_trait};
 use forge_types::{Digest, EgressRecord, SandboxReport, SnapshotId};
@@ -189,7 +189,7 @@ fn truncate_output(bytes: &[u8], limit: usize) -> CapturedOutput {
         return CapturedOutput { bytes: bytes.to_vec(), total, missing: 0 };
     }
     let mut kept = bytes[..limit / 2].to_vec();
-    kept.extend_from_slice(format!("\n[{} bytes left out]\n", bytes.len() - limit).as_bytes());
+    kept.extend_from_slice(omission_marker((bytes.len() - limit) as u64).as_bytes());
     kept.extend_from_slice(&bytes[bytes.len() - limit / 2..]);
     CapturedOutput { bytes: kept, total, missing: (bytes.len() - limit) as u64 }
 }

@@ -1,5 +1,6 @@
 //! Program output as plain text, without terminal escapes and invisible characters.
 
+use forge_ports::sandbox::omission_marker;
 use std::fmt::Write as _;
 
 /// Escapes everything that is not a visible part of a single line.
@@ -104,7 +105,7 @@ pub(crate) fn cut_middle(text: &str, limit: usize) -> String {
     let tail = ceil_boundary(text, text.len() - limit / 2);
     let tail = text[tail..].find('\n').filter(|&at| at < limit / 4).map_or(tail, |at| tail + at + 1);
     let left_out = tail - head;
-    format!("{}\n[… {left_out} bytes left out …]\n{}", text[..head].trim_end_matches('\n'), &text[tail..])
+    [text[..head].trim_end_matches('\n'), &omission_marker(left_out as u64), &text[tail..]].concat()
 }
 
 /// Returns the last character boundary at or before `at`.

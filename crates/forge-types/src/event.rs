@@ -134,11 +134,6 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         report: Option<SandboxReport>,
     },
-    /// The workspace was scanned at the beginning of the run, as the baseline for its changes.
-    Surveyed {
-        /// The manifest's blob.
-        manifest: Digest,
-    },
     /// A summary replaced the oldest part of the conversation. The replaced messages remain in the earlier events.
     Compacted {
         /// Positions of the replaced messages in the conversation before this event.
@@ -245,7 +240,6 @@ impl EventKind {
             Self::Settled { .. } => "settled",
             Self::ToolCallRejected { .. } => "tool_call_rejected",
             Self::SandboxChanged { .. } => "sandbox_changed",
-            Self::Surveyed { .. } => "surveyed",
             Self::Compacted { .. } => "compacted",
             Self::EgressRecorded { .. } => "egress_recorded",
             Self::Restored { .. } => "restored",

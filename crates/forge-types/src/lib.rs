@@ -53,8 +53,8 @@ pub use model::{
 pub use money::{Money, Price};
 pub use next_step::NextStep;
 pub use plan::{
-    AccountCeiling, CommandRules, CostRule, FallbackTarget, MemoryGuard, ModelFacts, Plan, PullRequestRules,
-    RemoteRepository, RetryRule, TargetRef,
+    AccountCeiling, CommandRules, CostRule, MemoryGuard, ModelFacts, ModelTarget, Plan, PullRequestRules,
+    RemoteRepository, RetryRule,
 };
 pub use routing::{
     Cooldown, ReferenceModel, RejectedCandidate, RouteStage, RoutingChoice, Savings, StageVerdict, TaskKind,

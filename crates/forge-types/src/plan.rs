@@ -101,9 +101,9 @@ pub struct AccountCeiling {
     pub limit: Money,
 }
 
-/// A fallback for a model that is unavailable (PROV-9).
+/// A model that a run may call, frozen with its properties.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FallbackTarget {
+pub struct ModelTarget {
     /// The provider and model to call.
     pub route: ModelRoute,
     /// Known properties of the model.
@@ -111,17 +111,6 @@ pub struct FallbackTarget {
     /// The organization to charge, if not the provider's configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
-}
-
-/// One of the targets that a run may call, as returned by [`Plan::target_at`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetRef<'a> {
-    /// The provider and model to call.
-    pub route: &'a ModelRoute,
-    /// Known properties of the model.
-    pub facts: &'a ModelFacts,
-    /// The organization to charge, if not the provider's configured one.
-    pub organization: Option<&'a str>,
 }
 
 /// The frozen plan of a run.
@@ -129,16 +118,12 @@ pub struct TargetRef<'a> {
 pub struct Plan {
     /// Version of this format.
     pub version: u32,
-    /// The provider and model to call.
-    pub route: ModelRoute,
-    /// Known properties of the model.
-    pub facts: ModelFacts,
-    /// The organization to charge, if not the provider's configured one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub organization: Option<String>,
+    /// The model to call first.
+    #[serde(flatten)]
+    pub first: ModelTarget,
     /// Fallbacks for a model that is unavailable, in order.
     #[serde(default)]
-    pub fallbacks: Vec<FallbackTarget>,
+    pub fallbacks: Vec<ModelTarget>,
     /// The reasons for the chosen route.
     #[serde(default)]
     pub routing: Option<Box<RoutingChoice>>,
@@ -218,28 +203,19 @@ impl Plan {
         program || (self.tool_layer == ToolLayer::Real && touches)
     }
 
-    /// Returns the targets that the run may call: the route, then the fallbacks.
-    pub fn targets(&self) -> impl Iterator<Item = TargetRef<'_>> {
-        let first =
-            TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
-        let others = self.fallbacks.iter().map(|target| TargetRef {
-            route: &target.route,
-            facts: &target.facts,
-            organization: target.organization.as_deref(),
-        });
-        std::iter::once(first).chain(others)
+    /// Returns the models that the run may call: the first, then the fallbacks.
+    pub fn targets(&self) -> impl Iterator<Item = &ModelTarget> {
+        std::iter::once(&self.first).chain(&self.fallbacks)
     }
 
-    /// Returns the target at this index, or the first if the index is out of range.
-    pub fn target_at(&self, at: u32) -> TargetRef<'_> {
-        let first =
-            TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
-        self.targets().nth(at as usize).unwrap_or(first)
+    /// Returns the model at this index, or the first if the index is out of range.
+    pub fn target_at(&self, at: u32) -> &ModelTarget {
+        self.targets().nth(at as usize).unwrap_or(&self.first)
     }
 
     /// Returns the context budget in characters: tokens × 4 × 0.85 (MEM-3).
     pub const fn context_chars(&self) -> u64 {
-        self.facts.window.saturating_mul(34) / 10
+        self.first.facts.window.saturating_mul(34) / 10
     }
 
     /// Returns the maximum length of a tool result in a request, in characters (LOOP-11).

@@ -43,7 +43,7 @@ pub struct PlanFacts {
 impl From<&Plan> for PlanFacts {
     fn from(plan: &Plan) -> Self {
         Self {
-            route: plan.route.clone(),
+            route: plan.first.route.clone(),
             tools: plan.tools.len() as u64,
             limits: plan.limits,
             alert_percent: plan.alert_percent,
@@ -145,10 +145,7 @@ impl Projector {
             EventKind::Claimed { worker, attempt } => {
                 told.add(WireData::RunStarted(RunStarted { worker_id: worker.clone(), attempt: *attempt }));
             }
-            EventKind::Commanded { .. }
-            | EventKind::Surveyed { .. }
-            | EventKind::Restored { .. }
-            | EventKind::Applied { .. } => {}
+            EventKind::Commanded { .. } | EventKind::Restored { .. } | EventKind::Applied { .. } => {}
             kind @ EventKind::Compacted { .. } => {
                 let (now, phase) = (self.state.message_bytes, self.state.phase());
                 told.0.extend(compaction::compaction_done(kind, before.bytes, now, phase));

@@ -29,7 +29,7 @@ pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExi
     let loaded = session.load_with_keys(&created.repo, &overlay)?;
     let output = output.with_log(crate::logging::init_logging(session, &loaded));
     let project = Project::open_in(&forge, loaded)?;
-    session.ui.print_note(&format!("run {run} · {}", plan.route));
+    session.ui.print_note(&format!("run {run} · {}", plan.first.route));
     drive_run(session, &project, run, StartMode::Again(limits), &output).await
 }
 
@@ -49,5 +49,5 @@ fn plan_flags(plan: &Plan, run: RunId) -> Vec<FlagSetting> {
         let typed = entry["origin"].as_str().is_some_and(|origin| origin.starts_with("--"));
         typed.then(|| entry["value"].as_str().map(|value| flag(key, value))).flatten()
     });
-    std::iter::once(flag("model.provider", &plan.route.provider)).chain(given).collect()
+    std::iter::once(flag("model.provider", &plan.first.route.provider)).chain(given).collect()
 }

@@ -22,7 +22,7 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, Cli
     let plan = project.plan_for(&repo, &more, &RoutingJob::code_task(request.task.clone())).await?;
     let new = NewRun { task: request.task, repo, source: RunSource::Cli, history: Vec::new() };
     let run = project.create(new, &plan).await?;
-    let asked = plan.routing.as_ref().map_or(&plan.route, |routing| &routing.chosen);
+    let asked = plan.routing.as_ref().map_or(&plan.first.route, |routing| &routing.chosen);
     session.ui.print_note(&format!("run {run} · {asked}"));
     let ended = drive_run(session, &project, run, StartMode::New, &output).await;
     // Clean up last, so that it does not delay the first answer.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// Lists tools, or describes one.
 pub(crate) fn tool(session: &Session, args: ToolArgs) -> Result<CliExit, CliError> {
-    let tools = forge_runtime::list_tools();
+    let tools = forge_runtime::Forge::list_tools();
     match args.action {
         ToolAction::List => list_tools(session, &tools),
         ToolAction::Describe { name } => {

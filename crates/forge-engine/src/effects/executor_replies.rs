@@ -38,7 +38,7 @@ const DEFAULT_ENV_VARS: [&str; 10] = [
 /// Builds a reply that no model produced.
 fn synthetic_reply(parts: Vec<MessagePart>, finish: FinishReason, plan: &Plan) -> ModelReply {
     let usage = Usage { known: true, ..Usage::default() };
-    ModelReply { parts, usage, model: plan.route.model.clone(), finish, latency_ms: 0 }
+    ModelReply { parts, usage, model: plan.first.route.model.clone(), finish, latency_ms: 0 }
 }
 
 /// Returns the canned reply of a turn, beginning with the first. One that names a tool in the router's format

@@ -48,7 +48,7 @@ pub fn summary_request(
         tools: Vec::new(),
         settings: summary_settings(call.max_tokens, plan.settings.timeout_ms),
         format: ReplyFormat::Text,
-        organization: target.organization.map(str::to_owned),
+        organization: target.organization.clone(),
     }
 }
 

@@ -60,7 +60,7 @@ fn after_step(state: &RunState, plan: &Plan) -> Option<Decision> {
     }
     let reply = state.last_reply?;
     if reply.empty || !reply.has_calls {
-        let text = format!("{} returned neither a tool nor an answer", plan.route);
+        let text = format!("{} returned neither a tool nor an answer", plan.first.route);
         return Some(fail_with_answer(ErrorKind::RouterParse, text, NO_REPLY.into()));
     }
     let (call, result) = last_result(state)?;

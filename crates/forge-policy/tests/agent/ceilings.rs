@@ -22,7 +22,7 @@ proptest! {
         plan.limits.max_tokens = u64::MAX / 4;
         plan.limits.max_cost = Money(ceiling);
         let price = Price { input: prices.0, output: prices.1, cached_input: prices.0 / 10, cache_write: prices.2 };
-        plan.facts.price = Some(price);
+        plan.first.facts.price = Some(price);
         let mut state = RunState::new(RunId::from_u128(1));
         state.cost = Money(spent);
         for text in &texts {

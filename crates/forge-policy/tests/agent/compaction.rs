@@ -70,7 +70,7 @@ struct Long {
 impl Long {
     fn new(window: u64, history: &[u16], summaries: Vec<Summarised>) -> Self {
         let mut plan = plan();
-        plan.facts.window = window;
+        plan.first.facts.window = window;
         plan.limits = RunLimits {
             max_iterations: 10_000,
             max_tokens: u64::MAX / 4,
@@ -130,7 +130,7 @@ impl Long {
             Some(call) => {
                 let request = text::summary_request(&self.world.plan, call, compaction, &messages);
                 let sent = request.system.len() as u64 + request.messages[0].approx_bytes();
-                let window = self.world.plan.facts.window;
+                let window = self.world.plan.first.facts.window;
                 assert!(sent.div_ceil(3) + call.max_tokens <= window, "{sent} bytes for {window}");
                 assert!(
                     sent.div_ceil(3) <= call.input_estimate,
@@ -152,7 +152,7 @@ impl Long {
         self.calls += 1;
         self.compactions = state.compact.times;
         assert!(state.is_consistent(), "a call without its result");
-        assert!(call.input_estimate + call.max_tokens <= plan.facts.window, "over the window");
+        assert!(call.input_estimate + call.max_tokens <= plan.first.facts.window, "over the window");
         let request = context::model_request(state, plan, call);
         assert_eq!(request.system, plan.system);
         let texts: Vec<String> = request
@@ -331,7 +331,7 @@ fn a_long_conversation_is_compacted_again_and_again_and_never_ends_for_its_lengt
 /// A world with two finished turns of so many bytes each.
 fn grown(change: impl FnOnce(&mut Plan), bytes: u16) -> World {
     let mut plan = plan();
-    plan.facts.window = 4_000;
+    plan.first.facts.window = 4_000;
     change(&mut plan);
     let mut world = World::new(plan);
     world.decide();
@@ -382,7 +382,7 @@ fn where_money_is_short_nobody_is_asked_for_a_summary() {
     assert!(world.log.contains("by extract try 1 (Grown)"), "{}", world.log);
     let world = grown(
         |plan| {
-            plan.facts.price = None;
+            plan.first.facts.price = None;
             plan.cost_rule = CostRule::AllowUnknown;
         },
         3_900,
@@ -392,7 +392,7 @@ fn where_money_is_short_nobody_is_asked_for_a_summary() {
 
 #[test]
 fn a_request_that_is_too_long_is_shortened_once() {
-    let mut world = grown(|plan| plan.facts.window = 100_000, 3_900);
+    let mut world = grown(|plan| plan.first.facts.window = 100_000, 3_900);
     assert!(world.log.contains("ask #5 turn 3.1"), "{}", world.log);
     world.model(failure("context_overflow!"));
     world.log.clear();
@@ -424,7 +424,7 @@ fn a_request_that_is_too_long_is_shortened_once() {
 #[test]
 fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
     let mut plan = plan();
-    plan.facts.window = 4_000;
+    plan.first.facts.window = 4_000;
     let mut world = World::new(plan);
     world.decide();
     let mut failed = 0;
@@ -461,7 +461,7 @@ fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
 #[test]
 fn a_failure_that_nothing_mended_stays() {
     let mut plan = plan();
-    plan.facts.window = 4_000;
+    plan.first.facts.window = 4_000;
     let mut world = World::new(plan);
     world.decide();
     let mut turn = |call: &str, text: &str, ok: bool| {

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The usual plan with two others to ask.
 fn three() -> Plan {
-    let other = |provider: &str| FallbackTarget {
+    let other = |provider: &str| ModelTarget {
         route: ModelRoute { provider: provider.into(), model: "m".into() },
-        facts: plan().facts,
+        facts: plan().first.facts,
         organization: None,
     };
     Plan {
@@ -202,7 +202,7 @@ fn a_single_candidate_is_asked_although_it_is_left_alone() {
 fn a_model_whose_price_is_not_known_is_passed_over_under_a_ceiling() {
     let mut plan = three();
     plan.cost_rule = CostRule::Strict;
-    plan.facts.price = None;
+    plan.first.facts.price = None;
     plan.fallbacks[0].facts.price = None;
     let world = tell(plan, "begin");
     let Some(Effect::CallModel(call)) = world.state.open.values().next().map(|open| &open.what) else {

@@ -128,7 +128,7 @@ fn waiting_does_not_count_as_working() {
 #[test]
 fn unknown_prices_matter_only_under_the_users_own_ceiling() {
     check_with(
-        |plan| plan.facts.price = None,
+        |plan| plan.first.facts.price = None,
         "begin\nmodel: done",
         expect![[r#"
         begin
@@ -140,7 +140,7 @@ fn unknown_prices_matter_only_under_the_users_own_ceiling() {
     );
     check_with(
         |plan| {
-            plan.facts.price = None;
+            plan.first.facts.price = None;
             plan.cost_rule = CostRule::Strict;
         },
         "begin",
@@ -155,7 +155,7 @@ fn unknown_prices_matter_only_under_the_users_own_ceiling() {
 #[test]
 fn a_conversation_that_outgrows_the_window_ends_with_a_reason() {
     check_with(
-        |plan| plan.facts.window = 200,
+        |plan| plan.first.facts.window = 200,
         "begin",
         expect![[r#"
             begin

@@ -24,13 +24,15 @@ fn tool(name: &str, access: ToolAccess, param: &str) -> ToolSpec {
 fn plan() -> Plan {
     Plan {
         version: 1,
-        route: ModelRoute { provider: "p".into(), model: "m".into() },
-        facts: ModelFacts {
-            price: Some(Price { input: 1_000_000, output: 2_000_000, cached_input: 0, cache_write: 0 }),
-            window: 100_000,
-            max_output: Some(16_000),
+        first: ModelTarget {
+            route: ModelRoute { provider: "p".into(), model: "m".into() },
+            facts: ModelFacts {
+                price: Some(Price { input: 1_000_000, output: 2_000_000, cached_input: 0, cache_write: 0 }),
+                window: 100_000,
+                max_output: Some(16_000),
+            },
+            organization: None,
         },
-        organization: None,
         fallbacks: Vec::new(),
         routing: None,
         reference: None,

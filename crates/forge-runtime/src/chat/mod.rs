@@ -183,10 +183,10 @@ impl ChatConversation {
     /// reply.
     fn replayed_history(&self, task: &str, older: &[ChatMessage]) -> Vec<Message> {
         let plan = &self.plan;
-        let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.facts.window / 4);
+        let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.first.facts.window / 4);
         let tools: usize = plan.tools.iter().map(|tool| tool.prompt_signature().len() * 2 + 60).sum();
         let taken = (plan.system.len() + tools + task.len()) as u64;
-        let mut room = plan.facts.window.saturating_sub(reply).saturating_mul(CHARS_PER_TOKEN);
+        let mut room = plan.first.facts.window.saturating_sub(reply).saturating_mul(CHARS_PER_TOKEN);
         // Tool results can be long, so they get half of the space.
         if !plan.executor.answers_with_tool_output() && plan.needs_sandbox() {
             room /= 2;

@@ -12,7 +12,7 @@ use forge_policy::route::{
 };
 use forge_ports::routing::ProviderHealth;
 use forge_types::{
-    Cooldown, FallbackTarget, ModelFacts, ModelRoute, ReferenceModel, RoutingChoice, TaskKind, Timestamp,
+    Cooldown, ModelFacts, ModelRoute, ModelTarget, ReferenceModel, RoutingChoice, TaskKind, Timestamp,
     WeightRow,
 };
 
@@ -65,8 +65,8 @@ struct RoutingHistory {
 
 /// The routing decision in the form that a plan holds.
 pub(crate) struct PlannedRoute {
-    pub(crate) first: FallbackTarget,
-    pub(crate) fallbacks: Vec<FallbackTarget>,
+    pub(crate) first: ModelTarget,
+    pub(crate) fallbacks: Vec<ModelTarget>,
     pub(crate) routing: Option<RoutingChoice>,
     pub(crate) reference: Option<ReferenceModel>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct PlannedRoute {
 impl PlannedRoute {
     /// Creates the route of a run that asks no provider.
     pub(crate) fn synthetic((route, facts): (ModelRoute, ModelFacts)) -> Self {
-        let first = FallbackTarget { route, facts, organization: None };
+        let first = ModelTarget { route, facts, organization: None };
         Self { first, fallbacks: Vec::new(), routing: None, reference: None }
     }
 }
@@ -102,7 +102,7 @@ impl Project {
         let loaded = self.config();
         let choice = self.choose_route(job, ProbePolicy::Network).await?;
         let catalog = self.catalog();
-        let target = |one: RouteTarget| FallbackTarget {
+        let target = |one: RouteTarget| ModelTarget {
             facts: catalog.model_facts(&one.route.provider, &one.route.model),
             route: one.route,
             organization: one.organization,

@@ -14,7 +14,7 @@ fn busy() -> Error {
 /// The plan with another provider to ask.
 fn with_other(plan: &mut Plan) {
     let route = ModelRoute { provider: "q".into(), model: "m".into() };
-    plan.fallbacks = vec![FallbackTarget { route, facts: plan.facts.clone(), organization: None }];
+    plan.fallbacks = vec![ModelTarget { route, facts: plan.first.facts.clone(), organization: None }];
     plan.retry.tries = 3;
 }
 

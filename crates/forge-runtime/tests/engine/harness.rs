@@ -121,13 +121,15 @@ pub(crate) fn default_config(root: &Path) -> ResolvedConfig {
 pub(crate) fn plan(repo: &Path) -> Plan {
     Plan {
         version: 1,
-        route: ModelRoute { provider: "p".into(), model: "m".into() },
-        facts: ModelFacts {
-            price: Some(Price { input: 1_000, output: 2_000, cached_input: 0, cache_write: 0 }),
-            window: 100_000,
-            max_output: None,
+        first: ModelTarget {
+            route: ModelRoute { provider: "p".into(), model: "m".into() },
+            facts: ModelFacts {
+                price: Some(Price { input: 1_000, output: 2_000, cached_input: 0, cache_write: 0 }),
+                window: 100_000,
+                max_output: None,
+            },
+            organization: None,
         },
-        organization: None,
         fallbacks: Vec::new(),
         routing: None,
         reference: None,

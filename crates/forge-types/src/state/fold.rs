@@ -95,7 +95,6 @@ impl RunState {
                 }
             }
             EventKind::Compacted { .. } => self.apply_compaction(&event.kind),
-            EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
             EventKind::EgressRecorded { records } => {
                 records.iter().for_each(|record| self.history.record_egress(record))
             }

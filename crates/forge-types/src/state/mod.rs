@@ -198,8 +198,6 @@ pub struct RunState {
     /// The state of the conversation's compactions.
     #[serde(default)]
     pub compact: CompactionState,
-    /// The manifest of the baseline workspace.
-    pub manifest: Option<crate::Digest>,
     /// The end of the run.
     pub ending: Option<RunEnding>,
 }
@@ -255,7 +253,6 @@ impl RunState {
             history: WorkspaceHistory::default(),
             has_unsaved_changes: false,
             compact: CompactionState::default(),
-            manifest: None,
             ending: None,
         }
     }

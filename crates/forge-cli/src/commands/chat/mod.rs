@@ -107,7 +107,7 @@ impl ChatSession<'_> {
         let mut line = format!(
             "{} · {} · {}",
             plan.executor.name(),
-            plan.route,
+            plan.first.route,
             one_line(&self.repo.display().to_string())
         );
         if known > 0 {
@@ -296,9 +296,9 @@ impl ChatSession<'_> {
                 format_count(self.tokens),
                 format_dollars(self.cost)
             )],
-            ChatLine::Model(None) => vec![self.conversation.plan().route.to_string()],
+            ChatLine::Model(None) => vec![self.conversation.plan().first.route.to_string()],
             ChatLine::Model(Some(name)) => match self.change_model(&name).await {
-                Ok(()) => vec![format!("model changed to {}", self.conversation.plan().route)],
+                Ok(()) => vec![format!("model changed to {}", self.conversation.plan().first.route)],
                 Err(error) => return self.print_failure(&error),
             },
             ChatLine::Unknown(text) => {
@@ -350,7 +350,7 @@ impl ChatSession<'_> {
     async fn change_model(&mut self, name: &str) -> Result<(), CliError> {
         let mut overlay = self.overlay.clone();
         overlay.flags.retain(|flag| flag.key != "model.name");
-        let names_provider = |name: &str| forge_runtime::is_provider(name);
+        let names_provider = |name: &str| forge_runtime::Forge::is_provider(name);
         let model = match name.split_once('/').filter(|(provider, _)| names_provider(provider)) {
             Some((provider, model)) => {
                 // A base URL given as a flag belongs to the previous provider.
