@@ -40,10 +40,9 @@ impl OfflineAccess<'_> {
                 let open = |record| OpenRepo::open_recorded(record, meta.kind).ok();
                 return Ok(meta.repos.iter().map(open).collect());
             }
-            Self::ChangeNamed(spec) => repos::open_repos(spec)?,
+            Self::ChangeNamed(spec) => repos::open_same_repos(meta, spec)?,
             Self::ChangeRecorded => repos::open_recorded_repos(meta)?,
         };
-        repos::check_same_repos(meta, &repos)?;
         Ok(repos.into_iter().map(Some).collect())
     }
 }

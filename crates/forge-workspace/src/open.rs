@@ -143,9 +143,10 @@ pub async fn prepare_workspace_then<T: Send + 'static>(
     let (spec, limits) = (spec.clone(), spec.workspace);
     let then = Arc::new(Mutex::new(Some(then)));
     let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-        let repos = repos::open_repos(&spec)?;
+        let place = WorkspaceLayout::for_run(&store.workspaces, run);
+        let repos = repos::open_run_repos(&place, &spec)?;
         let locks = lock::lock_direct_repos(store, &spec, &repos, run)?;
-        wait_for_init_exit(&WorkspaceLayout::for_run(&store.workspaces, run), run);
+        wait_for_init_exit(&place, run);
         let view = RunWorkspace::prepare(store, &spec, repos, run, at, bounds)?;
         // An attempt that is retried fails before this point.
         let then = then.lock().take();

@@ -4,7 +4,7 @@
 //! between two uses of the path. So the path is used once, no link in it is followed, and the opened directory is compared
 //! with the run's record: the operation then reads, mounts and changes the repository through this descriptor.
 
-use crate::layout::{RunRepo, WorkspaceKind, WorkspaceMeta};
+use crate::layout::{RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta};
 use forge_git::WorkTree;
 use forge_ports::sandbox::Error;
 use forge_snapshot::{FileStamp, TreeRoot};
@@ -60,8 +60,25 @@ impl OpenRepo {
     }
 }
 
+/// Opens the repositories of a run: those of its record, which are those of its specification, if it has begun.
+pub(crate) fn open_run_repos(place: &WorkspaceLayout, spec: &SandboxSpec) -> Result<Vec<OpenRepo>, Error> {
+    match place.load_meta()? {
+        Some(meta) => open_same_repos(&meta, spec),
+        None => open_repos(spec),
+    }
+}
+
+/// Opens the repositories of a run's record, which must be those that the specification names.
+pub(crate) fn open_same_repos(meta: &WorkspaceMeta, spec: &SandboxSpec) -> Result<Vec<OpenRepo>, Error> {
+    let named = std::iter::once(&spec.repo).chain(&spec.more_repos);
+    if !meta.repos.iter().map(|record| &record.path).eq(named) {
+        return Err(Error::View { why: "the run began with other repositories".to_owned() });
+    }
+    open_recorded_repos(meta)
+}
+
 /// Opens the repositories of a specification, with their names in the workspace.
-pub(crate) fn open_repos(spec: &SandboxSpec) -> Result<Vec<OpenRepo>, Error> {
+fn open_repos(spec: &SandboxSpec) -> Result<Vec<OpenRepo>, Error> {
     let mut repos: Vec<OpenRepo> = Vec::with_capacity(1 + spec.more_repos.len());
     let paths = std::iter::once(&spec.repo).chain(&spec.more_repos);
     for (path, name) in paths.zip(spec.repo_directories()) {
@@ -79,10 +96,8 @@ pub(crate) fn open_repos(spec: &SandboxSpec) -> Result<Vec<OpenRepo>, Error> {
 fn open_error(path: &Path, error: &io::Error) -> Error {
     let path = path.display();
     let why = match Errno::from_io_error(error) {
-        Some(Errno::LOOP) => {
-            format!(
-                "the workspace {path}: a symbolic link is in its place, or in that of a directory above it"
-            )
+        Some(Errno::LOOP | Errno::NOTDIR) => {
+            format!("the workspace {path}: not a directory (a symbolic link put in its path is not followed)")
         }
         _ => format!("the workspace {path}: {error}"),
     };
@@ -99,7 +114,7 @@ pub(crate) fn open_available_repos(meta: &WorkspaceMeta) -> Vec<OpenRepo> {
     meta.repos.iter().filter_map(|record| OpenRepo::open_recorded(record, meta.kind).ok()).collect()
 }
 
-/// Checks that a resumed run has the repositories it began with.
+/// Checks that open repositories are those that a run began with.
 pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[OpenRepo]) -> Result<(), Error> {
     for (record, repo) in meta.repos.iter().zip(repos) {
         repo.check_same(record, meta.kind)?;

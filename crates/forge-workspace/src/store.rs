@@ -77,11 +77,12 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
     async fn restore(&self, spec: &SandboxSpec, run: RunId, to: Option<SnapshotId>) -> Result<(), Error> {
         let (spec, limits) = (spec.clone(), spec.workspace);
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-            if to.is_none() && WorkspaceLayout::for_run(&store.workspaces, run).load_meta()?.is_none() {
+            let place = WorkspaceLayout::for_run(&store.workspaces, run);
+            if to.is_none() && place.load_meta()?.is_none() {
                 // The run has not begun, so its workspace is at the baseline.
                 return Ok(());
             }
-            let repos = repos::open_repos(&spec)?;
+            let repos = repos::open_run_repos(&place, &spec)?;
             let _locks = lock::lock_direct_repos(store, &spec, &repos, run)?;
             Ok(RunWorkspace::prepare(store, &spec, repos, run, None, bounds)?.restore(to, bounds)?)
         };
@@ -117,8 +118,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         let asked = spec.clone();
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?;
-            let repos = repos::open_repos(&asked)?;
-            repos::check_same_repos(&closed.meta, &repos)?;
+            let repos = repos::open_same_repos(&closed.meta, &asked)?;
             // Commits made by the run count as well, so git data is included.
             let changed: Vec<bool> =
                 closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();

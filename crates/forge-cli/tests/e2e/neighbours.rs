@@ -2,7 +2,7 @@
 //! makes there. Nothing of anybody is lost or shown, and every command does its work or says what is in its way.
 
 use crate::containers;
-use crate::harness::{World, skip};
+use crate::harness::{World, skip, until};
 use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
 use serde_json::json;
@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The other user, and the one that commands run as where that is not root: ids without accounts.
@@ -387,4 +390,106 @@ fn root_shows_no_private_file_to_a_repository_of_another_user() {
     assert!(format!("{}{}", done.out, done.err).contains(&refused), "{done:#?}");
     fs::set_permissions(world.repo().join("secret"), fs::Permissions::from_mode(0o644)).expect("root may");
     world.run(&flags, "look").exits(0);
+}
+
+/// The owner of a directory, who exchanges two entries of it until this is dropped. Then each is at its own path.
+struct Exchanging(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Exchanging {
+    fn start(one: PathBuf, two: PathBuf) -> Self {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let pause = Duration::from_micros(300);
+            let mut exchanged = false;
+            while exchanged || stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+                renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).expect("root may");
+                exchanged = !exchanged;
+                if exchanged {
+                    std::thread::park_timeout(pause);
+                }
+            }
+        });
+        Self(Some((stop, thread)))
+    }
+}
+
+impl Drop for Exchanging {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
+            thread.join().expect("the exchanging ends");
+        }
+    }
+}
+
+/// A project of another user, and a link to one of root's in the same directory of that user.
+#[allow(clippy::disallowed_methods, reason = "the test is the users, who use git")]
+fn exchangeable_projects(world: &World) -> (PathBuf, PathBuf, PathBuf) {
+    let (theirs, own) = (world.make_folder("theirs"), world.make_folder("own"));
+    let (repo, link) = (theirs.join("repo"), theirs.join("link"));
+    fs::create_dir(&repo).expect("an empty place");
+    for project in [&repo, &own] {
+        fs::write(project.join("a.txt"), "a\n").expect("a writable place");
+        let script =
+            "git init -q -b main && git add -A && git -c user.name=t -c user.email=t@t commit -qm first";
+        let made = std::process::Command::new("sh").args(["-c", script]).current_dir(project).status();
+        assert!(made.expect("git is there").success());
+    }
+    symlink(&own, &link).expect("an empty place");
+    let given = std::process::Command::new("chown")
+        .args(["-hR", &format!("{STRANGER}:{STRANGER}")])
+        .arg(&theirs)
+        .status();
+    assert!(given.expect("chown is there").success());
+    (repo, link, own)
+}
+
+#[test]
+fn a_repository_that_its_owner_exchanges_leads_root_nowhere_else() {
+    if !rustix::process::geteuid().is_root() {
+        skip("a repository that its owner exchanges", "only root works on repositories of others");
+        return;
+    }
+    let mut world = World::new();
+    let server = ModelServer::start(ReplyScript::always(|call| match call.turn_index() {
+        0 => MockReply::call("write_file", json!({"path": "new.txt", "content": "new"})),
+        _ => MockReply::text("Done."),
+    }));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
+    let (repo, link, own) = exchangeable_projects(&world);
+    let names = || -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![own.clone()];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.insert(path.clone(), fs::read(path).unwrap_or_default());
+            }
+        }
+        found
+    };
+    let (before, path) = (names(), repo.display().to_string());
+    let apply: &[&[&str]] = &[&["apply", "last"], &["undo", "last", "--to", "0"], &["redo", "last"]];
+    for (mode, later) in [("transaction", apply), ("inplace", &apply[1..]), ("branch", &[])] {
+        let mut done = 0;
+        for _ in 0..scale::sample_or_all(2, 40) {
+            let words = [&flags[..], &["--repo", &path, "--workspace", mode, "--apply", "never"]].concat();
+            let calls = server.model_calls().len();
+            let running = world.start(&[&["run", "write"][..], &words].concat());
+            // By its first call of the model the run has begun with the directory.
+            until("the first call of the model", || (server.model_calls().len() > calls).then_some(()));
+            let exchanging = Exchanging::start(repo.clone(), link.clone());
+            done += usize::from(running.wait().code == Some(0));
+            for words in later.iter().cycle().take(4 * later.len()) {
+                done += usize::from(world.forge(words).code == Some(0));
+                assert_eq!(names(), before, "{mode}: {words:?}");
+            }
+            drop(exchanging);
+            assert_eq!(names(), before, "{mode}");
+        }
+        assert!(done > 0, "{mode}: nothing succeeds in between");
+    }
 }

@@ -150,6 +150,32 @@ as_both! {
         assert_eq!(tree::contents(&tree::of(&places.repo())), before);
     }
 
+    async fn a_link_in_its_place_is_refused_by_every_operation() {
+        for mode in [WorkspaceMode::Transaction, WorkspaceMode::Branch, WorkspaceMode::Inplace] {
+            let (places, data) = (Places::new(), folder());
+            let spec = SandboxSpec { mode, ..transaction(&places.repo()) };
+            let mut run = Run::new(data.path(), spec).await;
+            run.sh("echo new > new").await;
+            let state = run.snapshot().await;
+            run.close();
+            let (workspaces, spec) = (run.backends.workspaces(), &run.spec);
+            places.exchange();
+            for refused in [
+                refusal(run.backends.open(spec, run.id, Some(state)).await),
+                refusal(workspaces.apply(spec, run.id, None, Some(state), MergePolicy::No).await),
+                refusal(workspaces.restore(spec, run.id, None).await),
+                refusal(workspaces.publish(spec, run.id, state, "What was done").await),
+            ] {
+                assert!(refused.contains(REPLACED), "{mode:?}: {refused}");
+            }
+            let new = refusal(run.backends.open(spec, RunId::generate(), None).await);
+            assert!(new.contains("a symbolic link put in its path is not followed"), "{new}");
+            // What is stored can still be compared.
+            assert!(!run.changes(None, Some(state)).await.is_empty());
+            places.assert_other_untouched();
+        }
+    }
+
     async fn a_repository_that_is_exchanged_all_the_time_is_the_only_one_shown_and_changed() {
         for mode in [WorkspaceMode::Transaction, WorkspaceMode::Branch, WorkspaceMode::Inplace] {
             let (places, mut done) = (Places::new(), 0);
