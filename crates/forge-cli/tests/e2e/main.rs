@@ -22,6 +22,7 @@ mod jobs;
 mod kills;
 mod leftovers;
 mod login;
+mod memory;
 mod models;
 mod money;
 mod neighbours;

@@ -123,6 +123,23 @@ fn attend(child: &mut Child) -> (ExitStatus, u64, bool) {
     }
 }
 
+/// Runs a command to its end, whatever it prints, and returns the most memory that it had.
+pub(crate) fn peak_memory_kb(mut command: Command) -> (ExitStatus, u64) {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
+    let out = collect(child.stdout.take().expect("a pipe"));
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak_kb = 0;
+    let ended = loop {
+        peak_kb = peak_kb.max(high_water_kb(&status));
+        match child.try_wait().expect("it is a child") {
+            Some(ended) => break ended,
+            None => std::thread::park_timeout(LOOK),
+        }
+    };
+    drop(out.join());
+    (ended, peak_kb)
+}
+
 /// The processor time that a process and what it waited for had so far; zero when it has ended.
 fn processor_time(stat: &str) -> Duration {
     let text = std::fs::read_to_string(stat).unwrap_or_default();
