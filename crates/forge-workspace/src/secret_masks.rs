@@ -256,9 +256,15 @@ impl SecretMasks {
         let _ = std::thread::Builder::new().name("forge-covers".to_owned()).spawn(move || own.run_jobs());
     }
 
-    /// Stops scanning: the results are no longer needed.
+    /// Stops scanning and watching: the results are no longer needed.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        let Some(mut state) = self.state.try_lock() else { return };
+        let watches = std::mem::take(&mut state.watches);
+        if !watches.is_empty() {
+            // The kernel takes about 10 ms to close a watch, which the end of a run must not wait for.
+            let _ = std::thread::Builder::new().name("forge-covers".to_owned()).spawn(move || drop(watches));
+        }
     }
 
     /// Runs the pending jobs, if there are any.
