@@ -92,7 +92,10 @@ const MORE: [(&str, &str, &str); 17] = [
          at the start of the run, whatever the run changes, or one of `tools.create_pr.repositories`; `head`\n\
          is a branch of such a repository, as `branch` or `owner:branch`. The branch must already be on\n\
          GitHub. If a pull request for the same branches is open, it is named and none is opened. Enabled by\n\
-         default only with a token. Not available with `git.read_only`.",
+         default only with a token. Not available with `git.read_only`.\n\n\
+         With `--workspace inplace`, commands write to the repository's own git data, `.git/config` included: what\n\
+         a run sets as `origin` there is the target of the next run. Compare `git remote -v` after such a run, or\n\
+         use a private workspace, from which no git data reaches the repository.",
         r#"{"title": "Fix the parser", "body": "It lost the last line.", "base": "main"}"#,
     ),
     (
