@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod contract;
 pub mod directory_workspace;
+pub mod exchange;
 pub mod hostile_repo;
 pub mod memory;
 pub mod sample;

@@ -8,7 +8,6 @@ use crate::error::{Error, IoContext};
 use crate::{RelPath, host};
 use forge_types::Digest;
 use std::fs::File;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -63,9 +62,10 @@ impl TempNames {
     /// # Errors
     /// Returns the host's error.
     pub fn create(directory: &Path) -> Result<Self, Error> {
-        let random = || format!("{:016x}", RandomState::new().hash_one(KEY_FILE));
-        let key = random() + &random();
         let (path, unfinished) = (directory.join(KEY_FILE), directory.join(format!("{KEY_FILE}.new")));
+        let mut random = [0; KEY_LEN / 2];
+        getrandom::fill(&mut random).map_err(io::Error::other).io_context("create", &path)?;
+        let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let write = || {
             let mut file = File::create(&unfinished)?;
             file.write_all(key.as_bytes())?;

@@ -3,6 +3,7 @@
 
 use crate::containers;
 use crate::harness::{World, skip, until};
+use forge_testkit::exchange::ExchangeLoop;
 use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
 use serde_json::json;
@@ -10,9 +11,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// The other user, and the one that commands run as where that is not root: ids without accounts.
@@ -392,35 +390,11 @@ fn root_shows_no_private_file_to_a_repository_of_another_user() {
     world.run(&flags, "look").exits(0);
 }
 
-/// The owner of a directory, who exchanges two entries of it until this is dropped. Then each is at its own path.
-struct Exchanging(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
-
-impl Exchanging {
-    fn start(one: PathBuf, two: PathBuf) -> Self {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let pause = Duration::from_micros(300);
-            let mut exchanged = false;
-            while exchanged || stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
-                renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).expect("root may");
-                exchanged = !exchanged;
-                if exchanged {
-                    std::thread::park_timeout(pause);
-                }
-            }
-        });
-        Self(Some((stop, thread)))
-    }
-}
-
-impl Drop for Exchanging {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.0.take() {
-            drop(stop);
-            thread.join().expect("the exchanging ends");
-        }
-    }
+fn exchange_repeatedly(one: PathBuf, two: PathBuf) -> ExchangeLoop {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    ExchangeLoop::start(move || {
+        renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).expect("root may");
+    })
 }
 
 /// A project of another user, and a link to one of root's in the same directory of that user.
@@ -481,7 +455,7 @@ fn a_repository_that_its_owner_exchanges_leads_root_nowhere_else() {
             let running = world.start(&[&["run", "write"][..], &words].concat());
             // By its first call of the model the run has begun with the directory.
             until("the first call of the model", || (server.model_calls().len() > calls).then_some(()));
-            let exchanging = Exchanging::start(repo.clone(), link.clone());
+            let exchanging = exchange_repeatedly(repo.clone(), link.clone());
             done += usize::from(running.wait().code == Some(0));
             for words in later.iter().cycle().take(4 * later.len()) {
                 done += usize::from(world.forge(words).code == Some(0));

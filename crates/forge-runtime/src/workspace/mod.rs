@@ -1,4 +1,4 @@
-//! A run's workspace and directories after and around the run: history, clean-up, origin.
+//! What a run leaves on disk and where it comes from: undo and apply, run directories, clean-up, the remote repository.
 
 pub(crate) mod cleanup;
 pub(crate) mod ephemeral_data_dir;

@@ -10,13 +10,11 @@ use forge_ports::Sandbox as _;
 use forge_ports::WorkspaceStore as _;
 use forge_ports::sandbox::Error;
 use forge_ports::workspace_store::MergePolicy;
+use forge_testkit::exchange::ExchangeLoop;
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 const REPLACED: &str = "no longer the directory that the run began with";
 
@@ -57,41 +55,15 @@ fn exchange(one: &Path, two: &Path) {
     renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE).unwrap();
 }
 
-/// Another user, who exchanges two entries again and again until this is dropped. Then each is at its own path.
-struct Exchanging(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
-
-impl Exchanging {
-    fn start(one: PathBuf, two: PathBuf) -> Self {
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let pause = Duration::from_micros(300);
-            let mut exchanged = false;
-            while exchanged || stopped.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
-                exchange(&one, &two);
-                exchanged = !exchanged;
-                if exchanged {
-                    std::thread::park_timeout(pause);
-                }
-            }
-        });
-        Self(Some((stop, thread)))
-    }
-}
-
-impl Drop for Exchanging {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.0.take() {
-            drop(stop);
-            thread.join().unwrap();
-        }
-    }
+fn exchange_repeatedly(one: PathBuf, two: PathBuf) -> ExchangeLoop {
+    ExchangeLoop::start(move || exchange(&one, &two))
 }
 
 /// Does everything with a run that opens its repository, while that is exchanged. Returns how much succeeded.
 async fn work_while_exchanged(places: &Places, data: &Path, mode: WorkspaceMode) -> usize {
     let spec = SandboxSpec { mode, ..transaction(&places.repo()) };
     let mut done = 0;
-    let exchanging = || Exchanging::start(places.repo(), places.top.path().join("link"));
+    let exchanging = || exchange_repeatedly(places.repo(), places.top.path().join("link"));
     let (backends, id) = (forge_sandbox::Backends::new(crate::rig::options(data)), RunId::generate());
     let working = exchanging();
     let opened = backends.open(&spec, id, None).await;
@@ -209,7 +181,7 @@ as_both! {
             symlink(at("private"), &link).unwrap();
             let mut opened = 0;
             for _ in 0..times(10, 200) {
-                let (data, working) = (folder(), Exchanging::start(at(name), link.clone()));
+                let (data, working) = (folder(), exchange_repeatedly(at(name), link.clone()));
                 let backends = forge_sandbox::Backends::new(crate::rig::options(data.path()));
                 let id = RunId::generate();
                 let room = backends.open(&transaction(&at("tree")), id, None).await.ok();
