@@ -3,6 +3,7 @@
 //! Ports are small, and adapters never depend on each other. Only the runtime holds both a decision and an adapter.
 
 mod clock;
+pub mod feed;
 mod flush;
 pub mod journal;
 pub mod ledger;
@@ -18,6 +19,7 @@ pub mod workspace_store;
 
 pub use async_trait::async_trait;
 pub use clock::Clock;
+pub use feed::Feed;
 pub use flush::{FlushHandle, FlushSender};
 pub use journal::Journal;
 pub use ledger::Ledger;

@@ -3,12 +3,14 @@
 //! Each store has one writer thread ([`SqliteStore::open`] starts it). Pending changes are committed together
 //! and are on disk when their callers get an answer. Reads use a few separate connections. Payloads up to 256
 //! kB are stored in the database, larger ones in files named by their content hash. Processes notify each other
-//! of changes through sockets in the data directory.
+//! of changes through sockets in the data directory. One row per batch keeps the order in which all batches were
+//! committed.
 //!
 //! Not in this crate: it understands no event beyond its JSON form, holds no run's state, and decides nothing
 //! but what the ports promise (order, ceilings, each command is taken once).
 
 mod fault;
+mod feed;
 mod files;
 mod notify;
 mod queue;
@@ -32,6 +34,7 @@ use crate::write::{PreparedBatch, WriteOp};
 use crate::writer::{StoreWriter, WriteJob};
 use async_trait::async_trait;
 use forge_ports::FlushHandle;
+use forge_ports::feed::{Feed, FeedPage, Position};
 use forge_ports::journal::{
     Batch, Blob, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope,
 };
@@ -292,6 +295,17 @@ impl Journal for SqliteStore {
 
     fn watch(&self, news: WatchScope) -> watch::Receiver<u64> {
         self.inner.notifier.watch(news)
+    }
+}
+
+#[async_trait]
+impl Feed for SqliteStore {
+    async fn read_feed(&self, after: Position, limit: usize) -> Result<FeedPage, Error> {
+        self.query(move |connection| feed::read(connection, after, limit)).await
+    }
+
+    fn watch_feed(&self) -> watch::Receiver<u64> {
+        self.inner.notifier.watch(WatchScope::All)
     }
 }
 

@@ -9,9 +9,17 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 /// Low bits of an event's id that hold its position; the run's number is above them.
 pub(crate) const SEQ_BITS: u32 = 32;
 
+/// The description of an event that is not in the table.
+pub(crate) const MISSING: &str = "it is missing";
+
 /// Returns the id of the event at `seq` in the journal of run number `no`.
 pub(crate) const fn event_id(no: i64, seq: u64) -> i64 {
     (no << SEQ_BITS) | (seq as i64 & 0xffff_ffff)
+}
+
+/// Splits an event's id into the number of the run and the place in its journal.
+pub(crate) const fn split_event_id(id: i64) -> (i64, Seq) {
+    (id >> SEQ_BITS, Seq((id & 0xffff_ffff) as u64))
 }
 
 /// Reads the events of a run after `after`, as far as they are readable.
@@ -59,7 +67,7 @@ pub(crate) fn read_events(
         Err(error) if pages.events.is_empty() && !crate::fault::is_corrupt(&error) => return Err(error),
         Err(error) => Some(error.to_string()),
     };
-    let why = why.or_else(|| (next.0 < after.0 + wanted).then(|| "it is missing".to_owned()));
+    let why = why.or_else(|| (next.0 < after.0 + wanted).then(|| MISSING.to_owned()));
     pages.damage = why.map(|why| {
         let (next, last) = (next.next(), head.last);
         format!("event {next} of run {run}, whose journal ends at {last}, can't be read: {why}")
@@ -70,13 +78,18 @@ pub(crate) fn read_events(
 fn parse_event(row: &Row<'_>, run: RunId, no: i64, expected: Seq) -> Result<Event, String> {
     let id: i64 = row.get(0).map_err(|error| error.to_string())?;
     if id != event_id(no, expected.0) {
-        return Err("it is missing".to_owned());
+        return Err(MISSING.to_owned());
     }
+    decode_event(row, run, expected)
+}
+
+/// Decodes the event at `seq` of a run from a row of its id, time and JSON form.
+pub(crate) fn decode_event(row: &Row<'_>, run: RunId, seq: Seq) -> Result<Event, String> {
     let at: i64 = row.get(1).map_err(|error| error.to_string())?;
     let data = row.get_ref(2).map_err(|error| error.to_string())?;
     let data = data.as_bytes().map_err(|error| error.to_string())?;
     let kind: EventKind = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    Ok(Event { run, seq: expected, at: Timestamp::from_micros(at), kind })
+    Ok(Event { run, seq, at: Timestamp::from_micros(at), kind })
 }
 
 /// Returns the newest checkpoint of a run.

@@ -46,13 +46,15 @@ pub(crate) fn upsert_run(
     }
 }
 
+/// Numbers the run above all others, the deleted ones included: their numbers may still be referred to.
 fn insert(connection: &Connection, last: Seq, row: &RunRow) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
-            "INSERT INTO runs (id, last_seq, task, repo, pipeline, status, waiting_for, phase, provider, model, \
-             iterations, tokens_in, tokens_out, cost_pico_usd, duration_ms, limit_kind, error_kind, \
+            "INSERT INTO runs (no, id, last_seq, task, repo, pipeline, status, waiting_for, phase, provider, \
+             model, iterations, tokens_in, tokens_out, cost_pico_usd, duration_ms, limit_kind, error_kind, \
              error_message, created_at, updated_at, completed_at) \
-             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
+             VALUES (1 + max(ifnull((SELECT max(no) FROM runs), 0), ifnull((SELECT run FROM deleted_numbers), 0)), \
+             ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
         )?
         .insert(params![
             row.run.to_string(),

@@ -1,5 +1,6 @@
 //! The changes that can be written, and the statements that write them.
 
+use crate::feed;
 use crate::queue::table;
 use crate::read::{SEQ_BITS, event_id};
 use crate::routing_tables::RoutingWrite;
@@ -200,6 +201,7 @@ impl PreparedBatch {
             seq = seq.next();
             insert.execute(params![event_id(no, seq.0), line.at.as_micros(), line.kind, line.data])?;
         }
+        feed::add_batch(connection, event_id(no, self.expected.next().0), self.events.len())?;
         if !self.blobs.is_empty() {
             // A blob that has changed since it was written is repaired; otherwise one damaged plan would break
             // every later run with the same settings.

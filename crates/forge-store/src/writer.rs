@@ -28,8 +28,8 @@ const PREALLOCATION_BYTES: u64 = 1 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The size of a log page with its header, in bytes.
 const LOG_PAGE_BYTES: usize = 4_096 + 24;
-/// The approximate number of pages that a change touches: run, its indices, events, ledger.
-const PAGES_PER_WRITE: usize = 6;
+/// The approximate number of pages that a change touches: run, its indices, events, feed, ledger.
+const PAGES_PER_WRITE: usize = 7;
 /// The number of full waits for the database's lock before the writer gives up.
 const MAX_BUSY_RETRIES: u32 = 3;
 

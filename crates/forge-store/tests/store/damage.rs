@@ -2,6 +2,7 @@
 
 use crate::{database, events, open};
 use forge_ports::Journal;
+use forge_ports::feed::{Feed, Position};
 use forge_ports::journal::{Batch, Blob, Error, RunQuery, RunRow};
 use forge_store::{Options, SqliteStore};
 use forge_testkit::sample::{event_batch, new_run_row};
@@ -151,6 +152,9 @@ async fn no_broken_page_gives_wrong_events_or_a_panic() {
         fs::write(copy.path().join("forge.db"), broken).unwrap();
         let Ok(store) = SqliteStore::open(&Options { data_dir: copy.path().to_owned() }) else { continue };
         let _ = store.list_runs(RunQuery::default()).await;
+        for entry in store.read_feed(Position::START, 0).await.map_or(Vec::new(), |page| page.events) {
+            assert_eq!(Some(&entry.event), wanted.get(entry.event.seq.0 as usize - 1), "page {page}");
+        }
         match store.read_events(run, Seq(0), 0).await {
             Ok(pages) => {
                 assert_eq!(pages.events, wanted[..pages.events.len()], "page {page}");

@@ -1,6 +1,7 @@
 //! Making, opening, closing and opening again.
 
 use crate::{database, events, open};
+use forge_ports::feed::{Feed, Position};
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunQuery, RunRow};
 use forge_ports::{Journal, Ledger, Queue};
 use forge_store::{LocalQueue, Options, QueueOptions, SqliteStore};
@@ -72,7 +73,7 @@ async fn data_of_a_newer_version_is_left_alone() {
     let error = SqliteStore::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
     match &error {
         Error::TooNew { path, found, known } => {
-            assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 2));
+            assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 3));
         }
         other => panic!("too new was to come, not {other:?}"),
     }
@@ -104,16 +105,18 @@ fn what_can_not_be_a_data_folder_is_named() {
 /// The database of each version, as it was written then, never edited: old journals must load.
 #[tokio::test]
 async fn the_databases_of_all_versions_load() {
-    for golden in [GOLDEN_1, GOLDEN] {
+    for golden in [GOLDEN_1, GOLDEN_2, GOLDEN] {
         loads(golden).await;
     }
 }
 
 #[tokio::test]
-async fn advice_of_version_2_loads() {
-    let dir = tempfile::tempdir().unwrap();
-    database(dir.path()).execute_batch(&fs::read_to_string(GOLDEN).unwrap()).unwrap();
-    crate::advice::check_golden(&open(dir.path())).await;
+async fn advice_of_versions_2_and_3_loads() {
+    for golden in [GOLDEN_2, GOLDEN] {
+        let dir = tempfile::tempdir().unwrap();
+        database(dir.path()).execute_batch(&fs::read_to_string(golden).unwrap()).unwrap();
+        crate::advice::check_golden(&open(dir.path())).await;
+    }
 }
 
 async fn loads(golden: &str) {
@@ -125,7 +128,8 @@ async fn loads(golden: &str) {
 }
 
 const GOLDEN_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.sql");
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2.sql");
+const GOLDEN_2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2.sql");
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v3.sql");
 const GOLDEN_RUN: RunId = RunId::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
 fn golden_row() -> RunRow {
@@ -156,6 +160,8 @@ async fn write_golden(store: &SqliteStore) {
 
 async fn check_golden(store: &SqliteStore) {
     assert_eq!(events(store, GOLDEN_RUN).await, event_batch(GOLDEN_RUN, 0, 3).events);
+    let feed = store.read_feed(Position::START, 0).await.unwrap();
+    assert!(feed.events.into_iter().map(|entry| entry.event).eq(event_batch(GOLDEN_RUN, 0, 3).events));
     assert_eq!(store.list_runs(RunQuery::default()).await.unwrap(), [golden_row()]);
     assert_eq!(store.latest_checkpoint(GOLDEN_RUN).await.unwrap().unwrap().state, b"{}");
     assert_eq!(store.read_blob(forge_types::Digest::of_bytes(b"payload")).await.unwrap(), b"payload");

@@ -6,6 +6,7 @@ mod advice;
 mod contract;
 mod damage;
 mod disk;
+mod feed;
 mod lifecycle;
 mod processes;
 mod property;

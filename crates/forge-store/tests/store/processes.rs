@@ -2,6 +2,7 @@
 
 use crate::{again, events, open, role};
 use forge_ports::Journal;
+use forge_ports::feed::{Feed, Position};
 use forge_ports::journal::{Error, WatchScope};
 use forge_store::SqliteStore;
 use forge_testkit::sample::event_batch;
@@ -226,6 +227,32 @@ async fn processes_append_to_their_own_runs_at_once() {
     let store = open(dir.path());
     own(&store).await;
     others.into_iter().for_each(Other::ends_well);
+}
+
+#[tokio::test]
+async fn a_reader_of_the_feed_sees_all_that_processes_append_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut changes = store.watch_feed();
+    let others = [0; 3].map(|_| Other::start("own", dir.path()));
+    let (mut seen, mut end) = (Vec::new(), Position::START);
+    while seen.len() < 3 * SHARE {
+        changes.borrow_and_update();
+        let page = store.read_feed(end, 5).await.unwrap();
+        if page.events.is_empty() {
+            changes.changed().await.unwrap();
+        }
+        end = page.end;
+        seen.extend(page.events);
+    }
+    others.into_iter().for_each(Other::ends_well);
+    assert_eq!(store.read_feed(Position::START, 0).await.unwrap().events, seen);
+    seen.sort_by_key(|entry| entry.event.run);
+    for events in seen.chunks(SHARE) {
+        let of = events[0].event.run;
+        let events = events.iter().map(|entry| entry.event.clone());
+        assert!(events.eq(event_batch(of, 0, SHARE as u64).events));
+    }
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@
 //!
 //! ```ignore
 //! forge_testkit::journal_contract!(make); // fn make() -> (impl Journal + Ledger, keep-alive)
+//! forge_testkit::feed_contract!(make);    // fn make() -> (impl Journal + Feed, another on its data, keep-alive)
 //! forge_testkit::queue_contract!(make);   // fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, keep-alive)
 //! ```
 
+pub mod feed;
 pub mod journal;
 pub mod ledger;
 pub mod model;
@@ -53,6 +55,33 @@ macro_rules! journal_contract {
             async fn $case() {
                 let (store, _keep) = $make();
                 $crate::contract::$suite::$case(&store).await;
+            }
+        )*
+    };
+}
+
+/// One test per promise of a feed.
+///
+/// The argument is a function that gives two empty stores (`Journal + Feed`) on the same data, as two processes have
+/// them, and something that is kept as long as they are used.
+#[macro_export]
+macro_rules! feed_contract {
+    ($make:path) => {
+        $crate::feed_contract! { @cases $make:
+            the_feed_has_all_events_in_the_order_of_their_commits
+            a_part_of_the_feed_ends_at_its_limit
+            what_is_refused_is_not_in_the_feed
+            who_continues_from_the_last_position_misses_and_repeats_nothing
+            an_append_of_another_process_wakes_the_watcher_of_the_feed
+            a_position_can_be_stored
+        }
+    };
+    (@cases $make:path: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (one, other, _keep) = $make();
+                $crate::contract::feed::$case(&one, &other).await;
             }
         )*
     };

@@ -10,6 +10,7 @@ mod tables;
 mod tests;
 
 use forge_ports::async_trait;
+use forge_ports::feed::{Feed, FeedPage, Position};
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
 use forge_ports::ledger::{Balance, Ledger};
 use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
@@ -236,6 +237,17 @@ impl Journal for MemoryStore {
     fn watch(&self, scope: WatchScope) -> watch::Receiver<u64> {
         let mut changes = self.data.changes.lock();
         changes.entry(scope).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+}
+
+#[async_trait]
+impl Feed for MemoryStore {
+    async fn read_feed(&self, after: Position, limit: usize) -> Result<FeedPage, Error> {
+        Ok(self.lock_if_alive()?.read_feed(after, limit))
+    }
+
+    fn watch_feed(&self) -> watch::Receiver<u64> {
+        self.watch(WatchScope::All)
     }
 }
 

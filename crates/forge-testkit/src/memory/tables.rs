@@ -1,6 +1,7 @@
 //! The tables of the store in memory. Each function is one transaction: it checks first, then changes.
 
 use super::unavailable_error;
+use forge_ports::feed::{FeedEvent, FeedPage, Position};
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Posting, RunQuery, RunRow};
 use forge_ports::ledger::Balance;
 use forge_ports::queue::ItemStatus;
@@ -21,6 +22,8 @@ pub(super) struct QueueItem {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
     runs: BTreeMap<RunId, StoredRun>,
+    /// The events of all runs in the order in which they were appended.
+    feed: Vec<Event>,
     blobs: HashMap<Digest, Vec<u8>>,
     /// Every command ever sent, so that none comes in twice.
     known: BTreeSet<CommandId>,
@@ -124,6 +127,7 @@ impl Tables {
             checkpoint: None,
         });
         stored.row = RunRow { created_at: stored.row.created_at, ..batch.row };
+        self.feed.extend(batch.events.iter().cloned());
         stored.events.extend(batch.events);
         stored.inbox = inbox;
         stored.checkpoint = batch.checkpoint.or(stored.checkpoint.take());
@@ -135,6 +139,16 @@ impl Tables {
         let events = self.runs.get(&run).map(|run| run.events.as_slice()).unwrap_or_default();
         let events = events.iter().filter(|event| event.seq > after).take(limit).cloned().collect();
         EventPage { events, damage: None }
+    }
+
+    pub(super) fn read_feed(&self, after: Position, limit: usize) -> FeedPage {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let entries = (1..).map(Position::from_u64).zip(&self.feed).filter(|(position, _)| *position > after);
+        let events: Vec<_> = entries
+            .take(limit)
+            .map(|(position, event)| FeedEvent { position, event: event.clone() })
+            .collect();
+        FeedPage { end: events.last().map_or(after, |last| last.position), events, damage: Vec::new() }
     }
 
     pub(super) fn newest_checkpoint(&self, run: RunId) -> Option<Checkpoint> {

@@ -21,6 +21,15 @@ mod journal {
     crate::journal_contract!(super::store);
 }
 
+fn stores() -> (MemoryStore, MemoryStore, ()) {
+    let store = MemoryStore::new();
+    (store.clone(), store.reopen(), ())
+}
+
+mod feed {
+    crate::feed_contract!(super::stores);
+}
+
 mod queue {
     crate::queue_contract!(super::queues);
 }
