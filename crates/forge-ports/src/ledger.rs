@@ -25,9 +25,10 @@ pub trait Ledger: Send + Sync {
     /// Returns the runs that hold reservations on an account, each with its total.
     async fn holders(&self, account: &str) -> Result<Vec<(RunId, Money)>, Error>;
 
-    /// Drops all reservations of a run on all accounts. Only the holder of the run may call this, so that no other
-    /// process is about to settle them; settling one of them later books nothing.
-    async fn release_run(&self, run: RunId) -> Result<(), Error>;
+    /// Drops all reservations of a run on all accounts; settling one of them later books nothing. `fence` is the
+    /// fencing number of the claim that is over, from [`crate::queue::Queue::idle_fence`]. Fails with
+    /// [`Error::LeaseLost`] and releases nothing if the run has been claimed again since.
+    async fn release_run(&self, run: RunId, fence: u64) -> Result<(), Error>;
 
     /// Returns the accounts with names that begin with `prefix`, sorted by name.
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error>;

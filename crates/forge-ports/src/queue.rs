@@ -75,9 +75,6 @@ pub trait Lease: Send + Sync {
     }
 }
 
-/// A guard that keeps every worker away from a run until it is dropped.
-pub type ExclusiveGuard = Box<dyn Send + Sync>;
-
 /// The queue of runs. Claims are atomic: only one of several claimers succeeds.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -96,10 +93,10 @@ pub trait Queue: Send + Sync {
     /// Returns the live process that holds the run, if any.
     async fn holder(&self, run: RunId) -> Result<Option<String>, Error>;
 
-    /// Blocks other workers from claiming this run until the guard is dropped. Returns `None` if the run is already
-    /// claimed. The item is unchanged and the run is not reported as held. Other claims and lookups wait, those of
-    /// other runs included, so hold the guard only briefly.
-    async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError>;
+    /// Returns the fencing number of a run's last claim (0 if it was never claimed), or `None` if a live process holds
+    /// the run. The run is not claimed: a change for a run that no process works on names this number, so that it is
+    /// refused once the run is claimed again.
+    async fn idle_fence(&self, run: RunId) -> Result<Option<u64>, Error>;
 
     /// Returns the number of queued items.
     async fn queued_count(&self) -> Result<usize, Error>;

@@ -325,8 +325,8 @@ impl Ledger for SqliteStore {
         self.query(move |connection| read::holders(connection, &account)).await
     }
 
-    async fn release_run(&self, run: RunId) -> Result<(), Error> {
-        self.submit_write(WriteOp::ReleaseRun { run }).await.map(|_| ())
+    async fn release_run(&self, run: RunId, fence: u64) -> Result<(), Error> {
+        self.submit_write(WriteOp::ReleaseRun { run, fence }).await.map(|_| ())
     }
 
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {

@@ -28,7 +28,7 @@ pub(crate) enum WriteOp {
     /// Updates the routing state that runs share.
     UpdateRouting(Box<RoutingWrite>),
     /// Releases the reservations of a run that no process works on.
-    ReleaseRun { run: RunId },
+    ReleaseRun { run: RunId, fence: u64 },
 }
 
 /// A batch with its events already encoded, so that the writer thread does not spend its time on that.
@@ -101,7 +101,7 @@ impl WriteOp {
             Self::Enqueue { run, .. }
             | Self::MarkProcessing { run, .. }
             | Self::SetStatus { run, .. }
-            | Self::ReleaseRun { run } => (*run, false),
+            | Self::ReleaseRun { run, .. } => (*run, false),
             Self::UpdateRouting(_) => return None,
         };
         Some(RunChange { run, command })
@@ -125,7 +125,7 @@ impl WriteOp {
                 }
             }
             Self::UpdateRouting(advice) => advice.apply(connection).map_err(WriteError::from),
-            Self::ReleaseRun { run } => release_run(connection, *run).map(|()| 0),
+            Self::ReleaseRun { run, fence } => release_run(connection, *run, *fence).map(|()| 0),
         }
     }
 }
@@ -305,8 +305,11 @@ fn release_reservations(
     Ok(())
 }
 
-/// Drops all reservations of a run.
-fn release_run(connection: &Connection, run: RunId) -> Result<(), WriteError> {
+/// Drops all reservations of a run, if `fence` is its last claim.
+fn release_run(connection: &Connection, run: RunId, fence: u64) -> Result<(), WriteError> {
+    if table::attempts(connection, run)?.map_or(0, u64::from) > fence {
+        return Err(WriteError::Refused(Error::LeaseLost { run }));
+    }
     let Some(head) = runs::journal_head(connection, run)? else { return Ok(()) };
     let effects: Vec<i64> = connection
         .prepare_cached("SELECT DISTINCT effect FROM reservations WHERE run = ?1")?

@@ -13,9 +13,10 @@ impl RunDriver {
         let Ok(holders) = self.parts.ledger.holders(account).await else { return false };
         let mut freed = false;
         for (run, _) in holders.into_iter().filter(|(run, _)| *run != self.state().run) {
-            // Not by a claim, which would make a concurrent resume of the run fail.
-            let Ok(Some(_idle)) = self.parts.queue.try_exclusive(run).await else { continue };
-            freed |= self.parts.ledger.release_run(run).await.is_ok();
+            // Without a claim, which would make a concurrent resume of the run fail. If the run is resumed meanwhile,
+            // the release is refused.
+            let Ok(Some(fence)) = self.parts.queue.idle_fence(run).await else { continue };
+            freed |= self.parts.ledger.release_run(run, fence).await.is_ok();
         }
         freed
     }

@@ -75,20 +75,8 @@ impl LockDirectory {
             return Ok(None);
         }
         let _turn = self.lock_turn()?;
-        Self::read_holder(&path)
-    }
-
-    /// Returns the turn lock, which blocks all claims while held; `None` if this run's lock is held.
-    pub(crate) fn try_exclusive(&self, run: RunId) -> io::Result<Option<File>> {
-        self.create_directory()?;
-        let turn = self.lock_turn()?;
-        Ok(Self::read_holder(&self.path(run))?.is_none().then_some(turn))
-    }
-
-    /// Returns the holder of the lock at `path`. The caller must hold the turn lock.
-    fn read_holder(path: &Path) -> io::Result<Option<String>> {
         // Opened under the turn lock, so that it is closed, and its own shared lock released, before that lock.
-        let mut file = match forge_files::open(path) {
+        let mut file = match forge_files::open(&path) {
             Ok(file) => file,
             Err(error) if error.is_absent() => return Ok(None),
             Err(error) => return Err(error.into_io_error()),

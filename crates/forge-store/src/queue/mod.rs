@@ -12,7 +12,7 @@ use crate::write::WriteOp;
 use async_trait::async_trait;
 use forge_ports::Clock;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
 use forge_types::{RunId, Timestamp};
 use lock::{LockAttempt, LockDirectory, RunLock};
 use std::io;
@@ -146,9 +146,10 @@ impl Queue for LocalQueue {
         })
     }
 
-    async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError> {
-        let turn = self.with_lock(run, move |locks, _| locks.try_exclusive(run)).await?;
-        Ok(turn.map(|turn| Box::new(turn) as ExclusiveGuard))
+    async fn idle_fence(&self, run: RunId) -> Result<Option<u64>, Error> {
+        // In this order: a claim in between has either ended or is found, and has a greater number in both cases.
+        let attempts = self.store.query(move |connection| table::attempts(connection, run)).await?;
+        Ok(self.holder(run).await?.is_none().then(|| attempts.map_or(0, u64::from)))
     }
 
     async fn queued_count(&self) -> Result<usize, Error> {

@@ -1,13 +1,10 @@
 //! The queue on file locks: its contract, and leases that die with their process.
 
 use crate::open as open_store;
-use forge_ports::Journal as _;
 use forge_ports::Queue;
-use forge_ports::journal::{Batch, Error};
 use forge_ports::queue::{ClaimError, ItemStatus};
-use forge_store::{LocalQueue, QueueOptions};
+use forge_store::{LocalQueue, QueueOptions, SqliteStore};
 use forge_testkit::clock::TestClock;
-use forge_testkit::sample::event_batch;
 use forge_types::RunId;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -27,6 +24,13 @@ fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, TempDir) {
 }
 
 forge_testkit::queue_contract!(make);
+
+fn make_fenced() -> (SqliteStore, Arc<dyn Queue>, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (open_store(dir.path()), Arc::new(open(dir.path())), dir)
+}
+
+forge_testkit::fence_contract!(make_fenced);
 
 /// What tells a copy of this test program that it is to hold a lease, and in which folder.
 const DIR: &str = "FORGE_QUEUE_TEST_DIR";
@@ -91,27 +95,6 @@ async fn a_killed_process_frees_its_run_at_once_though_its_child_lives() {
     assert_eq!(queue.holder(RUN).await.unwrap(), None);
     drop(queue.claim(RUN).await.unwrap());
     drop(input);
-}
-
-#[tokio::test]
-async fn a_batch_of_an_earlier_claim_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, queue) = (open_store(dir.path()), open(dir.path()));
-    let early = queue.claim(RUN).await.unwrap();
-    let fence = early.fence();
-    let batch = |fence, expected| Batch { fence: Some(fence), ..event_batch(RUN, expected, 1) };
-    store.append(batch(fence, 0)).await.unwrap();
-    drop(early);
-    let later = queue.claim(RUN).await.unwrap();
-    assert!(later.fence() > fence);
-    let refused = store.append(batch(fence, 1)).await.unwrap_err();
-    assert!(matches!(refused, Error::LeaseLost { run: RUN }), "{refused}");
-    store.append(batch(later.fence(), 1)).await.unwrap();
-    assert_eq!(crate::events(&store, RUN).await.len(), 2);
-    // Nobody has ever claimed this run.
-    let other = RunId::from_u128(6);
-    let refused = store.append(Batch { fence: Some(1), ..event_batch(other, 0, 1) }).await.unwrap_err();
-    assert!(matches!(refused, Error::LeaseLost { .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -72,14 +72,14 @@ pub async fn reservations_of_a_dead_run_are_released(store: &(impl Journal + Led
     let mut holders = store.holders("pot").await.unwrap();
     holders.sort_by_key(|(run, _)| *run != dead);
     assert_eq!(holders, [(dead, Money(40)), (alive, Money(35))]);
-    store.release_run(dead).await.unwrap();
+    store.release_run(dead, 0).await.unwrap();
     assert_eq!((read_balance(store, "pot").await, read_balance(store, "run:d").await), ((0, 35), (0, 0)));
     assert_eq!(store.holders("pot").await.unwrap(), [(alive, Money(35))]);
     store.append(batch_with_postings(dead, 1, vec![settle_posting(1, 25)])).await.unwrap();
     assert_eq!(read_balance(store, "pot").await, (0, 35));
     let names: Vec<_> = store.accounts("po").await.unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["pot"]);
-    store.release_run(RunId::generate()).await.unwrap();
+    store.release_run(RunId::generate(), 0).await.unwrap();
 }
 
 /// What would pass a ceiling is not written: neither its events nor its other postings.

@@ -6,9 +6,11 @@
 //! forge_testkit::journal_contract!(make); // fn make() -> (impl Journal + Ledger, keep-alive)
 //! forge_testkit::feed_contract!(make);    // fn make() -> (impl Journal + Feed, another on its data, keep-alive)
 //! forge_testkit::queue_contract!(make);   // fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, keep-alive)
+//! forge_testkit::fence_contract!(make);   // fn make() -> (impl Journal + Ledger, Arc<dyn Queue>, keep-alive)
 //! ```
 
 pub mod feed;
+pub mod fence;
 pub mod journal;
 pub mod ledger;
 pub mod model;
@@ -103,7 +105,7 @@ macro_rules! queue_contract {
             an_item_can_be_given_back
             an_item_whose_owner_died_is_claimed_again
             any_run_can_be_claimed_by_name
-            a_claim_waits_for_whoever_made_sure_of_an_idle_run
+            an_idle_run_has_the_number_of_its_last_claim
         }
     };
     (@cases $make:path: $($case:ident)*) => {
@@ -112,6 +114,29 @@ macro_rules! queue_contract {
             async fn $case() {
                 let (one, other, _keep) = $make();
                 $crate::contract::queue::$case(one, other).await;
+            }
+        )*
+    };
+}
+
+/// One test per promise of a store and a queue on the fencing numbers of claims.
+///
+/// The argument is a function that gives an empty store (`Journal + Ledger`), a queue that belongs to it, and something
+/// that is kept as long as they are used.
+#[macro_export]
+macro_rules! fence_contract {
+    ($make:path) => {
+        $crate::fence_contract! { @cases $make:
+            a_batch_of_an_earlier_claim_is_refused
+            reservations_are_released_only_for_the_last_claim
+        }
+    };
+    (@cases $make:path: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, queue, _keep) = $make();
+                $crate::contract::fence::$case(&store, queue).await;
             }
         )*
     };

@@ -131,17 +131,26 @@ pub async fn any_run_can_be_claimed_by_name(one: SharedQueue, other: SharedQueue
     assert_eq!(other.claim(run).await.unwrap().attempt(), 2);
 }
 
-/// Who made sure that nobody works on a run holds up claims, and fails none.
-pub async fn a_claim_waits_for_whoever_made_sure_of_an_idle_run(one: SharedQueue, other: SharedQueue) {
+/// Who looks whether a run is idle learns the number of its last claim, holds up nobody, and counts as no attempt.
+pub async fn an_idle_run_has_the_number_of_its_last_claim(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();
+    assert_eq!(other.idle_fence(run).await.unwrap(), Some(0));
     one.enqueue(run, 0).await.unwrap();
-    let lease = one.claim(run).await.unwrap();
-    assert!(other.try_exclusive(run).await.unwrap().is_none(), "somebody works on it");
-    one.finish(lease, ItemStatus::Queued).await.unwrap();
-    let idle = other.try_exclusive(run).await.unwrap().expect("nobody works on it");
-    let mut claim = tokio::spawn(async move { one.claim(run).await });
-    let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut claim).await;
-    assert!(early.is_err(), "it is not claimed meanwhile");
-    drop(idle);
-    assert_eq!(claim.await.unwrap().unwrap().attempt(), 2, "no attempt was counted but the claims");
+    assert_eq!(other.idle_fence(run).await.unwrap(), Some(0));
+    for attempt in 1..=3 {
+        let lease = one.claim(run).await.unwrap();
+        assert_eq!(lease.attempt(), attempt);
+        for queue in [&one, &other] {
+            assert_eq!(queue.idle_fence(run).await.unwrap(), None, "somebody works on it");
+        }
+        let fence = lease.fence();
+        if attempt % 2 == 0 {
+            drop(lease)
+        } else {
+            one.finish(lease, ItemStatus::Queued).await.unwrap()
+        }
+        assert_eq!(other.idle_fence(run).await.unwrap(), Some(fence));
+        assert_eq!(one.holder(run).await.unwrap(), None);
+    }
+    assert_eq!(one.queued_count().await.unwrap(), 1);
 }

@@ -65,8 +65,6 @@ pub struct MemoryStore {
 
 struct SharedData {
     tables: Mutex<Tables>,
-    /// The turn to claim a run, or to be sure that nobody does.
-    turn: Arc<tokio::sync::Mutex<()>>,
     /// One counter for each scope that was ever watched.
     changes: Mutex<HashMap<WatchScope, watch::Sender<u64>>>,
     processes: AtomicU64,
@@ -101,7 +99,6 @@ impl MemoryStore {
     pub fn with_hook(hook: impl Fn(AppendPoint) -> AppendFault + Send + Sync + 'static) -> Self {
         let data = SharedData {
             tables: Mutex::new(Tables::default()),
-            turn: Arc::default(),
             changes: Mutex::default(),
             processes: AtomicU64::new(0),
         };
@@ -265,9 +262,8 @@ impl Ledger for MemoryStore {
         Ok(self.lock_if_alive()?.holders(account))
     }
 
-    async fn release_run(&self, run: RunId) -> Result<(), Error> {
-        self.lock_if_alive()?.release_run(run);
-        Ok(())
+    async fn release_run(&self, run: RunId, fence: u64) -> Result<(), Error> {
+        self.lock_if_alive()?.release_run(run, fence)
     }
 
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {

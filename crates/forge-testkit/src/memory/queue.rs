@@ -5,7 +5,7 @@ use super::tables::Tables;
 use forge_ports::Journal as _;
 use forge_ports::async_trait;
 use forge_ports::journal::{Error, WatchScope};
-use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
 use forge_types::{RunId, Timestamp};
 
 struct MemoryLease {
@@ -79,7 +79,6 @@ impl Queue for MemoryStore {
     }
 
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
-        let _turn = self.data.turn.lock().await;
         let mut tables = self.lock_if_alive()?;
         match tables.leases.get(&run) {
             Some((process, _)) => Err(ClaimError::Held { run, holder: process_name(*process) }),
@@ -88,7 +87,6 @@ impl Queue for MemoryStore {
     }
 
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
-        let _turn = self.data.turn.lock().await;
         let mut tables = self.lock_if_alive()?;
         let next = tables.open_items().into_iter().find(|item| !tables.leases.contains_key(&item.run));
         Ok(next.map(|item| self.grant_lease(&mut tables, item.run)))
@@ -107,10 +105,9 @@ impl Queue for MemoryStore {
         Ok(self.lock_if_alive()?.leases.get(&run).map(|(process, _)| process_name(*process)))
     }
 
-    async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError> {
-        let turn = self.data.turn.clone().lock_owned().await;
-        let held = self.lock_if_alive()?.leases.contains_key(&run);
-        Ok((!held).then(|| Box::new(turn) as ExclusiveGuard))
+    async fn idle_fence(&self, run: RunId) -> Result<Option<u64>, Error> {
+        let tables = self.lock_if_alive()?;
+        Ok((!tables.leases.contains_key(&run)).then(|| tables.fence(run)))
     }
 
     async fn queued_count(&self) -> Result<usize, Error> {

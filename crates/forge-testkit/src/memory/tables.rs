@@ -103,8 +103,7 @@ impl Tables {
         if batch.expected != actual {
             return Err(conflict);
         }
-        let attempts = self.items.get(&run).map(|item| u64::from(item.attempts));
-        if batch.fence.is_some() && batch.fence != attempts {
+        if batch.fence.is_some_and(|fence| fence == 0 || fence != self.fence(run)) {
             return Err(Error::LeaseLost { run });
         }
         let mut inbox = self.runs.get(&run).map(|run| run.inbox.clone()).unwrap_or_default();
@@ -219,8 +218,17 @@ impl Tables {
         held.into_iter().collect()
     }
 
-    pub(super) fn release_run(&mut self, run: RunId) {
+    pub(super) fn release_run(&mut self, run: RunId, fence: u64) -> Result<(), Error> {
+        if self.fence(run) > fence {
+            return Err(Error::LeaseLost { run });
+        }
         self.ledger.reserved.retain(|(of, _, _), _| *of != run);
+        Ok(())
+    }
+
+    /// The fencing number of the last claim; 0 for what was never claimed.
+    pub(super) fn fence(&self, run: RunId) -> u64 {
+        self.items.get(&run).map_or(0, |item| u64::from(item.attempts))
     }
 
     pub(super) fn list_accounts(&self, prefix: &str) -> Vec<(String, Balance)> {

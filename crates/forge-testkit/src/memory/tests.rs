@@ -30,6 +30,15 @@ mod feed {
     crate::feed_contract!(super::stores);
 }
 
+fn fenced() -> (MemoryStore, Arc<dyn Queue>, ()) {
+    let store = MemoryStore::new();
+    (store.clone(), Arc::new(store.reopen()), ())
+}
+
+mod fence {
+    crate::fence_contract!(super::fenced);
+}
+
 mod queue {
     crate::queue_contract!(super::queues);
 }
