@@ -3,6 +3,7 @@
 use crate::journal::Error;
 use async_trait::async_trait;
 use forge_types::{NextStep, RunId};
+use std::time::Duration;
 
 /// The status of a queue item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,8 @@ impl ClaimError {
     }
 }
 
-/// A lease on a run: the right to work on it. It ends when dropped, or with the process.
+/// A lease on a run: the right to work on it. It ends when dropped, or with the process; a lease of an adapter that
+/// can't detect the end of a process also ends when it is not renewed in time.
 #[async_trait]
 pub trait Lease: Send + Sync {
     /// Returns the run.
@@ -69,7 +71,20 @@ pub trait Lease: Send + Sync {
         u64::from(self.attempt())
     }
 
-    /// Waits until the lease is lost to another worker. An adapter with leases that expire renews them while they are held. Leases that end only with their process are never lost.
+    /// Returns the interval at which the holder must renew the lease, short enough that a late or failed renewal can be
+    /// repeated before the lease expires. `None` for a lease that does not expire.
+    fn renewal_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Extends the lease from now on. Fails with [`Error::LeaseLost`] if it is lost; after any other error it is
+    /// unchanged and can be renewed later.
+    async fn renew(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Waits until the lease is lost: it has expired, or another worker has claimed the run. Leases that end only with
+    /// their process are never lost.
     async fn lost(&self) {
         std::future::pending().await
     }

@@ -12,6 +12,7 @@ pub use finish::{apply_outcome, commit_message};
 
 use crate::Error;
 use crate::effects::EffectResult;
+use crate::heartbeat::run_renewed;
 use crate::live::{CutText, LiveSink};
 use crate::load::{checkpoint_of, load_run_state};
 use crate::parts::EngineParts;
@@ -84,7 +85,10 @@ impl RunEngine {
             }
         };
         let result = match taken_up {
-            Ok(taken_up) => self.drive_leased(lease.as_ref(), taken_up, live).await,
+            Ok(taken_up) => {
+                let work = self.drive_leased(lease.as_ref(), taken_up, live);
+                run_renewed(lease.as_ref(), self.parts.clock.as_ref(), work).await
+            }
             Err(error) => Err(error),
         };
         let status = match &result {

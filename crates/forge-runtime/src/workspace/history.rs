@@ -2,7 +2,7 @@
 //! removing them.
 
 use crate::{Error, Project};
-use forge_engine::{apply_outcome, commit_message, load_run_state};
+use forge_engine::{apply_outcome, commit_message, load_run_state, run_renewed};
 use forge_ports::queue::{ClaimError, ItemStatus, Lease};
 use forge_ports::workspace_store::MergePolicy;
 use forge_types::{
@@ -120,7 +120,9 @@ impl Project {
         travel: HistoryDirection,
     ) -> Result<UndoOutcome, Error> {
         let moved = match to {
-            Ok(to) => self.try_restore_snapshot(&held, to, travel).await,
+            Ok(to) => {
+                self.run_claimed(held.lease.as_ref(), self.try_restore_snapshot(&held, to, travel)).await
+            }
             Err(error) => Err(error),
         };
         self.release_claim(held, moved).await
@@ -164,7 +166,7 @@ impl Project {
         merge: MergePolicy,
     ) -> Result<ApplyOutcome, Error> {
         let held = self.claim_idle_run(run).await?;
-        let outcome = self.try_apply(&held, step, merge).await;
+        let outcome = self.run_claimed(held.lease.as_ref(), self.try_apply(&held, step, merge)).await;
         self.release_claim(held, outcome).await
     }
 
@@ -220,7 +222,8 @@ impl Project {
             if !dry_run {
                 // Claimed, so that no other process resumes the run meanwhile.
                 let Ok(lease) = self.parts().queue.claim(usage.run).await else { continue };
-                let removed = self.parts().workspaces.remove_snapshots(usage.run).await;
+                let removal = self.parts().workspaces.remove_snapshots(usage.run);
+                let removed = self.run_claimed(lease.as_ref(), removal).await;
                 self.parts().queue.finish(lease, ItemStatus::Completed).await?;
                 removed?;
             }
@@ -239,6 +242,11 @@ impl Project {
             Err(forge_engine::Error::Damaged { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Completes work on a claimed run and renews its lease meanwhile.
+    async fn run_claimed<T>(&self, lease: &dyn Lease, work: impl Future<Output = T>) -> T {
+        run_renewed(lease, self.parts().clock.as_ref(), work).await
     }
 
     /// Claims a run to change its workspace.

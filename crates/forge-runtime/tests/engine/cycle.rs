@@ -2,7 +2,9 @@
 
 use crate::harness::{Watched, World, assert_one_outcome_per_intent, plan};
 use crate::model::{Brain, call, failure, say, shell};
+use forge_ports::Clock as _;
 use forge_runtime::{Delivery, Error, Redactor};
+use forge_testkit::memory::MemoryStore;
 use forge_types::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,42 @@ async fn a_run_that_nobody_works_on_is_cancelled_at_once() {
     assert_eq!(delivery, Delivery::Applied { status: RunStatus::Cancelled });
     let error = project.resume(run, None, Arc::new(())).await.expect_err("it has ended");
     assert!(matches!(error, Error::WrongState { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_lease_that_expires_is_renewed_while_a_run_is_driven() {
+    let lifetime = Duration::from_secs(600);
+    let mut world = World::new();
+    world.store = MemoryStore::with_expiring_leases(world.clock.clone(), lifetime);
+    let project = world.project(&world.store, Arc::new(Brain::replies(vec![Ok(shell("sleep 600"))])));
+    let run = world.create(&project, &plan(&world.repo())).await;
+    let driver = tokio::spawn({
+        let project = project.clone();
+        async move { project.drive(run, Arc::new(())).await }
+    });
+    until(&world, run, runs_a_tool).await;
+    let other = world.project(&world.store.reopen(), Arc::new(Brain::careful()));
+    for _ in 0..9 {
+        world.clock.advance(lifetime / 3);
+        let renewed = world.clock.now().after(lifetime);
+        let renewal = async {
+            while world.store.lease_end(run) != Some(renewed) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), renewal).await.expect("the lease is renewed");
+    }
+    let error = other.resume(run, None, Arc::new(())).await.expect_err("it is held");
+    assert!(error.to_string().contains("is active in"), "{error}");
+    let written = world.events(run).await.len();
+    // As after a suspend: the heartbeat comes too late.
+    world.clock.advance(lifetime);
+    let error = driver.await.expect("no panic").expect_err("another process may work on the run now");
+    assert!(error.to_string().starts_with("this process no longer works on run"), "{error}");
+    assert_eq!(world.events(run).await.len(), written);
+    let delivery =
+        other.send_command(run, RunCommand::Cancel { by: "other".into() }).await.expect("it is free");
+    assert_eq!(delivery, Delivery::Applied { status: RunStatus::Cancelled });
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@
 //! forge_testkit::feed_contract!(make);    // fn make() -> (impl Journal + Feed, another on its data, keep-alive)
 //! forge_testkit::queue_contract!(make);   // fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, keep-alive)
 //! forge_testkit::fence_contract!(make);   // fn make() -> (impl Journal + Ledger, Arc<dyn Queue>, keep-alive)
+//! forge_testkit::heartbeat_contract!(make); // only if leases expire; see there
 //! ```
 
 pub mod feed;
 pub mod fence;
+pub mod heartbeat;
 pub mod journal;
 pub mod ledger;
 pub mod model;
@@ -106,6 +108,7 @@ macro_rules! queue_contract {
             an_item_whose_owner_died_is_claimed_again
             any_run_can_be_claimed_by_name
             an_idle_run_has_the_number_of_its_last_claim
+            a_held_lease_can_be_renewed
         }
     };
     (@cases $make:path: $($case:ident)*) => {
@@ -137,6 +140,30 @@ macro_rules! fence_contract {
             async fn $case() {
                 let (store, queue, _keep) = $make();
                 $crate::contract::fence::$case(&store, queue).await;
+            }
+        )*
+    };
+}
+
+/// One test per promise of a queue with leases that expire.
+///
+/// The argument is a function that gives an empty store (`Journal`), two queues on it, as two processes have them, a
+/// function that lets so much time pass (`AsyncFn(Duration)`), and something that is kept as long as they are used.
+#[macro_export]
+macro_rules! heartbeat_contract {
+    ($make:path) => {
+        $crate::heartbeat_contract! { @cases $make:
+            a_lease_that_is_renewed_is_kept
+            a_worker_whose_heartbeat_stops_is_replaced_and_writes_nothing_more
+            an_expired_item_comes_next_in_the_queue
+        }
+    };
+    (@cases $make:path: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, one, other, pass_time, _keep) = $make();
+                $crate::contract::heartbeat::$case(&store, one, other, pass_time).await;
             }
         )*
     };

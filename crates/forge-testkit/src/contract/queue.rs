@@ -131,6 +131,19 @@ pub async fn any_run_can_be_claimed_by_name(one: SharedQueue, other: SharedQueue
     assert_eq!(other.claim(run).await.unwrap().attempt(), 2);
 }
 
+/// Whoever holds a lease may renew it at any time, whether it expires or not.
+pub async fn a_held_lease_can_be_renewed(one: SharedQueue, other: SharedQueue) {
+    let run = RunId::generate();
+    let lease = one.claim(run).await.unwrap();
+    for _ in 0..3 {
+        lease.renew().await.unwrap();
+        assert!(other.claim(run).await.is_err());
+    }
+    let lost = tokio::time::timeout(std::time::Duration::from_millis(20), lease.lost()).await;
+    assert!(lost.is_err(), "it is held");
+    assert_eq!(lease.attempt(), 1);
+}
+
 /// Who looks whether a run is idle learns the number of its last claim, holds up nobody, and counts as no attempt.
 pub async fn an_idle_run_has_the_number_of_its_last_claim(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();

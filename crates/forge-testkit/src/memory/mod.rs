@@ -9,6 +9,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use crate::clock::TestClock;
 use forge_ports::async_trait;
 use forge_ports::feed::{Feed, FeedPage, Position};
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tables::Tables;
 use tokio::sync::watch;
 
@@ -68,6 +70,15 @@ struct SharedData {
     /// One counter for each scope that was ever watched.
     changes: Mutex<HashMap<WatchScope, watch::Sender<u64>>>,
     processes: AtomicU64,
+    /// How long leases live without being renewed, if they expire.
+    expiry: Option<LeaseExpiry>,
+}
+
+/// Leases that expire.
+#[derive(Clone, Debug)]
+struct LeaseExpiry {
+    clock: TestClock,
+    lifetime: Duration,
 }
 
 struct MemoryProcess {
@@ -97,12 +108,23 @@ impl MemoryStore {
 
     /// An empty store that asks `hook` before and after each append.
     pub fn with_hook(hook: impl Fn(AppendPoint) -> AppendFault + Send + Sync + 'static) -> Self {
+        Self::create(Box::new(hook), None)
+    }
+
+    /// An empty store in which nothing goes wrong and leases expire unless they are renewed. The clock must not end
+    /// sleeps of a third of `lifetime` by itself.
+    pub fn with_expiring_leases(clock: TestClock, lifetime: Duration) -> Self {
+        Self::create(Box::new(|_| AppendFault::None), Some(LeaseExpiry { clock, lifetime }))
+    }
+
+    fn create(hook: AppendHook, expiry: Option<LeaseExpiry>) -> Self {
         let data = SharedData {
             tables: Mutex::new(Tables::default()),
             changes: Mutex::default(),
             processes: AtomicU64::new(0),
+            expiry,
         };
-        Self::open_process(Arc::new(data), Box::new(hook))
+        Self::open_process(Arc::new(data), hook)
     }
 
     /// Another process on the same data, in which nothing goes wrong.

@@ -18,6 +18,15 @@ pub(super) struct QueueItem {
     pub(super) attempts: u32,
 }
 
+/// A lease that was given out and not given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldLease {
+    pub(super) process: u64,
+    pub(super) number: u64,
+    /// When it expires, if it does.
+    pub(super) end: Option<Timestamp>,
+}
+
 /// All that the processes share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
@@ -29,8 +38,8 @@ pub(super) struct Tables {
     known: BTreeSet<CommandId>,
     ledger: AccountTable,
     items: BTreeMap<RunId, QueueItem>,
-    /// Who works on what: the process, and its lease's number.
-    pub(super) leases: BTreeMap<RunId, (u64, u64)>,
+    /// Who works on what.
+    pub(super) leases: BTreeMap<RunId, HeldLease>,
     pub(super) last_lease: u64,
 }
 
@@ -269,8 +278,13 @@ impl Tables {
         Ok(())
     }
 
+    /// The lease on a run, if it has not expired.
+    pub(super) fn lease(&self, run: RunId, now: Timestamp) -> Option<HeldLease> {
+        self.leases.get(&run).copied().filter(|lease| lease.end.is_none_or(|end| now < end))
+    }
+
     /// Frees all leases of a process.
     pub(super) fn free_leases(&mut self, process: u64) {
-        self.leases.retain(|_, (owner, _)| *owner != process);
+        self.leases.retain(|_, lease| lease.process != process);
     }
 }

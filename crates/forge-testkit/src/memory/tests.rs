@@ -1,11 +1,13 @@
 //! The store in memory keeps the promises of the real one, and crashes where it is told to.
 
 use super::{AppendFault, AppendMoment, AppendPoint, MemoryStore};
+use crate::clock::TestClock;
 use crate::sample::event_batch;
 use forge_ports::journal::{Error, Journal};
 use forge_ports::queue::{ItemStatus, Queue};
 use forge_types::{RunId, Seq};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn store() -> (MemoryStore, ()) {
     (MemoryStore::new(), ())
@@ -37,6 +39,26 @@ fn fenced() -> (MemoryStore, Arc<dyn Queue>, ()) {
 
 mod fence {
     crate::fence_contract!(super::fenced);
+}
+
+fn expiring() -> (MemoryStore, Arc<dyn Queue>, Arc<dyn Queue>, impl AsyncFn(Duration), ()) {
+    let clock = TestClock::default();
+    let store = MemoryStore::with_expiring_leases(clock.clone(), Duration::from_secs(30));
+    let (one, other) = (store.reopen(), store.reopen());
+    (store, Arc::new(one), Arc::new(other), async move |time| clock.advance(time), ())
+}
+
+mod heartbeat {
+    crate::heartbeat_contract!(super::expiring);
+}
+
+fn expiring_queues() -> (Arc<dyn Queue>, Arc<dyn Queue>, ()) {
+    let (_, one, other, ..) = expiring();
+    (one, other, ())
+}
+
+mod expiring_queue {
+    crate::queue_contract!(super::expiring_queues);
 }
 
 mod queue {
