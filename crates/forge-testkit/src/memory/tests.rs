@@ -9,11 +9,13 @@ use forge_types::{RunId, Seq};
 use std::sync::Arc;
 use std::time::Duration;
 
+type SharedQueue = Arc<dyn Queue>;
+
 fn store() -> (MemoryStore, ()) {
     (MemoryStore::new(), ())
 }
 
-fn queues() -> (Arc<dyn Queue>, Arc<dyn Queue>, ()) {
+fn queues() -> (SharedQueue, SharedQueue, ()) {
     let store = MemoryStore::new();
     let other = store.reopen();
     (Arc::new(store), Arc::new(other), ())
@@ -32,7 +34,7 @@ mod feed {
     crate::feed_contract!(super::stores);
 }
 
-fn fenced() -> (MemoryStore, Arc<dyn Queue>, ()) {
+fn fenced() -> (MemoryStore, SharedQueue, ()) {
     let store = MemoryStore::new();
     (store.clone(), Arc::new(store.reopen()), ())
 }
@@ -41,7 +43,7 @@ mod fence {
     crate::fence_contract!(super::fenced);
 }
 
-fn expiring() -> (MemoryStore, Arc<dyn Queue>, Arc<dyn Queue>, impl AsyncFn(Duration), ()) {
+fn expiring() -> (MemoryStore, SharedQueue, SharedQueue, impl AsyncFn(Duration), ()) {
     let clock = TestClock::default();
     let store = MemoryStore::with_expiring_leases(clock.clone(), Duration::from_secs(30));
     let (one, other) = (store.reopen(), store.reopen());
@@ -52,7 +54,7 @@ mod heartbeat {
     crate::heartbeat_contract!(super::expiring);
 }
 
-fn expiring_queues() -> (Arc<dyn Queue>, Arc<dyn Queue>, ()) {
+fn expiring_queues() -> (SharedQueue, SharedQueue, ()) {
     let (_, one, other, ..) = expiring();
     (one, other, ())
 }
