@@ -54,6 +54,9 @@ pub enum Error {
     /// Git exceeded its output limit.
     #[error("`git {what}` printed more than {limit} bytes and was killed")]
     TooMuch { what: String, limit: usize },
+    /// The work was stopped.
+    #[error("stopped")]
+    Stopped,
     /// Git rejected the result.
     #[error("the repository {} rejected the result: {why}", repo.display())]
     NotTaken { repo: PathBuf, why: String },
@@ -65,10 +68,16 @@ impl Error {
     }
 }
 
+/// Checks that work has not been stopped.
+fn check_stopped(bounds: &forge_tree::WorkBounds) -> Result<(), Error> {
+    bounds.check_stopped().map_err(|_| Error::Stopped)
+}
+
 impl From<Error> for forge_ports::sandbox::Error {
     fn from(error: Error) -> Self {
         let why = error.to_string();
         match error {
+            Error::Stopped => Self::Stopped,
             Error::NoRepository { .. } | Error::Refused { .. } | Error::NoGit => Self::NoBranch { why },
             _ => Self::View { why },
         }

@@ -2,7 +2,8 @@
 
 use crate::directory::{RepoDirectory, temporary_name};
 use crate::format::ObjectFormat;
-use crate::{Error, Repository};
+use crate::{Error, Repository, check_stopped};
+use forge_tree::WorkBounds;
 use rustix::fs::FileType;
 use std::io::Write as _;
 use std::path::Path;
@@ -57,14 +58,14 @@ impl Repository {
     /// Reads the references.
     ///
     /// # Errors
-    /// A reference file is invalid, leads elsewhere, or is too large.
-    pub fn read_heads(&self) -> Result<RepositoryHeads, Error> {
+    /// A reference file is invalid, leads elsewhere, or is too large; or the work was stopped.
+    pub fn read_heads(&self, bounds: &WorkBounds) -> Result<RepositoryHeads, Error> {
         let packed = self.read_packed_refs()?;
         let head = self.resolve_ref(read_head(self)?, &packed)?;
         let mut known: Vec<String> = head.iter().cloned().collect();
         for below in ["refs/heads", "refs/remotes"] {
             if let Some(directory) = self.common.open_below(below)? {
-                self.collect_commits(&directory, MAX_REF_DEPTH, &mut known)?;
+                self.collect_commits(&directory, MAX_REF_DEPTH, &mut known, bounds)?;
             }
         }
         let branches = packed
@@ -197,16 +198,18 @@ impl Repository {
         directory: &RepoDirectory,
         depth: usize,
         known: &mut Vec<String>,
+        bounds: &WorkBounds,
     ) -> Result<(), Error> {
         let Some(entries) = directory.list_entries(MAX_REF_ENTRIES)? else { return Ok(()) };
         for entry in entries {
+            check_stopped(bounds)?;
             if known.len() >= MAX_KNOWN_COMMITS {
                 return Ok(());
             }
             match entry.kind {
                 FileType::Directory if depth > 0 => {
                     if let Some(below) = directory.open_below(entry.name_os_str())? {
-                        self.collect_commits(&below, depth - 1, known)?;
+                        self.collect_commits(&below, depth - 1, known, bounds)?;
                     }
                 }
                 FileType::RegularFile => {

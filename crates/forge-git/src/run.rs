@@ -3,7 +3,8 @@
 //! Git always works in a git directory created by Forge, so it finds no configuration, hooks, attributes or addresses
 //! but Forge's own. The environment repeats this and overrides every configuration.
 
-use crate::Error;
+use crate::{Error, check_stopped};
+use forge_tree::WorkBounds;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 use std::ffi::OsStr;
@@ -23,6 +24,9 @@ const MAX_MEMORY_BYTES: u64 = 4 << 30;
 const MAX_STDERR_BYTES: usize = 4 << 10;
 /// Time within which a killed git should end.
 const KILL_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval between checks whether git is still needed.
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Number of reads from a stream before the time limit is checked again.
 const MAX_READS_PER_POLL: usize = 16;
@@ -89,8 +93,8 @@ impl GitOutput {
     }
 }
 
-/// Runs git in the git directory `dir`, as `user` if given, and waits for it to end. When a limit is exceeded, git and
-/// its child processes are killed.
+/// Runs git in the git directory `dir`, as `user` if given, and waits for it to end. When a limit is exceeded or the work
+/// is stopped, git and its child processes are killed. Git also ends with this thread, and so with this process.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place that starts git on the host; without a shell, in a git directory created by Forge"
@@ -101,12 +105,16 @@ pub(super) fn run_git(
     arguments: &[&OsStr],
     input: Option<File>,
     limits: GitLimits,
+    bounds: &WorkBounds,
 ) -> Result<GitOutput, Error> {
+    check_stopped(bounds)?;
     let mut git = Command::new("git");
     git.env_clear().envs(GIT_ENVIRONMENT.iter().copied()).current_dir(dir).arg("--no-pager").args(arguments);
     git.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped());
     // This also makes it the leader of a process group.
     forge_sys::detach_on_exec(&mut git);
+    // This thread waits for git until it has ended or was killed.
+    forge_sys::kill_on_thread_exit(&mut git);
     if let Some((uid, gid)) = user {
         git.uid(uid).gid(gid);
     }
@@ -117,7 +125,7 @@ pub(super) fn run_git(
     let pid = Pid::from_child(&child);
     let memory = Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: Some(MAX_MEMORY_BYTES) };
     let _ = rustix::process::prlimit(Some(pid), Resource::As, memory);
-    let watched = watch_output(&mut child, pid, limits);
+    let watched = watch_output(&mut child, pid, limits, bounds);
     // This also kills processes that git may have left running.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let what = || arguments.first().map_or_else(String::new, |what| what.to_string_lossy().into_owned());
@@ -125,6 +133,10 @@ pub(super) fn run_git(
         Ok(GitWatchOutcome::Ended { stdout, stderr }) => {
             let status = child.wait().map_err(|source| Error::Start { source })?;
             Ok(GitOutput { status, stdout, stderr })
+        }
+        Ok(GitWatchOutcome::Stopped) => {
+            reap_killed(child);
+            Err(Error::Stopped)
         }
         Ok(GitWatchOutcome::TooLong) => {
             reap_killed(child);
@@ -145,10 +157,16 @@ enum GitWatchOutcome {
     Ended { stdout: Vec<u8>, stderr: Vec<u8> },
     TooLong,
     TooMuch,
+    Stopped,
 }
 
 /// Reads the output of a process until it ends.
-fn watch_output(child: &mut Child, pid: Pid, limits: GitLimits) -> std::io::Result<GitWatchOutcome> {
+fn watch_output(
+    child: &mut Child,
+    pid: Pid,
+    limits: GitLimits,
+    bounds: &WorkBounds,
+) -> std::io::Result<GitWatchOutcome> {
     let until = Instant::now() + limits.time;
     let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let mut streams = [
@@ -160,10 +178,13 @@ fn watch_output(child: &mut Child, pid: Pid, limits: GitLimits) -> std::io::Resu
         if left.is_zero() {
             return Ok(GitWatchOutcome::TooLong);
         }
+        if check_stopped(bounds).is_err() {
+            return Ok(GitWatchOutcome::Stopped);
+        }
         let mut fds = vec![PollFd::new(&ended, PollFlags::IN)];
         let open = streams.iter().flatten().filter(|stream| !stream.closed);
         fds.extend(open.map(|stream| PollFd::new(&stream.file, PollFlags::IN)));
-        let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
+        let left = Timespec::try_from(left.min(STOP_POLL_INTERVAL)).map_err(std::io::Error::other)?;
         match poll(&mut fds, Some(&left)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -252,7 +273,7 @@ mod tests {
 
     fn run(dir: &Path, arguments: &[&str], limits: GitLimits) -> Result<GitOutput, Error> {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
-        run_git(dir, None, &arguments, None, limits)
+        run_git(dir, None, &arguments, None, limits, WorkBounds::unbounded())
     }
 
     fn bare() -> tempfile::TempDir {
@@ -264,18 +285,41 @@ mod tests {
         dir
     }
 
+    /// Creates a named pipe that nothing writes to.
+    fn pipe(dir: &Path) -> std::path::PathBuf {
+        let pipe = dir.join("pipe");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+        pipe
+    }
+
+    #[test]
+    fn one_whose_work_is_stopped_is_killed_at_once() {
+        let dir = bare();
+        let pipe = pipe(dir.path());
+        let stop = forge_tree::StopFlag::default();
+        let bounds = WorkBounds::unbounded().with_stop(stop.clone());
+        let arguments = ["hash-object", "--", pipe.to_str().unwrap()].map(OsStr::new);
+        let begun = Instant::now();
+        let ended = std::thread::scope(|scope| {
+            let git = scope.spawn(|| run_git(dir.path(), None, &arguments, None, LIMITS, &bounds));
+            // Git has the pipe open, so it is running.
+            let writer = File::options().write(true).open(&pipe).unwrap();
+            stop.stop();
+            let ended = git.join().unwrap();
+            drop(writer);
+            ended
+        });
+        assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        let unstarted = run_git(dir.path(), None, &arguments, None, LIMITS, &bounds);
+        assert!(matches!(unstarted, Err(Error::Stopped)), "{unstarted:?}");
+    }
+
     #[test]
     fn one_that_waits_for_ever_is_killed() {
         let dir = bare();
-        let pipe = dir.path().join("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &pipe,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        let pipe = pipe(dir.path());
         let limits = GitLimits { time: Duration::from_millis(300), ..LIMITS };
         let error = run(dir.path(), &["hash-object", "--", pipe.to_str().unwrap()], limits).unwrap_err();
         assert!(matches!(error, Error::TooLong { .. }), "{error}");

@@ -7,7 +7,8 @@
 
 use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory, is_stale_temporary, temporary_name};
 use crate::run::{GitLimits, GitOutput, run_git};
-use crate::{Error, Repository, run};
+use crate::{Error, Repository, check_stopped, run};
+use forge_tree::WorkBounds;
 use rustix::fs::{FileType, Mode};
 use rustix::process::{Gid, Uid};
 use std::collections::BTreeSet;
@@ -34,6 +35,9 @@ const IMPORT_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(900), out
 /// Limits for inspecting one file or object.
 const QUERY_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
+/// Bytes of a pack copied at once, and written to disk before the next ones, so that no step takes long.
+const COPY_CHUNK_BYTES: u64 = 16 << 20;
+
 /// Kind of the name of a scratch repository, used to find stale ones.
 pub const DIRECTORY_KIND: &str = "git";
 
@@ -44,6 +48,8 @@ pub struct ScratchRepository {
     user: Option<(u32, u32)>,
     /// Whether objects may be missing because a remote promised them.
     partial: bool,
+    /// Bounds of the work that needs this directory.
+    bounds: WorkBounds,
 }
 
 impl Drop for ScratchRepository {
@@ -53,18 +59,19 @@ impl Drop for ScratchRepository {
 }
 
 impl ScratchRepository {
-    /// Creates a git directory for a repository.
+    /// Creates a git directory for a repository. Everything done with it ends when the work of `bounds` is stopped.
     ///
     /// # Errors
-    /// The disk is full, or the repository has more objects than the limits allow.
-    pub fn new(repository: &Repository) -> Result<Self, Error> {
+    /// The disk is full, the repository has more objects than the limits allow, or the work was stopped.
+    pub fn new(repository: &Repository, bounds: &WorkBounds) -> Result<Self, Error> {
+        check_stopped(bounds)?;
         let path = std::env::temp_dir().join(forge_files::owned_temp_name(DIRECTORY_KIND));
         let user = repository.git_user();
         // Creation fails if the name exists. If git runs as another user, it must be able to traverse the directory.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         let made = DirBuilder::new().mode(mode).create(&path);
         made.map_err(|source| Error::Io { path: path.clone(), source })?;
-        let mut private = Self { path, user, partial: false };
+        let mut private = Self { path, user, partial: false, bounds: bounds.clone() };
         private
             .write_skeleton(repository)
             .map_err(|source| Error::Io { path: private.path.clone(), source })?;
@@ -113,8 +120,9 @@ impl ScratchRepository {
         let Some(objects) = repository.common.open_below("objects")? else { return Ok(()) };
         for byte in 0..=u8::MAX {
             let name = format!("{byte:02x}");
+            check_stopped(&self.bounds)?;
             if let Some(loose) = objects.open_below(&name)? {
-                link_loose_objects(&loose, &borrowed.join(name), repository)?;
+                link_loose_objects(&loose, &borrowed.join(name), repository, &self.bounds)?;
             }
         }
         if let Some(packs) = objects.open_below("pack")? {
@@ -138,6 +146,7 @@ impl ScratchRepository {
             .collect();
         let mut links = 0;
         for entry in &entries {
+            check_stopped(&self.bounds)?;
             let Some(stem) =
                 entry.name_bytes().strip_suffix(b".pack").filter(|stem| stem.starts_with(b"pack-"))
             else {
@@ -190,8 +199,8 @@ impl ScratchRepository {
     /// Git did not start, did not end, or printed more than `output_bytes`.
     pub fn run_query(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
         let output_bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
-        let ended =
-            run_git(&self.path, self.user, arguments, None, GitLimits { output_bytes, ..QUERY_LIMITS })?;
+        let limits = GitLimits { output_bytes, ..QUERY_LIMITS };
+        let ended = run_git(&self.path, self.user, arguments, None, limits, &self.bounds)?;
         Ok(ended.status.success().then_some(ended.stdout))
     }
 
@@ -208,7 +217,7 @@ impl ScratchRepository {
 
     fn run_import(&self, arguments: &[&str], input: Option<File>) -> Result<GitOutput, Error> {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
-        run::run_git(&self.path, self.user, &arguments, input, IMPORT_LIMITS)
+        run::run_git(&self.path, self.user, &arguments, input, IMPORT_LIMITS, &self.bounds)
     }
 }
 
@@ -224,8 +233,9 @@ impl IncomingPack {
     /// Appends bytes to the pack.
     ///
     /// # Errors
-    /// The disk is full, or the pack exceeds the size limit.
+    /// The disk is full, the pack exceeds the size limit, or the work was stopped.
     pub fn append(mut self, bytes: &[u8]) -> Result<Self, Error> {
+        check_stopped(&self.private.bounds)?;
         self.bytes += bytes.len() as u64;
         let path = || self.private.path.join("incoming.pack");
         if self.bytes > MAX_PACK_BYTES {
@@ -239,7 +249,8 @@ impl IncomingPack {
     /// objects in the repository and finally sets the branch.
     ///
     /// # Errors
-    /// The failed check, in git's words. The repository is then unchanged or contains unreferenced objects.
+    /// The failed check, in git's words, or [`Error::Stopped`]. The repository is then unchanged or contains unreferenced
+    /// objects, and has no new branch.
     pub fn import_into(
         mut self,
         repository: &Repository,
@@ -283,13 +294,14 @@ impl IncomingPack {
             return Err(not_taken(format!("the result is incomplete: {}", ended.error_message())));
         }
         private.install_packs(repository)?;
+        check_stopped(&private.bounds)?;
         repository.set_branch(branch, commit)
     }
 }
 
 impl ScratchRepository {
     /// Moves the packs that git wrote here into the repository.
-    fn install_packs(&self, repository: &Repository) -> Result<(), Error> {
+    pub(crate) fn install_packs(&self, repository: &Repository) -> Result<(), Error> {
         let own = RepoDirectory::open(&self.path.join("objects/pack"))?;
         let entries = own.list_entries(MAX_PACKS)?.unwrap_or_default();
         let mut names: Vec<&str> = entries.iter().filter_map(|entry| entry.name_os_str().to_str()).collect();
@@ -298,23 +310,38 @@ impl ScratchRepository {
         names.sort_by_key(|name| name.ends_with(".idx"));
         let Some(objects) = repository.common.open_below("objects")? else { return Ok(()) };
         let packs = objects.open_or_create("pack")?;
-        for name in
-            names.iter().filter(|name| [".pack", ".idx", ".rev"].iter().any(|end| name.ends_with(end)))
-        {
-            let path = packs.path().join(name);
-            let io = |source| Error::Io { path: path.clone(), source };
-            let mut from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
+        names.retain(|name| [".pack", ".idx", ".rev"].iter().any(|end| name.ends_with(end)));
+        // All are copied before the first one gets its name: after a stop or an error, none of them is there.
+        let mut copies = Vec::with_capacity(names.len());
+        let copied = names.iter().try_for_each(|name| {
+            let from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
             // The name lets git's own cleanup find the file if this process is killed.
             let temporary = temporary_name();
-            let mut to = packs.create_file(&temporary, 0o444)?;
-            let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
-            let named = copied.and_then(|()| packs.rename_file(&temporary, name));
-            if named.is_err() {
-                let _ = packs.remove_file(&temporary);
-            }
-            named?;
+            let to = packs.create_file(&temporary, 0o444)?;
+            copies.push((temporary, *name));
+            self.copy_pack(from, to, &packs.path().join(name))
+        });
+        let named = copied.and_then(|()| {
+            copies.iter().try_for_each(|(temporary, name)| packs.rename_file(temporary, name))
+        });
+        if named.is_err() {
+            copies.iter().for_each(|(temporary, _)| drop(packs.remove_file(temporary)));
         }
+        named?;
         packs.sync_names()
+    }
+
+    /// Copies a file of a pack to disk.
+    fn copy_pack(&self, from: File, mut to: File, path: &Path) -> Result<(), Error> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        loop {
+            check_stopped(&self.bounds)?;
+            let copied = std::io::copy(&mut (&from).take(COPY_CHUNK_BYTES), &mut to).map_err(io)?;
+            if copied == 0 {
+                return to.sync_all().map_err(io);
+            }
+            to.sync_data().map_err(io)?;
+        }
     }
 }
 
@@ -356,7 +383,12 @@ impl Repository {
 }
 
 /// Links to the loose objects of one directory, or to the whole directory if it contains only objects.
-fn link_loose_objects(loose: &RepoDirectory, to: &Path, repository: &Repository) -> Result<(), Error> {
+fn link_loose_objects(
+    loose: &RepoDirectory,
+    to: &Path,
+    repository: &Repository,
+    bounds: &WorkBounds,
+) -> Result<(), Error> {
     let entries = loose
         .list_entries(MAX_LOOSE_PER_BYTE)?
         .ok_or_else(|| Error::refused(loose.path(), too_many_objects()))?;
@@ -372,7 +404,10 @@ fn link_loose_objects(loose: &RepoDirectory, to: &Path, repository: &Repository)
     }
     fs::create_dir(to).map_err(io)?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).map_err(io)?;
-    entries.iter().filter(is_object).try_for_each(|entry| link_file(loose.path(), entry.name_os_str(), to))
+    entries.iter().filter(is_object).try_for_each(|entry| {
+        check_stopped(bounds)?;
+        link_file(loose.path(), entry.name_os_str(), to)
+    })
 }
 
 /// Reads the boundary commits of a shallow repository.

@@ -4,6 +4,7 @@
 
 use crate::directory::{RepoDirectory, WorkTree};
 use crate::{Error, Repository, ScratchRepository};
+use forge_tree::WorkBounds;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -52,9 +53,13 @@ fn find(repo: &Path) -> Result<Repository, Error> {
 }
 
 fn take_in(repo: &Path, pack: &[u8], commit: &str) -> Result<(), Error> {
+    take_in_within(repo, pack, commit, WorkBounds::unbounded())
+}
+
+fn take_in_within(repo: &Path, pack: &[u8], commit: &str, bounds: &WorkBounds) -> Result<(), Error> {
     let repository = find(repo)?;
-    let known = repository.read_heads()?.known;
-    ScratchRepository::new(&repository)?.create_incoming()?.append(pack)?.import_into(
+    let known = repository.read_heads(WorkBounds::unbounded())?.known;
+    ScratchRepository::new(&repository, bounds)?.create_incoming()?.append(pack)?.import_into(
         &repository,
         BRANCH,
         commit,
@@ -127,7 +132,7 @@ fn a_lock_of_another_git_is_respected_and_named() {
     let lock = repo.join(".git/refs/heads").join(format!("{BRANCH}.lock"));
     fs::write(&lock, "").unwrap();
     let found = find(&repo).unwrap();
-    let head = found.read_heads().unwrap().head.unwrap();
+    let head = found.read_heads(WorkBounds::unbounded()).unwrap().head.unwrap();
     let error = found.set_branch(BRANCH, &head).unwrap_err().to_string();
     assert!(error.contains(".lock") && error.contains("remove that file"), "{error}");
     assert!(lock.exists());
@@ -198,7 +203,7 @@ fn only_the_directory_for_packs_belongs_to_another_user() {
     for path in ["", ".git"] {
         std::os::unix::fs::chown(repo.join(path), Some(4301), Some(4301)).unwrap();
     }
-    let private = ScratchRepository::new(&find(&repo).unwrap()).unwrap();
+    let private = ScratchRepository::new(&find(&repo).unwrap(), WorkBounds::unbounded()).unwrap();
     let owner = |path: &str| fs::metadata(private.path.join(path)).unwrap().uid();
     assert_eq!((owner(""), owner("objects"), owner("objects/pack"), owner("borrowed")), (0, 0, 4301, 0));
 }
@@ -221,6 +226,33 @@ fn a_pack_that_a_killed_process_was_adding_goes() {
     repository.remove_stale_packs();
     assert_eq!(files(&packs), [alive.clone(), others.clone()]);
     fs::write(&dead, "PACK").unwrap();
-    drop(ScratchRepository::new(&repository).unwrap());
+    drop(ScratchRepository::new(&repository, WorkBounds::unbounded()).unwrap());
     assert_eq!(files(&packs), [alive, others], "each use does so");
+}
+
+#[test]
+fn an_import_that_is_stopped_leaves_the_repository_as_it_was() {
+    let (_dir, repo, run) = repositories();
+    let commit = line(&run, &["commit-tree", "-m", "x", "HEAD^{tree}"], b"");
+    let packed = pack(&run, &[&commit]);
+    let before = files(&repo.join(".git"));
+    let stop = forge_tree::StopFlag::default();
+    let bounds = WorkBounds::unbounded().with_stop(stop.clone());
+    let repository = find(&repo).unwrap();
+    let incoming = ScratchRepository::new(&repository, &bounds).unwrap().create_incoming().unwrap();
+    let incoming = incoming.append(&packed).unwrap();
+    let other = ScratchRepository::new(&repository, &bounds).unwrap();
+    stop.stop();
+    // A pack that git has examined and that is being copied.
+    fs::write(other.path.join("objects/pack/pack-1.pack"), &packed).unwrap();
+    for ended in [
+        incoming.import_into(&repository, BRANCH, &commit, &[]),
+        other.install_packs(&repository),
+        repository.read_heads(&bounds).map(drop),
+        take_in_within(&repo, &packed, &commit, &bounds),
+    ] {
+        assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
+    }
+    assert_eq!(files(&repo.join(".git")), before);
+    take_in(&repo, &packed, &commit).unwrap();
 }

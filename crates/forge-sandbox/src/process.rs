@@ -240,6 +240,8 @@ impl ProcessWorkspace {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        // Started on a thread of the runtime, which outlives the command unless the process ends.
+        forge_sys::kill_on_thread_exit(command.as_std_mut());
         Ok(command.spawn())
     }
 }

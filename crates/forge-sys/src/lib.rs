@@ -4,11 +4,12 @@
 #![allow(unsafe_code, reason = "wraps system calls without a safe wrapper; each block says why it is sound")]
 
 pub mod notify;
+mod spawn;
 
+pub use spawn::{detach_on_exec, kill_on_thread_exit};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
 
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -275,21 +276,6 @@ pub fn switch_ids(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a program start in a session of its own, without a controlling terminal, and unable to gain privileges.
-///
-/// A program that runs as another user can be controlled by that user's processes. In the caller's session it could
-/// open the caller's terminal and type commands into it.
-pub fn detach_on_exec(command: &mut impl CommandExt) {
-    // SAFETY: the closure runs between fork and exec and calls only setsid and prctl, which are async-signal-safe and
-    // touch no memory; it allocates nothing and takes no lock. `last_os_error` reads the thread's errno.
-    unsafe {
-        command.pre_exec(|| {
-            check_result(libc::setsid().into())?;
-            check_result(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into()).map(drop)
-        });
-    }
-}
-
 /// Calls `prctl(2)` with integer arguments.
 pub fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> io::Result<()> {
     // SAFETY: used for options that take integers only; unused arguments must be zero and are.
@@ -544,21 +530,4 @@ pub fn remove_semaphores(id: i32) -> io::Result<()> {
     // SAFETY: with IPC_RMID there is no fourth argument.
     check_result(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }.into())?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[allow(clippy::disallowed_methods, reason = "the test starts a shell of the system")]
-    fn a_detached_program_has_no_terminal_and_gains_nothing() {
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "cut -d' ' -f1,6,7 /proc/$$/stat; grep NoNewPrivs /proc/$$/status"]);
-        detach_on_exec(&mut shell);
-        let told = String::from_utf8(shell.output().unwrap().stdout).unwrap();
-        let numbers: Vec<&str> = told.lines().next().unwrap().split(' ').collect();
-        assert_eq!((numbers[0], numbers[2]), (numbers[1], "0"), "{told}");
-        assert!(told.contains("NoNewPrivs:\t1"), "{told}");
-    }
 }

@@ -3,7 +3,7 @@
 use super::repos::OpenRepo;
 use forge_git::{Repository, ScratchRepository};
 use forge_snapshot::compare::BaselineContents;
-use forge_snapshot::{BaseItem, RelPath};
+use forge_snapshot::{BaseItem, RelPath, WorkBounds};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
@@ -17,16 +17,18 @@ pub(super) struct GitIndex {
     repo: Option<OpenRepo>,
     /// Scratch repository in which git reads the index; `None` if it cannot.
     git: OnceLock<Option<ScratchRepository>>,
+    /// Bounds of the work that asks; a stop ends git.
+    bounds: WorkBounds,
 }
 
 impl GitIndex {
-    pub(super) fn for_repo(repo: Option<OpenRepo>) -> Self {
-        Self { repo, git: OnceLock::new() }
+    pub(super) fn for_repo(repo: Option<OpenRepo>, bounds: &WorkBounds) -> Self {
+        Self { repo, git: OnceLock::new(), bounds: bounds.clone() }
     }
 
     fn open_private(&self) -> Option<ScratchRepository> {
         let repository = Repository::find(self.repo.as_ref()?.work_tree()).ok()?;
-        ScratchRepository::new(&repository).ok()?.with_index(&repository).ok()
+        ScratchRepository::new(&repository, &self.bounds).ok()?.with_index(&repository).ok()
     }
 }
 

@@ -14,6 +14,7 @@ use forge_git::{IncomingPack, Repository, RepositoryHeads, ScratchRepository};
 use forge_ports::Workspace;
 use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec, InheritedEnv};
 use forge_ports::workspace_store::PublishedBranch;
+use forge_snapshot::WorkBounds;
 use forge_types::RunId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub(crate) struct BranchPublisher<'a> {
     pub repo: &'a OpenRepo,
     /// The run.
     pub run: RunId,
+    /// Bounds of the host's part of the work, which end with `work`.
+    pub bounds: WorkBounds,
     /// Commit message.
     pub message: &'a str,
     /// Paths in the repository that stay as they are in its last commit.
@@ -57,8 +60,9 @@ impl BranchPublisher<'_> {
 
     /// Commits in the sandbox, imports the result and creates the branch. Returns `None` if there is nothing to commit.
     pub(crate) async fn publish(&self) -> Result<Option<PublishedBranch>, Error> {
-        let repo = self.repo.clone();
-        let heads = run_blocking(move || Ok(Repository::find(repo.work_tree())?.read_heads()?)).await?;
+        let (repo, bounds) = (self.repo.clone(), self.bounds.clone());
+        let heads =
+            run_blocking(move || Ok(Repository::find(repo.work_tree())?.read_heads(&bounds)?)).await?;
         let scratch = format!(".forge-publish-{}", self.run);
         let made = self.commit_and_pack(&heads, &scratch).await;
         // Nothing of it stays in the workspace, whatever happened.
@@ -188,15 +192,15 @@ impl BranchPublisher<'_> {
         let argv = ["sh", "-c", PACK_SCRIPT, git_dir, commit];
         let packed = self.exec_in_sandbox(&argv, &[]).await?;
         Self::check_success(&packed, "pack-objects")?;
-        let repo = self.repo.clone();
+        let (repo, bounds) = (self.repo.clone(), self.bounds.clone());
         let mut pack = run_blocking(move || {
-            Ok(ScratchRepository::new(&Repository::find(repo.work_tree())?)?.create_incoming()?)
+            Ok(ScratchRepository::new(&Repository::find(repo.work_tree())?, &bounds)?.create_incoming()?)
         })
         .await?;
         let path = format!("{}{git_dir}/result", self.prefix());
         let mut at = 0;
         loop {
-            let chunk = self.sandbox.read_file(&path, at, READ_CHUNK_BYTES).await?;
+            let chunk = self.until_stopped(self.sandbox.read_file(&path, at, READ_CHUNK_BYTES)).await?;
             at += chunk.bytes.len() as u64;
             let more = !chunk.bytes.is_empty();
             pack = run_blocking(move || Ok(pack.append(&chunk.bytes)?)).await?;
@@ -282,18 +286,25 @@ impl BranchPublisher<'_> {
             background: BackgroundPolicy::Kill,
             also: argv.first().map(|&program| program.to_owned()).into_iter().collect(),
         };
+        // Commands that are still running end with the sandbox.
+        self.until_stopped(self.sandbox.exec(spec, &())).await
+    }
+
+    /// Waits for a request to the sandbox, or until the work is no longer needed.
+    async fn until_stopped<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::select! {
-            ran = self.sandbox.exec(spec, &()) => ran,
-            // Commands that are still running end with the sandbox.
+            biased;
             () = self.work.wait_stopped() => Err(Error::Stopped),
+            done = request => done,
         }
     }
 }
 
-/// Removes the branch of a run.
-pub(crate) fn delete_branch(repo: &OpenRepo, branch: &str) {
-    // Only after another repository of the same run failed; if this fails too, an unreported branch remains.
-    let _ = Repository::find(repo.work_tree()).and_then(|repository| repository.remove_branch(branch));
+/// Removes the branch of a run after another repository of the run failed. Returns the reason if it remains.
+pub(crate) fn delete_branch(repo: &OpenRepo, branch: &str) -> Option<String> {
+    let removed = Repository::find(repo.work_tree()).and_then(|repository| repository.remove_branch(branch));
+    let path = repo.record.path.display();
+    removed.err().map(|error| format!("{path} has the branch {branch}, which could not be removed: {error}"))
 }
 
 /// Removes packs that killed publishing processes left in the repositories of all runs.

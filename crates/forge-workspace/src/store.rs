@@ -115,6 +115,8 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         to: SnapshotId,
         message: &str,
     ) -> Result<Option<PublishedBranch>, Error> {
+        // A stop at any moment of the operation ends all that follows.
+        let wanted = ActiveWork::new(run);
         let asked = spec.clone();
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?;
@@ -128,18 +130,24 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         if !changed.contains(&true) {
             return Ok(None);
         }
+        let limits = spec.workspace;
+        let is_stopped = wanted.work_bounds(limits).check_stopped();
+        is_stopped.map_err(|error| super::workspace_error(&error))?;
         let mut own = spec.clone();
         own.network = NetworkPolicy::Off;
         own.limits.command_ms = own.limits.command_ms.max(COMMIT_TIMEOUT_MS);
         let room = self.sandbox.open(&own, run, Some(to)).await?;
-        let wanted = ActiveWork::new(run);
-        let published = publish_all(room.as_ref(), &wanted, (&meta, &repos), &changed, run, message).await;
+        let published =
+            publish_all(room.as_ref(), (&wanted, limits), (&meta, &repos), &changed, run, message).await;
         drop(room);
         // Git touches objects that already exist: restore the workspace to what the snapshot contains.
         let put_back = super::prepare_workspace(&self.storage, spec, run, Some(to)).await;
-        let published = published?;
-        drop(put_back?);
-        Ok(published)
+        match published {
+            // The branch exists, and that is what counts. The next use of the workspace restores it as well.
+            Ok(Some(published)) => Ok(Some(published)),
+            Ok(None) => put_back.map(|_| None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn revert_partial_apply(&self, run: RunId) -> Result<bool, Error> {
@@ -212,7 +220,7 @@ impl<S: Sandbox> SnapshotStorage for LocalWorkspaces<S> {
 /// Creates the branch in each changed repository: in all of them or in none.
 async fn publish_all(
     room: &dyn Workspace,
-    wanted: &ActiveWork,
+    (wanted, limits): (&ActiveWork, WorkspaceLimits),
     (meta, repos): (&WorkspaceMeta, &[OpenRepo]),
     changed: &[bool],
     run: RunId,
@@ -226,6 +234,7 @@ async fn publish_all(
         let publish = BranchPublisher {
             sandbox: room,
             work: wanted,
+            bounds: wanted.work_bounds(limits),
             directory: &repo.record.name,
             repo,
             run,
@@ -240,8 +249,12 @@ async fn publish_all(
             Ok(None) => {}
             Err(error) => {
                 // All of them or none.
-                done.iter().for_each(|repo| delete_branch(repo, &format!("forge/{run}")));
-                return Err(error);
+                let branch = format!("forge/{run}");
+                let left: Vec<String> = done.iter().filter_map(|repo| delete_branch(repo, &branch)).collect();
+                if left.is_empty() {
+                    return Err(error);
+                }
+                return Err(Error::View { why: format!("{error}; {}", left.join("; ")) });
             }
         }
     }

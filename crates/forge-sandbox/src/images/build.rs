@@ -139,6 +139,7 @@ pub(super) fn system_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("PATH", ADMIN_PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
     command.current_dir("/").kill_on_drop(true);
+    forge_sys::kill_on_thread_exit(command.as_std_mut());
     command
 }
 

@@ -10,6 +10,7 @@ use forge_ports::workspace_store::PublishedBranch;
 use forge_types::{SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn branch(repo: &Path) -> SandboxSpec {
     SandboxSpec { mode: WorkspaceMode::Branch, ..transaction(repo) }
@@ -28,7 +29,78 @@ fn besides_objects(tree: &Tree, run: &Run) -> Tree {
     tree::contents(tree).into_iter().filter(|(path, _)| !objects(path)).collect()
 }
 
+/// Longest time from a stop to the end of the work.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// Longest time until work is under way.
+const BEGINS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Returns whether a git of the host that was started by this process examines a result.
+fn examines_result() -> bool {
+    let own = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.map(|process| process.path()).any(|process| {
+        let read = |name: &str| fs::read(process.join(name)).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let parent =
+            stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1).map(str::to_owned));
+        parent.as_deref() == Some(own.as_str())
+            && read("cmdline").windows(10).any(|word| word == b"index-pack")
+    })
+}
+
+/// Waits on another thread until `ready`, then stops the run's work, again and again like the engine.
+async fn stop_once(run: &Run, ready: impl Fn() -> bool + Send + 'static) -> Instant {
+    let (views, id) = (run.backends.workspaces(), run.id);
+    tokio::task::spawn_blocking(move || {
+        let begun = Instant::now();
+        while !ready() {
+            assert!(begun.elapsed() < BEGINS_WITHIN, "the work is under way");
+            std::thread::yield_now();
+        }
+        let stopped = Instant::now();
+        while stopped.elapsed() < Duration::from_secs(1) {
+            views.stop_run_work(id);
+            std::thread::yield_now();
+        }
+        stopped
+    })
+    .await
+    .unwrap()
+}
+
 as_both! {
+    async fn a_stop_ends_the_import_of_a_result_and_no_branch_is_made() {
+        let (repo, data) = (repository(), folder());
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        run.sh("head -c 150000000 /dev/urandom > large").await;
+        let state = run.snapshot().await;
+        run.close();
+        let views = run.backends.workspaces();
+        let published = views.publish(&run.spec, run.id, state, "What was done");
+        let (published, stopped) = tokio::join!(published, stop_once(&run, examines_result));
+        assert!(matches!(published, Err(Error::Stopped)), "{published:?}");
+        assert!(stopped.elapsed() < STOPS_WITHIN, "{:?}", stopped.elapsed());
+        let refs = tree::git(repo.path(), &["for-each-ref", "--format=%(refname)"]);
+        assert_eq!(refs, "refs/heads/main", "no branch after a stop");
+        let packs = fs::read_dir(repo.path().join(".git/objects/pack")).into_iter().flatten().count();
+        assert_eq!(packs, 0, "nothing of the result stays in the repository");
+        assert!(!examines_result(), "no git outlives the work");
+    }
+
+    async fn a_stop_after_the_branch_was_made_does_not_hide_it() {
+        let (repo, data) = (repository(), folder());
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        run.sh("echo new > new.txt").await;
+        let state = run.snapshot().await;
+        run.close();
+        let views = run.backends.workspaces();
+        let made = repo.path().join(format!(".git/refs/heads/forge/{}", run.id));
+        let published = views.publish(&run.spec, run.id, state, "What was done");
+        let (published, _) = tokio::join!(published, stop_once(&run, move || made.exists()));
+        let published = published.expect("the branch exists").expect("something to commit");
+        assert_eq!(tree::git(repo.path(), &["rev-parse", &published.branch]), published.commit);
+    }
+
     async fn a_branch_gains_one_ref_and_its_objects() {
         let (repo, data) = (repository(), folder());
         // Hooks and settings that would run a program on the host.
