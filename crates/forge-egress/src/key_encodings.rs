@@ -32,6 +32,8 @@ enum Writing {
 /// One encoding of one key, and its placeholder.
 struct Echo {
     writing: Writing,
+    /// Whether letters of both cases match, which in `signs` are in lower case.
+    any_case: bool,
     /// For each character, the alternative code sequences that encode it.
     signs: Vec<Vec<Vec<u32>>>,
     placeholder: Vec<u8>,
@@ -94,6 +96,22 @@ impl Echoes {
         self.list.push(Arc::new(Echo { placeholder: placeholder.to_vec(), ..echo }));
     }
 
+    /// Returns a search for the same regardless of case, in texts that are in lower case.
+    pub(super) fn to_lower_case(&self) -> Self {
+        let mut lower = Self::default();
+        for echo in &self.list {
+            let mut signs = echo.signs.clone();
+            for code in signs.iter_mut().flatten().flatten() {
+                *code = fold_code(*code);
+            }
+            lower.push(
+                Echo { signs, any_case: true, writing: echo.writing, placeholder: Vec::new() },
+                &echo.placeholder,
+            );
+        }
+        lower
+    }
+
     /// Returns the number of leading bytes at which no match can start.
     pub(super) fn skip(&self, text: &[u8]) -> usize {
         text.iter().position(|&byte| self.firsts[usize::from(byte)]).unwrap_or(text.len())
@@ -131,12 +149,13 @@ impl Echoes {
 
 impl Echo {
     fn of(writing: Writing, text: &str) -> Self {
-        Self { writing, signs: text.chars().map(ways).collect(), placeholder: Vec::new() }
+        let (any_case, signs) = (writing == Writing::Hex, text.chars().map(ways).collect());
+        Self { writing, any_case, signs, placeholder: Vec::new() }
     }
 
     fn of_bytes(bytes: &[u8]) -> Self {
         let signs = bytes.iter().map(|&byte| vec![vec![byte.into()]]).collect();
-        Self { writing: Writing::Bytes, signs, placeholder: Vec::new() }
+        Self { writing: Writing::Bytes, any_case: false, signs, placeholder: Vec::new() }
     }
 
     fn starts(&self, code: u32) -> bool {
@@ -149,10 +168,7 @@ impl Echo {
     }
 
     fn fold_case(&self, code: u32) -> u32 {
-        match u8::try_from(code) {
-            Ok(byte) if self.writing == Writing::Hex => byte.to_ascii_lowercase().into(),
-            _ => code,
-        }
+        if self.any_case { fold_code(code) } else { code }
     }
 
     /// Returns the end of a match at the beginning of a text, and whether a longer text could match as well.
@@ -177,6 +193,10 @@ impl Echo {
         }
         (places.last().copied(), reading.cut)
     }
+}
+
+fn fold_code(code: u32) -> u32 {
+    u8::try_from(code).map_or(code, |byte| byte.to_ascii_lowercase().into())
 }
 
 /// Returns the code sequences for a character: its own code, its UTF-8 bytes, or its UTF-16 halves. Forms encode a

@@ -1,8 +1,8 @@
 //! Key injection: placeholders become keys in requests to one host, and keys become placeholders in its responses.
 
-use super::head::HeaderList;
 use super::key_encodings::{Echoes, Found};
 use forge_types::EgressRules;
+use hyper::header::{HeaderMap, HeaderValue};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -110,15 +110,18 @@ pub(super) fn injectors_by_host(
 impl KeyInjector {
     /// Adds the keys to the headers of a request. Returns a redactor that replaces them in the response with the texts
     /// that the sandbox knows.
-    pub(super) fn inject_into(&self, headers: &mut HeaderList) -> KeyRedactor {
+    pub(super) fn inject_into(&self, headers: &mut HeaderMap) -> KeyRedactor {
         let mut back = self.back.clone();
-        for header in &mut headers.0 {
-            if let Some(swapped) = self.out.replace_all(&header.value) {
-                header.value = swapped;
-            } else if let Some((word, swapped)) = self.inject_basic(&header.value) {
+        for header in headers.values_mut() {
+            let swapped = self.out.replace_all(header.as_bytes()).or_else(|| {
+                let (word, swapped) = self.inject_basic(header.as_bytes())?;
                 // An echo of the header would contain the key in this form.
                 back.add_bytes(&swapped, &word);
-                header.value = [b"Basic ".as_slice(), &swapped].concat();
+                Some([b"Basic ".as_slice(), &swapped].concat())
+            });
+            // Keys contain no characters that are not allowed in a header.
+            if let Some(Ok(value)) = swapped.map(HeaderValue::try_from) {
+                *header = value;
             }
         }
         KeyRedactor { back, pending: Vec::new(), found: false }
@@ -170,6 +173,11 @@ impl KeyRedactor {
         let mut scrubber = Self { back: self.back.clone(), pending: Vec::new(), found: false };
         let (clean, _) = scrubber.scan(text, false);
         scrubber.found.then_some(clean)
+    }
+
+    /// Returns a redactor for texts that are in lower case.
+    pub(super) fn to_lower_case(&self) -> Self {
+        Self { back: self.back.to_lower_case(), pending: Vec::new(), found: false }
     }
 
     fn scan(&mut self, text: &[u8], more: bool) -> (Vec<u8>, usize) {
@@ -242,10 +250,8 @@ mod tests {
         injectors_by_host(&rules, &keys).ok().unwrap().remove("h.test").unwrap()
     }
 
-    fn headers(value: &str) -> HeaderList {
-        let mut headers = HeaderList::default();
-        headers.add("Authorization", value);
-        headers
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(hyper::header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
     }
 
     #[test]
@@ -253,7 +259,7 @@ mod tests {
         let swaps = swaps(&[("KEY", "sk-one"), ("KEY_2", "sk-one-two")]);
         let mut sent = headers("forge-key-key-2,forge-key-key");
         swaps.inject_into(&mut sent);
-        assert_eq!(sent.0[0].value, b"sk-one-two,sk-one");
+        assert_eq!(sent["authorization"].as_bytes(), b"sk-one-two,sk-one");
     }
 
     #[test]
@@ -263,7 +269,7 @@ mod tests {
         let mut sent = headers(&before);
         let scrubber = swaps.inject_into(&mut sent);
         let after = format!("Basic {}", base64_encode(b"user:ghp_0123456789"));
-        assert_eq!(sent.0[0].value, after.as_bytes());
+        assert_eq!(sent["authorization"].as_bytes(), after.as_bytes());
         assert_eq!(scrubber.redact_complete(after.as_bytes()).unwrap(), before.as_bytes());
     }
 
@@ -300,7 +306,7 @@ mod tests {
             pieces in proptest::collection::vec("(abca|abcabd|a|b|c|d|abcabc){0,4}", 0..12),
         ) {
             let swaps = swaps(&[("X", "abcabd"), ("Y", "abcabcd")]);
-            let mut scrubber = swaps.inject_into(&mut HeaderList::default());
+            let mut scrubber = swaps.inject_into(&mut HeaderMap::new());
             let text = pieces.concat();
             let mut out = Vec::new();
             for piece in &pieces {

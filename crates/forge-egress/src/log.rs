@@ -1,6 +1,8 @@
 //! A bounded log of the hosts that a sandbox tried to reach, with counts.
 
 use super::TimeSource;
+use super::head::Authority;
+use super::proxy_error::ProxyError;
 use forge_types::{EgressRecord, EgressVerdict};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -70,6 +72,12 @@ impl EgressLog {
             return *id;
         }
         state.push(record)
+    }
+
+    /// Counts an attempt that was refused or failed. The host may be unknown.
+    pub(super) fn record_fault(&self, to: Option<&Authority>, fault: &ProxyError) {
+        let (host, port) = to.map_or(("", 0), |to| (to.host.as_str(), to.port));
+        self.record_attempt(host, port, fault.verdict, &fault.why);
     }
 
     /// Adds bytes to the record of `meter`. If that was drained in the meantime, a new record is created.

@@ -1,10 +1,11 @@
 //! Errors of the proxy and their HTTP responses.
 
-use super::head::{BadHead, HeaderList, Response};
+use super::head::BadHead;
 use forge_types::EgressVerdict;
 
 /// A refusal or failure, as logged and sent to the program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{why}")]
 pub(super) struct ProxyError {
     pub(super) status: u16,
     pub(super) verdict: EgressVerdict,
@@ -43,19 +44,20 @@ impl ProxyError {
             text.push_str(&self.hint);
             text.push('\n');
         }
-        let mut headers = HeaderList::default();
-        headers.add("Content-Type", "text/plain; charset=utf-8");
-        headers.add("Content-Length", text.len().to_string());
-        headers.add("Cache-Control", "no-store");
-        headers.add("Connection", if keep { "keep-alive" } else { "close" });
         let reason: String = self
             .why
             .chars()
             .take(200)
             .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
             .collect();
-        let head = Response { minor: 1, status: self.status, reason: reason.into_bytes(), headers };
-        let mut out = head.to_bytes();
+        let mut out = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nConnection: {}\r\n\r\n",
+            self.status,
+            text.len(),
+            if keep { "keep-alive" } else { "close" },
+        )
+        .into_bytes();
         if method != "HEAD" {
             out.extend_from_slice(text.as_bytes());
         }

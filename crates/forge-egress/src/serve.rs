@@ -1,28 +1,41 @@
-//! Connections from the sandbox. Their requests are handled in order, and each is checked separately.
+//! Connections from the sandbox. Their requests are handled in order, and each is checked separately. hyper parses each
+//! request and writes it again for the host, so that nothing but these requests reaches it.
 
 use super::ProxyState;
 use super::dial::dial_host;
-use super::head::{Authority, BodyFraming, Request};
-use super::key_injection::KeyInjector;
+use super::head::{Authority, BadHead, MAX_HEADERS, check_request, encode_target, strip_hop_by_hop, tokens};
+use super::key_injection::{KeyInjector, KeyRedactor};
 use super::log::ByteMeter;
 use super::proxy_error::ProxyError;
-use super::relay::{ExchangeOutcome, OutboundRequest, run_exchange};
+use super::relay::{Peer, RelayBody, prepare_response};
 use super::tls::describe_tls_error;
 use super::tunnel;
-use super::wire::SplitConnection;
+use super::wire::{ByteStream, SplitConnection};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self as client, SendRequest};
+use hyper::header::{ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1 as server;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, Uri, Version};
+use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 /// Maximum time for which a connection to a host is kept for the next request. Hosts may close them at any time, but
 /// rarely do so soon after the last response.
 const MAX_UPSTREAM_IDLE: Duration = Duration::from_secs(15);
 /// Limits on the time and bytes for draining the program's input after the last response, so that the response arrives.
-const MAX_LINGER_TIME_AND_BYTES: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
+const MAX_LINGER_TIME_AND_BYTES: (Duration, u64) = (Duration::from_secs(1), 1 << 20);
+/// Minimum size in bytes of a buffer that hyper accepts.
+const MIN_BUFFER_BYTES: usize = 8 << 10;
 
 /// The origin of requests.
 pub(super) enum RequestSource {
@@ -40,15 +53,27 @@ pub(super) enum RequestSource {
 /// A connection to a host.
 struct UpstreamConnection {
     to: Authority,
-    wire: SplitConnection,
+    sender: SendRequest<RelayBody>,
     since: Instant,
-    used: bool,
 }
 
-/// The action that a request asks for.
-enum RequestAction {
-    Tunnel(Authority),
-    Forward(Authority, Box<OutboundRequest>),
+/// A request that hyper has parsed, and the way to respond to it.
+type ReceivedRequest = (Request<Incoming>, oneshot::Sender<Response<RelayBody>>);
+
+/// The end of a request: the host if the program asks for a tunnel.
+type RequestEnd = Result<Option<Authority>, ProxyError>;
+
+/// The requests of one connection from the sandbox, and the state of the current one.
+struct RequestSequence<'a> {
+    shared: &'a ProxyState,
+    scope: RequestSource,
+    kept: Option<UpstreamConnection>,
+    to: Option<Authority>,
+    method: Method,
+    /// Whether the program has received part of a response.
+    answered: bool,
+    /// Whether the program's connection can be kept after the response.
+    keep: bool,
 }
 
 /// Serves a connection from the sandbox until it ends.
@@ -61,36 +86,25 @@ pub(super) async fn serve_connection(shared: Arc<ProxyState>, stream: TcpStream)
 pub(super) async fn serve_requests(
     shared: &Arc<ProxyState>,
     mut client: SplitConnection,
-    mut scope: RequestSource,
+    scope: RequestSource,
 ) {
-    let mut kept = None;
-    loop {
-        let request = match next_request(shared, &mut client).await {
-            Ok(Some(request)) => request,
-            Ok(None) => return linger_close(client).await,
+    let (kept, to, method) = (None, None, Method::default());
+    let mut requests = RequestSequence { shared, scope, kept, to, method, answered: false, keep: true };
+    while requests.keep {
+        match requests.serve_next(&mut client).await {
+            Ok(None) => {}
+            Ok(Some(to)) => return tunnel::serve_connect(shared, client, to).await,
+            Err(fault) if requests.answered => {
+                shared.log.record_fault(requests.to.as_ref(), &fault);
+                requests.keep = false;
+            }
             Err(fault) => {
-                send_refusal(shared, &mut client, scope.host(), &fault, "", false).await;
-                return linger_close(client).await;
+                let (to, method) = (requests.to.as_ref(), requests.method.as_str());
+                requests.keep = send_refusal(shared, &mut client, to, &fault, method, requests.keep).await;
             }
-        };
-        let method = request.method.clone();
-        let call = match interpret_request(request, &scope) {
-            Ok(call) => call,
-            Err((to, fault)) => {
-                send_refusal(shared, &mut client, to.as_ref().or(scope.host()), &fault, &method, false).await;
-                return linger_close(client).await;
-            }
-        };
-        let again = match call {
-            RequestAction::Tunnel(to) => return tunnel::serve_connect(shared, client, to).await,
-            RequestAction::Forward(to, ready) => {
-                forward_request(shared, &mut client, &mut kept, &mut scope, to, *ready).await
-            }
-        };
-        if !again {
-            return linger_close(client).await;
         }
     }
+    linger_close(client).await;
 }
 
 impl RequestSource {
@@ -99,6 +113,10 @@ impl RequestSource {
             Self::Open => None,
             Self::Inside { to, .. } => Some(to),
         }
+    }
+
+    const fn is_secure(&self) -> bool {
+        matches!(self, Self::Inside { secure: true, .. })
     }
 }
 
@@ -111,8 +129,7 @@ pub(super) async fn send_refusal(
     method: &str,
     keep: bool,
 ) -> bool {
-    let (host, port) = to.map_or(("", 0), |to| (to.host.as_str(), to.port));
-    shared.log.record_attempt(host, port, fault.verdict, &fault.why);
+    shared.log.record_fault(to, fault);
     let sending = async {
         client.writer.write_all(&fault.to_response(method, keep)).await?;
         client.writer.flush().await
@@ -125,150 +142,230 @@ pub(super) async fn linger_close(mut client: SplitConnection) {
     let (time, most) = MAX_LINGER_TIME_AND_BYTES;
     let ending = async {
         client.writer.shutdown().await?;
-        let mut read = 0;
-        while read < most {
-            match client.reader.fill_buffer().await? {
-                0 => break,
-                count => read += count,
-            }
-            client.reader.consume(usize::MAX);
-        }
-        io::Result::Ok(())
+        tokio::io::copy(&mut client.reader.from.take(most), &mut tokio::io::sink()).await
     };
     let _ = timeout(time, ending).await;
 }
 
-/// Reads the next request; returns `None` if there are no more.
-async fn next_request(
-    shared: &ProxyState,
-    client: &mut SplitConnection,
-) -> Result<Option<Request>, ProxyError> {
-    let limits = &shared.limits;
-    if client.reader.buffered().is_empty()
-        && !matches!(timeout(limits.keep_alive, client.reader.fill_buffer()).await, Ok(Ok(1..)))
-    {
-        return Ok(None);
-    }
-    match timeout(limits.head, client.reader.read_head(limits.head_bytes)).await {
-        Err(_) => Err(ProxyError::bad_request(408, "the request head did not arrive in time")),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-            let most = limits.head_bytes;
-            Err(ProxyError::bad_request(431, format!("the request head is longer than {most} bytes")))
+impl RequestSequence<'_> {
+    /// Waits for the next request and serves it.
+    async fn serve_next(&mut self, client: &mut SplitConnection) -> RequestEnd {
+        (self.to, self.method) = (self.scope.host().cloned(), Method::default());
+        (self.answered, self.keep) = (false, false);
+        let (limits, reader) = (&self.shared.limits, &mut client.reader);
+        if reader.pending.is_empty()
+            && !matches!(timeout(limits.keep_alive, reader.fill_buffer()).await, Ok(Ok(1..)))
+        {
+            return Ok(None);
         }
-        Ok(Err(_) | Ok(None)) => Ok(None),
-        Ok(Ok(Some(head))) => Request::parse(&head).map(Some).map_err(ProxyError::from),
-    }
-}
-
-/// Converts a request into an action that is ready to be performed. An error names the host as far as it is known.
-fn interpret_request(
-    mut request: Request,
-    scope: &RequestSource,
-) -> Result<RequestAction, (Option<Authority>, ProxyError)> {
-    let framing = request.body_framing().map_err(|bad| (None, bad.into()))?;
-    if request.method == "CONNECT" {
-        return interpret_connect(&request, framing, scope);
-    }
-    let (to, path) = parse_target(&request, scope).map_err(|fault| (None, fault))?;
-    let default = scope.default_port();
-    let bad = |fault: ProxyError| (Some(to.clone()), fault);
-    check_host_header(&request, &to).map_err(bad)?;
-    if request.headers.tokens("upgrade").any(|w| w.eq_ignore_ascii_case("websocket")) {
-        let why = "WebSockets work only through a CONNECT tunnel, and not to a host that gets a key";
-        return Err(bad(ProxyError::bad_request(501, why)));
-    }
-    let (minor, keep) = (request.minor, request.is_persistent());
-    request.target = path;
-    request.headers.strip_hop_by_hop();
-    request.headers.remove("host");
-    request.headers.0.insert(
-        0,
-        super::head::HeaderLine { name: "Host".into(), value: to.to_host_header(default).into_bytes() },
-    );
-    request.headers.add_framing(framing);
-    let ready = OutboundRequest { request, minor, framing, keep, redactor: None };
-    Ok(RequestAction::Forward(to, Box::new(ready)))
-}
-
-impl RequestSource {
-    const fn is_secure(&self) -> bool {
-        matches!(self, Self::Inside { secure: true, .. })
-    }
-
-    const fn default_port(&self) -> u16 {
-        if self.is_secure() { 443 } else { 80 }
-    }
-}
-
-fn interpret_connect(
-    request: &Request,
-    framing: BodyFraming,
-    scope: &RequestSource,
-) -> Result<RequestAction, (Option<Authority>, ProxyError)> {
-    if matches!(scope, RequestSource::Inside { .. }) {
-        return Err((
-            None,
-            ProxyError::bad_request(
-                405,
-                "tunnels inside a tunnel to a host that gets a key are not supported",
-            ),
-        ));
-    }
-    let to = Authority::parse(&request.target, None).map_err(|bad| (None, bad.into()))?;
-    if !matches!(framing, BodyFraming::Empty | BodyFraming::Length(0)) {
-        return Err((Some(to), ProxyError::bad_request(400, "a CONNECT request must not have a body")));
-    }
-    match check_host_header(request, &to) {
-        Ok(()) => Ok(RequestAction::Tunnel(to)),
-        Err(fault) => Err((Some(to), fault)),
-    }
-}
-
-/// Returns the host and path of a request.
-fn parse_target(request: &Request, scope: &RequestSource) -> Result<(Authority, String), ProxyError> {
-    let target = request.target.as_str();
-    if target.contains('#') {
-        return Err(ProxyError::bad_request(
-            400,
-            "the request cannot be forwarded: its target contains a fragment",
-        ));
-    }
-    if let RequestSource::Inside { to, .. } = scope {
-        return if target.starts_with('/') || (target == "*" && request.method == "OPTIONS") {
-            Ok((to.clone(), target.to_owned()))
-        } else {
-            Err(ProxyError::bad_request(
-                400,
-                "the request cannot be forwarded: inside a tunnel the target must be a path",
-            ))
+        let head = match timeout(limits.head, reader.read_head(limits.head_bytes)).await {
+            Ok(Ok(head)) => encode_target(&mut reader.pending, head),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                let most = limits.head_bytes;
+                let why = format!("the request head is longer than {most} bytes");
+                return Err(ProxyError::bad_request(431, why));
+            }
+            Ok(Err(_)) => return Ok(None),
+            Err(_) => return Err(ProxyError::bad_request(408, "the request head did not arrive in time")),
         };
+        let length = check_request(&reader.pending[..head])?;
+        self.serve(client, head, length).await
     }
-    let rest = match target.get(..7) {
-        Some(scheme) if scheme.eq_ignore_ascii_case("http://") => &target[7..],
-        _ if target.starts_with('/') || target == "*" => {
-            let why = "this is a proxy: it accepts `GET http://host/path` and `CONNECT host:port`";
-            return Err(ProxyError::bad_request(400, why));
+
+    /// Serves a request with a head and a body of these lengths. hyper gets a connection that ends behind it, so that it
+    /// does not read the next request before the check of its head.
+    async fn serve(&mut self, client: &mut SplitConnection, head: usize, length: Option<u64>) -> RequestEnd {
+        let (requests, received) = mpsc::channel(1);
+        let service = service_fn(move |request| {
+            let (responder, response) = oneshot::channel();
+            // A request that is not taken gets no response, which ends the connection.
+            let _ = requests.try_send((request, responder));
+            response
+        });
+        let most = length.map_or(u64::MAX, |length| length.saturating_add(head as u64));
+        let bytes = io::Cursor::new(std::mem::take(&mut client.reader.pending));
+        let input = bytes.chain(&mut client.reader.from).take(most);
+        let mut connection = server::Builder::new()
+            .half_close(true)
+            .auto_date_header(false)
+            .preserve_header_case(true)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MIN_BUFFER_BYTES.max(self.shared.limits.head_bytes).max(head))
+            .serve_connection(TokioIo::new(tokio::io::join(input, &mut client.writer)), service);
+        let outcome = tokio::select! {
+            biased;
+            done = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
+                done.map(|()| None).map_err(|error| Peer::Program.describe_error(&error))
+            }
+            outcome = self.answer(received, head, length) => outcome,
+        };
+        let parts = connection.into_parts();
+        let input = parts.io.into_inner().into_inner().0;
+        self.keep &= parts.read_buf.is_empty() && input.limit() == 0;
+        let bytes = input.into_inner().into_inner().0;
+        let read = usize::try_from(bytes.position()).unwrap_or(usize::MAX);
+        client.reader.pending = bytes.into_inner().split_off(read);
+        outcome
+    }
+
+    /// Waits for the request from hyper, forwards it, and hands the response to hyper. Returns only if that fails.
+    async fn answer(
+        &mut self,
+        mut received: mpsc::Receiver<ReceivedRequest>,
+        head: usize,
+        length: Option<u64>,
+    ) -> RequestEnd {
+        let Some((request, responder)) = received.recv().await else { return pending().await };
+        let (mut request, body) = request.into_parts();
+        self.method = request.method.clone();
+        let closes = |name| tokens(&request.headers, name).any(|word| word.eq_ignore_ascii_case("close"));
+        let keep =
+            request.version == Version::HTTP_11 && !closes("connection") && !closes("proxy-connection");
+        let to = interpret_request(&mut request, length, &self.scope, &mut self.to)?;
+        if self.method == Method::CONNECT {
+            return Ok(Some(to));
         }
-        _ => {
-            return Err(ProxyError::bad_request(
-                400,
-                "only http:// URLs are forwarded; use CONNECT for anything else",
-            ));
+        let harmless = length == Some(0) && matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS");
+        let late = || ProxyError::failed(504, "the host did not respond in time");
+        let mut body = Some(body);
+        loop {
+            self.keep = keep && length == Some(0);
+            let (mut upstream, used) = self.acquire_upstream(&to).await?;
+            self.keep = false;
+            let shared = self.shared;
+            let meter = Arc::new(ByteMeter::new(&shared.log, &to.host, to.port, shared.limits.idle));
+            let mut attempt = request.clone();
+            let redactor = inject_keys(&shared.injectors, &self.scope, &to, &mut attempt.headers);
+            let outgoing = RelayBody::new(body.take(), Peer::Program, &meter, None);
+            meter.add_sent(head);
+            let sending = upstream.sender.send_request(Request::from_parts(attempt, outgoing));
+            let response = tokio::select! {
+                sent = sending => sent.map_err(|error| Peer::Host.describe_error(&error)),
+                () = meter.wait_idle() => Err(late()),
+            };
+            match response.and_then(|response| prepare_response(response, redactor, &meter)) {
+                Ok(mut response) => {
+                    self.keep = keep && length.is_some();
+                    if !self.keep {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    (self.kept, self.answered) = (Some(upstream), true);
+                    // If hyper does not want the response, the connection with the program has ended.
+                    let _ = responder.send(response);
+                    meter.wait_idle().await;
+                    return Err(late());
+                }
+                // The host closed a kept connection just as it was reused.
+                Err(_) if used && harmless => {}
+                Err(fault) => return Err(fault),
+            }
         }
+    }
+
+    /// Returns a connection to the host, and whether it was used before: the kept one if it is still open, otherwise a new
+    /// one.
+    async fn acquire_upstream(&mut self, to: &Authority) -> Result<(UpstreamConnection, bool), ProxyError> {
+        let open = |kept: &UpstreamConnection| kept.to == *to && kept.since.elapsed() < MAX_UPSTREAM_IDLE;
+        if let Some(mut upstream) = self.kept.take().filter(open)
+            && matches!(timeout(self.shared.limits.connect, upstream.sender.ready()).await, Ok(Ok(())))
+        {
+            upstream.since = Instant::now();
+            return Ok((upstream, true));
+        }
+        let first =
+            if let RequestSource::Inside { first, .. } = &mut self.scope { first.take() } else { None };
+        let stream = match first {
+            Some(stream) => stream,
+            None => dial_host(self.shared, to).await?,
+        };
+        let stream: Box<dyn ByteStream> = match (&self.shared.tls, self.scope.is_secure()) {
+            (_, false) => Box::new(stream),
+            (None, true) => return Err(ProxyError::failed(502, "TLS is not set up")),
+            (Some(tls), true) => {
+                let late = format!("the TLS handshake with {} did not finish in time", to.host);
+                let connecting = timeout(self.shared.limits.connect, tls.connect(&to.host, stream)).await;
+                let connected = connecting.map_err(|_| ProxyError::failed(504, late))?;
+                Box::new(connected.map_err(|error| {
+                    let why = describe_tls_error(&error);
+                    ProxyError::failed(502, format!("TLS with {} failed: {why}", to.host))
+                })?)
+            }
+        };
+        let (sender, connection) = client::Builder::new()
+            .title_case_headers(true)
+            .preserve_header_case(true)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(self.shared.limits.head_bytes.max(MIN_BUFFER_BYTES))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Peer::Host.describe_error(&error))?;
+        // It ends when neither the sender nor a body is in use any more; the sender gets its error.
+        tokio::spawn(connection);
+        Ok((UpstreamConnection { to: to.clone(), sender, since: Instant::now() }, false))
+    }
+}
+
+/// Checks a request and turns it into the one for the host, which it returns and stores as soon as it is known.
+fn interpret_request(
+    request: &mut Parts,
+    length: Option<u64>,
+    scope: &RequestSource,
+    known: &mut Option<Authority>,
+) -> Result<Authority, ProxyError> {
+    let connect = request.method == Method::CONNECT;
+    if connect && scope.host().is_some() {
+        let why = "tunnels inside a tunnel to a host that gets a key are not supported";
+        return Err(ProxyError::bad_request(405, why));
+    }
+    let to = match connect {
+        true => Authority::parse(&request.uri.to_string(), None)?,
+        false => parse_target(request, scope)?,
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let path = match path {
-        "" if request.method == "OPTIONS" => "*".to_owned(),
-        path if path.starts_with('/') => path.to_owned(),
-        path => format!("/{path}"),
+    *known = Some(to.clone());
+    if connect && length != Some(0) {
+        return Err(ProxyError::bad_request(400, "a CONNECT request must not have a body"));
+    }
+    check_host_header(request, &to)?;
+    if connect {
+        return Ok(to);
+    }
+    if tokens(&request.headers, "upgrade").any(|word| word.eq_ignore_ascii_case("websocket")) {
+        let why = "WebSockets work only through a CONNECT tunnel, and not to a host that gets a key";
+        return Err(ProxyError::bad_request(501, why));
+    }
+    strip_hop_by_hop(&mut request.headers);
+    let host = HeaderValue::from_str(&to.to_host_header(if scope.is_secure() { 443 } else { 80 }));
+    request.headers.insert(HOST, host.map_err(|_| BadHead("the host is not ASCII"))?);
+    request.uri = request.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
+    request.version = Version::HTTP_11;
+    Ok(to)
+}
+
+/// Returns the host of a request other than CONNECT.
+fn parse_target(request: &Parts, scope: &RequestSource) -> Result<Authority, ProxyError> {
+    let uri = &request.uri;
+    let starred = uri.path() == "*" && request.method != Method::OPTIONS;
+    let why = match (scope, uri.scheme_str(), uri.authority()) {
+        (RequestSource::Inside { to, .. }, None, None) if !starred => return Ok(to.clone()),
+        (RequestSource::Inside { .. }, ..) => {
+            "the request cannot be forwarded: inside a tunnel the target must be a path"
+        }
+        (_, Some("http"), Some(authority)) => return Ok(Authority::parse(authority.as_str(), Some(80))?),
+        (_, None, None) => "this is a proxy: it accepts `GET http://host/path` and `CONNECT host:port`",
+        _ => "only http:// URLs are forwarded; use CONNECT for anything else",
     };
-    Ok((Authority::parse(authority, Some(80))?, path))
+    Err(ProxyError::bad_request(400, why))
 }
 
 /// Checks that the Host header names the permitted host; otherwise a front-end server could be asked for another host.
-fn check_host_header(request: &Request, to: &Authority) -> Result<(), ProxyError> {
-    let Some(host) = request.host_header()? else { return Ok(()) };
+fn check_host_header(request: &Parts, to: &Authority) -> Result<(), ProxyError> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) if request.version == Version::HTTP_10 => return Ok(()),
+        (None, _) => return Err(BadHead("the Host header is missing").into()),
+        (Some(host), None) => host.to_str().map_err(|_| BadHead("the Host header is not ASCII"))?,
+        _ => return Err(BadHead("there are two Host headers").into()),
+    };
     let named = Authority::parse(host, Some(to.port))?;
     if named == *to {
         return Ok(());
@@ -281,48 +378,6 @@ fn check_host_header(request: &Request, to: &Authority) -> Result<(), ProxyError
     Err(ProxyError::refused(why, "Use the same host in the request target and the Host header."))
 }
 
-/// Forwards a request; returns whether the program's connection can be kept.
-async fn forward_request(
-    shared: &ProxyState,
-    client: &mut SplitConnection,
-    kept: &mut Option<UpstreamConnection>,
-    scope: &mut RequestSource,
-    to: Authority,
-    ready: OutboundRequest,
-) -> bool {
-    let method = ready.request.method.clone();
-    let bodiless = matches!(ready.framing, BodyFraming::Empty | BodyFraming::Length(0));
-    let harmless = bodiless && matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS");
-    let fault = loop {
-        let mut upstream = match acquire_upstream(shared, kept, scope, &to).await {
-            Ok(upstream) => upstream,
-            Err(fault) => {
-                let keep = ready.keep && bodiless;
-                return send_refusal(shared, client, Some(&to), &fault, &method, keep).await;
-            }
-        };
-        let mut attempt = ready.clone();
-        inject_keys(&shared.injectors, scope, &to, &mut attempt);
-        let used = std::mem::replace(&mut upstream.used, true);
-        let meter = ByteMeter::new(&shared.log, &to.host, to.port, shared.limits.idle);
-        match run_exchange(client, &mut upstream.wire, &mut attempt, &meter, shared.limits.head_bytes).await {
-            ExchangeOutcome::Complete { client_again, upstream_again } => {
-                upstream.since = Instant::now();
-                *kept = Some(upstream).filter(|_| upstream_again);
-                return client_again;
-            }
-            // The host closed a kept connection just as it was reused.
-            ExchangeOutcome::Broken { answered: false, .. } if used && harmless => {}
-            ExchangeOutcome::Broken { answered: true, fault } => {
-                shared.log.record_attempt(&to.host, to.port, fault.verdict, &fault.why);
-                return false;
-            }
-            ExchangeOutcome::Broken { fault, .. } => break fault,
-        }
-    };
-    send_refusal(shared, client, Some(&to), &fault, &method, false).await
-}
-
 /// Headers that request part of a response, changes to it (RFC 3229), or another character encoding.
 const PARTIAL_HEADERS: [&str; 4] = ["range", "if-range", "a-im", "accept-charset"];
 
@@ -331,12 +386,10 @@ fn inject_keys(
     swaps: &BTreeMap<String, KeyInjector>,
     scope: &RequestSource,
     to: &Authority,
-    ready: &mut OutboundRequest,
-) {
-    let Some(swaps) = swaps.get(&to.host) else { return };
-    let headers = &mut ready.request.headers;
-    headers.remove("accept-encoding");
-    headers.add("Accept-Encoding", "identity");
+    headers: &mut HeaderMap,
+) -> Option<KeyRedactor> {
+    let swaps = swaps.get(&to.host)?;
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // Also where no key is injected: a host may still know one from before, and a partial response can contain part of
     // a key.
     for partial in PARTIAL_HEADERS {
@@ -344,52 +397,7 @@ fn inject_keys(
     }
     // No server uses plain HTTP on the TLS port, so the key would only be exposed on the wire.
     let shows_the_wire = !scope.is_secure() && to.port == 443;
-    let scrubber = if shows_the_wire { swaps.response_redactor() } else { swaps.inject_into(headers) };
-    ready.redactor = Some(scrubber);
-}
-
-/// Returns a connection to the host: the kept one if it is still open, otherwise a new one.
-async fn acquire_upstream(
-    shared: &ProxyState,
-    kept: &mut Option<UpstreamConnection>,
-    scope: &mut RequestSource,
-    to: &Authority,
-) -> Result<UpstreamConnection, ProxyError> {
-    if let Some(mut upstream) = kept.take().filter(|u| u.to == *to && u.since.elapsed() < MAX_UPSTREAM_IDLE) {
-        // Nothing may arrive before the next request: any data, and above all an end of file, makes the connection
-        // unusable.
-        let silent = timeout(Duration::ZERO, upstream.wire.reader.fill_buffer()).await.is_err();
-        if silent && upstream.wire.reader.buffered().is_empty() {
-            return Ok(upstream);
-        }
-    }
-    let first = if let RequestSource::Inside { first, .. } = scope { first.take() } else { None };
-    let stream = match first {
-        Some(stream) => stream,
-        None => dial_host(shared, to).await?,
-    };
-    let wire = match scope.is_secure() {
-        false => SplitConnection::new(stream),
-        true => {
-            let tls = shared.tls.as_ref().ok_or_else(|| ProxyError::failed(502, "TLS is not set up"))?;
-            match timeout(shared.limits.connect, tls.connect(&to.host, stream)).await {
-                Ok(Ok(stream)) => SplitConnection::new(stream),
-                Ok(Err(error)) => {
-                    return Err(ProxyError::failed(
-                        502,
-                        format!("TLS with {} failed: {}", to.host, describe_tls_error(&error)),
-                    ));
-                }
-                Err(_) => {
-                    return Err(ProxyError::failed(
-                        504,
-                        format!("the TLS handshake with {} did not finish in time", to.host),
-                    ));
-                }
-            }
-        }
-    };
-    Ok(UpstreamConnection { to: to.clone(), wire, since: Instant::now(), used: false })
+    Some(if shows_the_wire { swaps.response_redactor() } else { swaps.inject_into(headers) })
 }
 
 #[cfg(test)]
@@ -397,7 +405,7 @@ mod tests {
     use super::*;
     use crate::key_injection::{EgressKey, injectors_by_host};
     use forge_types::{EgressRules, KeySwap};
-    use std::collections::BTreeMap;
+    use hyper::header::HeaderName;
 
     #[test]
     fn where_no_key_is_put_in_an_answer_is_searched_all_the_same() {
@@ -416,22 +424,19 @@ mod tests {
             (&secure(false), 443, false),
             (&secure(true), 443, true),
         ] {
-            let head =
-                b"GET / HTTP/1.1\r\nX: forge-key-key\r\nRange: bytes=0-4\r\nAccept-Encoding: br\r\n\r\n";
-            let request = Request::parse(head).unwrap();
-            let mut ready = OutboundRequest {
-                request,
-                minor: 1,
-                framing: BodyFraming::Empty,
-                keep: true,
-                redactor: None,
-            };
+            let mut headers: HeaderMap =
+                [("x", "forge-key-key"), ("range", "bytes=0-4"), ("accept-encoding", "br")]
+                    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                    .into_iter()
+                    .collect();
             let to = Authority { host: "h.test".into(), port };
-            inject_keys(&swaps, scope, &to, &mut ready);
-            let said = String::from_utf8(ready.request.to_bytes()).unwrap();
-            assert_eq!(said.contains("sk-0123456789"), put_in, "{port}: {said}");
-            assert!(!said.contains("Range") && said.contains("Accept-Encoding: identity"), "{said}");
-            let back = ready.redactor.unwrap().redact_complete(b"<sk-0123456789>");
+            let redactor = inject_keys(&swaps, scope, &to, &mut headers).unwrap();
+            assert_eq!(headers["x"] == "sk-0123456789", put_in, "{port}: {headers:?}");
+            assert!(
+                !headers.contains_key("range") && headers["accept-encoding"] == "identity",
+                "{headers:?}"
+            );
+            let back = redactor.redact_complete(b"<sk-0123456789>");
             assert_eq!(back.as_deref(), Some(&b"<forge-key-key>"[..]), "{port}");
         }
     }

@@ -112,8 +112,8 @@ async fn detect_protocol(
     let limits = &shared.limits;
     let (mut waits, mut since) = (limits.keep_alive, Instant::now());
     loop {
-        let silent = client.buffered().is_empty();
-        let beginning = TunnelProtocol::detect(client.buffered(), limits.head_bytes);
+        let silent = client.pending.is_empty();
+        let beginning = TunnelProtocol::detect(&client.pending, limits.head_bytes);
         if beginning != TunnelProtocol::Open {
             return Ok(beginning);
         }
@@ -191,7 +191,7 @@ async fn check_client_hello(client: &mut ConnectionReader, to: &Authority) -> Re
     let mut hello = Acceptor::default();
     let mut used = 0;
     loop {
-        let mut fresh = &client.buffered()[used..];
+        let mut fresh = &client.pending[used..];
         if used == 0 && fresh.first().is_some_and(|&b| b != TLS_HANDSHAKE_BYTE) {
             return Ok(());
         }

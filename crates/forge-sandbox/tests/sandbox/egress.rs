@@ -9,6 +9,8 @@ mod inside;
 mod kept;
 #[path = "egress/stage.rs"]
 mod stage;
+#[path = "egress/streams.rs"]
+mod streams;
 #[path = "egress/tunnels.rs"]
 mod tunnels;
 
