@@ -139,8 +139,8 @@ pub(crate) fn environment_notices(
         let full = folder.ancestors().find_map(|folder| folder.canonicalize().ok());
         if full.is_some_and(|full| full.starts_with(&whole)) {
             note(format!(
-                "{} holds {what} and is inside the repository, where a run can change it; \
-                 work in a subdirectory of {} instead",
+                "{} holds {what} and is inside the repository, so no run works there; work in a subdirectory of {} \
+                 instead",
                 folder.display(),
                 whole.display()
             ));

@@ -6,7 +6,7 @@
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts,
 //! [`read_below`] and [`read_text_below`] below one that the caller has open.
 //!
-//! [`Directory`] writes files by name into a directory that was reached without following links, [`UserFile`] those that
+//! [`find_enclosed_place`] tells whether a repository contains Forge's own files. [`Directory`] writes files by name into a directory that was reached without following links, [`UserFile`] those that
 //! the user named. [`open_or_create`]
 //! opens Forge's own lock files with the same care. [`remove_tree`] and [`remove_stale`] remove this user's own files
 //! and nothing that a hostile tree points to; [`PrivateDir`] holds temporary files where no other user can add entries.
@@ -15,6 +15,7 @@
 
 mod data;
 mod directory;
+mod enclosure;
 mod error;
 mod identity;
 mod lock;
@@ -27,6 +28,7 @@ mod user_file;
 
 pub use data::{NotOwnData, check_data_directory};
 pub use directory::{Directory, OWNER_ONLY_MODE, find_symlink_below};
+pub use enclosure::{EnclosedPlace, find_enclosed_place, list_links};
 pub use error::{Error, SpecialFileKind};
 pub use lock::{open_or_create, sync_directory};
 pub use open::{open, open_below, open_within};

@@ -83,6 +83,8 @@ impl Project {
         more_repos: &[PathBuf],
         job: &RoutingJob,
     ) -> Result<Plan, Error> {
+        // First of all, because choosing a model may already ask one.
+        self.refuse_own_places(std::iter::once(repo).chain(more_repos.iter().map(PathBuf::as_path)))?;
         let loaded = self.config();
         let executor = executors::select_executor(loaded)?;
         let planned = if executor.asks_model() {

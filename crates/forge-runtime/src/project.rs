@@ -166,18 +166,12 @@ impl Project {
     /// Creates a run with a frozen plan. The run is pending until a process drives it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unusable task; nothing is stored then.
+    /// [`Error::Invalid`] for an unusable task, [`Error::Repository`] for a repository that contains Forge's own files;
+    /// nothing is stored then.
     pub async fn create(&self, new: NewRun, plan: &Plan) -> Result<RunId, Error> {
         check_task(&new.task)?;
-        if self.forge.data_dir().starts_with(&new.repo) {
-            let what = format!(
-                "the repository {} contains forge's own data directory {}, so a run could change its own records. \
-                 Choose a directory below it, or move the data directory with XDG_DATA_HOME",
-                new.repo.display(),
-                self.forge.data_dir().display()
-            );
-            return Err(Error::Repository { what });
-        }
+        self.refuse_own_places([new.repo.as_path()])?;
+        self.refuse_own_places_of(&plan.sandbox)?;
         Ok(self.engine.create(new, plan).await?)
     }
 
@@ -208,6 +202,8 @@ impl Project {
     ) -> Result<RunDetails, Error> {
         let shown = self.forge.run_details(run).await?;
         self.reject_ended(&shown.state, "it can't be resumed. Start a new run")?;
+        let (plan, _) = forge_engine::load_run_state(self.parts.journal.as_ref(), run).await?;
+        self.refuse_own_places_of(&plan.sandbox)?;
         if let Some(holder) = shown.holder {
             return Err(forge_ports::queue::ClaimError::Held { run, holder }.into());
         }

@@ -47,6 +47,8 @@ pub struct BackendOptions {
     pub locks: PathBuf,
     /// Directory of the root directories made by `forge sandbox build`.
     pub images: PathBuf,
+    /// Places that no repository may contain, besides the directories of workspaces and locks.
+    pub protected: Vec<PathBuf>,
     /// Address of a container engine; `None` means its usual place.
     pub docker_host: Option<String>,
     /// Keys that the egress proxy puts into requests, by the variables that the rules name.
@@ -83,6 +85,7 @@ impl BackendOptions {
             temporary: folder.join("tmp"),
             locks: folder.join("locks"),
             images: folder.join("images"),
+            protected: vec![folder.to_owned()],
             caches: true,
             ..Self::default()
         }
@@ -91,7 +94,12 @@ impl BackendOptions {
     /// Returns the directories of workspaces and the limits on how workspaces are built.
     pub(crate) fn workspace_storage(&self) -> WorkspaceStorage {
         let limit = self.copies.then(|| ForcedCopy { why: "requested".to_owned() });
-        WorkspaceStorage { workspaces: self.workspaces.clone(), locks: self.locks.clone(), limit }
+        WorkspaceStorage {
+            workspaces: self.workspaces.clone(),
+            locks: self.locks.clone(),
+            protected: self.protected.clone(),
+            limit,
+        }
     }
 
     fn docker_backend(self: &Arc<Self>, kind: EngineKind) -> DockerBackend {

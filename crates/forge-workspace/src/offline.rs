@@ -99,7 +99,11 @@ impl OfflineWorkspace {
             return Err(Error::View { why }.into());
         };
         let mut roots = Vec::with_capacity(meta.repos.len());
-        for (index, open) in access.open_repos(&meta)?.into_iter().enumerate() {
+        let opened = access.open_repos(&meta)?;
+        if !matches!(access, OfflineAccess::Read) {
+            repos::check_disjoint(store, opened.iter().flatten())?;
+        }
+        for (index, open) in opened.into_iter().enumerate() {
             let folder = place.objects_dir(index);
             let objects = match access {
                 OfflineAccess::Read => ObjectStore::open_read_only(&folder)?,

@@ -4,6 +4,7 @@
 //! between two uses of the path. So the path is used once, no link in it is followed, and the opened directory is compared
 //! with the run's record: the operation then reads, mounts and changes the repository through this descriptor.
 
+use crate::WorkspaceStorage;
 use crate::layout::{RunRepo, WorkspaceKind, WorkspaceLayout, WorkspaceMeta};
 use forge_git::WorkTree;
 use forge_ports::sandbox::Error;
@@ -123,6 +124,33 @@ pub(crate) fn check_same_repos(meta: &WorkspaceMeta, repos: &[OpenRepo]) -> Resu
         return Ok(());
     }
     Err(Error::View { why: "the run began with other repositories".to_owned() })
+}
+
+/// Refuses a repository that contains Forge's own files: a run could change its own records and the user's settings, and
+/// its snapshots would contain themselves.
+pub(crate) fn check_disjoint<'a>(
+    store: &WorkspaceStorage,
+    repos: impl IntoIterator<Item = &'a OpenRepo>,
+) -> Result<(), Error> {
+    let repos: Vec<&OpenRepo> = repos.into_iter().collect();
+    let ids: Vec<(u64, u64)> = repos.iter().map(|repo| (repo.stamp.dev, repo.stamp.ino)).collect();
+    let own = [store.workspaces.clone(), store.locks.clone()];
+    let found = [own.as_slice(), &store.protected].into_iter().try_fold(None, |found, places| match found {
+        None => forge_files::find_enclosed_place(places, &ids),
+        found => Ok(found),
+    });
+    let found = found.map_err(|error| Error::View { why: format!("cannot examine {error}") })?;
+    match found {
+        None => Ok(()),
+        Some(found) => Err(Error::View {
+            why: format!(
+                "the repository {} contains {}, which belongs to forge: choose a smaller repository, or move forge's \
+                 own directories (XDG_DATA_HOME, XDG_CONFIG_HOME)",
+                repos[found.directory].record.path.display(),
+                found.place.display()
+            ),
+        }),
+    }
 }
 
 fn overlap(one: &Path, two: &Path) -> bool {

@@ -4,7 +4,7 @@ use crate::baseline::{BaselineState, BaselineWriter};
 use crate::errors::{OpenError, workspace_error};
 use crate::layout::{FileMask, WorkspaceKind, WorkspaceLayout, WorkspaceMeta, XattrNamespace};
 use crate::paths::WorkspacePaths;
-use crate::repos::{OpenRepo, check_same_repos};
+use crate::repos::{OpenRepo, check_disjoint, check_same_repos};
 use crate::secret_masks::{self, InitialScan, SecretMasks};
 use crate::strategy::MountStrategy;
 use crate::{gitdir, masks, snapshot_id, strategy};
@@ -30,6 +30,8 @@ pub struct WorkspaceStorage {
     pub workspaces: PathBuf,
     /// Directory for repository locks.
     pub locks: PathBuf,
+    /// Places that no repository may contain: Forge's own data, the user's settings, and where links in them lead.
+    pub protected: Vec<PathBuf>,
     /// Reason not to use an overlay, if there is one.
     pub limit: Option<ForcedCopy>,
 }
@@ -482,22 +484,6 @@ impl WorkspaceLayout {
         BaseManifest::load(&path).map(Arc::new).map_err(|error| Error::View {
             why: format!("{}: {error}; the run's steps can no longer be used", path.display()),
         })
-    }
-}
-
-/// Refuses a repository that contains Forge's data directory: its snapshots would contain themselves.
-fn check_disjoint(store: &WorkspaceStorage, repos: &[OpenRepo]) -> Result<(), Error> {
-    let views = std::fs::canonicalize(&store.workspaces).unwrap_or_else(|_| store.workspaces.clone());
-    match repos.iter().map(|repo| &repo.record.path).find(|path| views.starts_with(path)) {
-        None => Ok(()),
-        Some(path) => Err(Error::View {
-            why: format!(
-                "forge's data directory {} is in the repository {}: choose another one (XDG_DATA_HOME), or a \
-                 smaller repository",
-                views.display(),
-                path.display()
-            ),
-        }),
     }
 }
 

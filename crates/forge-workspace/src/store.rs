@@ -121,6 +121,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, OfflineAccess::Read, bounds)?;
             let repos = repos::open_same_repos(&closed.meta, &asked)?;
+            repos::check_disjoint(store, &repos)?;
             // Commits made by the run count as well, so git data is included.
             let changed: Vec<bool> =
                 closed.repo_deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();

@@ -5,6 +5,7 @@ pub(crate) mod images;
 pub(crate) mod one_shot;
 pub(crate) mod toolchains;
 
+use crate::workspace::own_places;
 use crate::{Error, Project};
 use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
 use forge_ports::sandbox::MissingPart;
@@ -71,6 +72,7 @@ pub(crate) fn open_backends_in(
         locks: data.join("locks"),
         // All data directories of a user, those in memory included, share the images.
         images: loaded.dirs.data.join("images"),
+        protected: own_places::list_own_places(loaded, data),
         docker_host: loaded.settings.sandbox.docker_host.clone(),
         keys: keys.collect(),
         caches: loaded.settings.sandbox.writable_cache_mounts,
@@ -90,6 +92,7 @@ impl Project {
     pub async fn sandbox_spec(&self, repo: &Path, more_repos: &[PathBuf]) -> Result<SandboxSpec, Error> {
         let loaded = self.config();
         let mut spec = base_spec(loaded, repo, more_repos)?;
+        self.refuse_own_places_of(&spec)?;
         spec.backend = self.choose_backend(&spec).await?;
         let backend = spec.backend.clone();
         Ok(fit_to_backend(loaded, spec, &backend))

@@ -4,4 +4,5 @@ pub(crate) mod cleanup;
 pub(crate) mod ephemeral_data_dir;
 pub(crate) mod history;
 pub(crate) mod origin;
+pub(crate) mod own_places;
 pub(crate) mod run_directory;

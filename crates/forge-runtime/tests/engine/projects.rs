@@ -3,9 +3,9 @@
 use forge_config::{ConfigSources, FlagSetting, ResolvedConfig};
 use forge_model_server::model_server::{Gate, MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_ports::journal::RunQuery;
-use forge_runtime::{Forge, NewRun, Project, RoutingJob};
+use forge_runtime::{Error, Forge, NewRun, Project, RoutingJob};
 use forge_types::{RunId, RunSource, RunStatus};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,4 +102,74 @@ async fn one_process_works_on_projects_with_different_keys_and_models_at_the_sam
         assert_eq!(forge.run_details(run).await.expect("details").state.status, RunStatus::Completed);
     }
     assert_eq!(forge.list_runs(RunQuery::default()).await.expect("runs").len(), teams.len());
+}
+
+/// Loads the settings of a user who works on `repo`.
+fn user_config(home: &Path, repo: &Path, flags: &[(&str, &str)]) -> ResolvedConfig {
+    let flag = |key: &str, value: &str| FlagSetting {
+        key: key.into(),
+        value: value.into(),
+        name: format!("--{key}"),
+    };
+    let mut all = vec![flag("model.provider", "openai"), flag("tools.mock", "true")];
+    all.extend(flags.iter().map(|(key, value)| flag(key, value)));
+    let sources = ConfigSources {
+        env: [("HOME", home.display().to_string()), ("OPENAI_API_KEY", "key-0123456789".to_owned())]
+            .into_iter()
+            .collect(),
+        cwd: repo.to_owned(),
+        repo: repo.to_owned(),
+        config_path: None,
+        env_file: None,
+        flags: all,
+    };
+    forge_config::load(&sources).expect("settings")
+}
+
+/// Plans and creates a run, and returns the reason if it is refused.
+async fn refusal(home: &Path, repo: &Path, more: &[PathBuf], flags: &[(&str, &str)]) -> Option<String> {
+    let project = Project::open_for_run(user_config(home, repo, flags), repo).expect("a project");
+    let made = async {
+        let plan = project.plan_for(repo, more, &RoutingJob::code_task("work")).await?;
+        let (task, repo) = ("work".to_owned(), repo.to_owned());
+        project.create(NewRun { task, repo, source: RunSource::Cli, history: Vec::new() }, &plan).await
+    };
+    match made.await {
+        Ok(_) => None,
+        Err(Error::Repository { what }) => Some(what),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_repository_with_forge_s_own_files_is_refused_however_it_is_named() {
+    let root = tempfile::tempdir().expect("a directory");
+    let at = |path: &str| root.path().join(path);
+    for path in ["home/project", "home/.config", "disk/runs", "other"] {
+        std::fs::create_dir_all(at(path)).expect("a directory");
+    }
+    std::os::unix::fs::symlink(at("home"), at("link")).expect("a link");
+    let (home, project) = (at("home"), at("home/project"));
+    let memory = [("store.durable", "false")];
+    for (repo, more, flags, named) in [
+        (home.clone(), vec![], &[][..], "home/.local/share/forge"),
+        (home.clone(), vec![], &memory, "home/.local/share/forge"),
+        (at("other"), vec![home.clone()], &[], "home/.local/share/forge"),
+        (at("link"), vec![], &[], "home/.local/share/forge"),
+        (at("home/.config"), vec![], &[], "home/.config/forge"),
+        (project.clone(), vec![at("home/.config")], &memory, "home/.config/forge"),
+    ] {
+        let what = refusal(&home, &repo, &more, flags).await;
+        let what = what.unwrap_or_else(|| panic!("{repo:?} {more:?} {flags:?} was accepted"));
+        assert!(what.contains(named) && what.contains("XDG_DATA_HOME"), "{what}");
+    }
+    assert_eq!(refusal(&home, &project, &[at("other"), at("disk")], &[]).await, None);
+    let data = home.join(".local/share/forge");
+    std::fs::remove_dir_all(data.join("runs")).ok();
+    std::os::unix::fs::symlink(at("disk/runs"), data.join("runs")).expect("a link");
+    for (repo, more) in [(at("disk"), vec![]), (project.clone(), vec![at("disk")])] {
+        let what = refusal(&home, &repo, &more, &[]).await.expect("it is refused");
+        assert!(what.contains("forge/runs"), "{what}");
+    }
+    assert_eq!(refusal(&home, &project, &[at("other")], &[]).await, None);
 }

@@ -238,7 +238,7 @@ while True:
         // A missing path; a file; a repository that contains the data directory.
         let gone = folder().path().join("gone");
         let file = repository();
-        for (path, wanted) in [(gone, "No such file"), (file.path().join("a.txt"), "ot a directory"), ("/tmp".into(), "forge's data")] {
+        for (path, wanted) in [(gone, "No such file"), (file.path().join("a.txt"), "ot a directory"), ("/tmp".into(), "belongs to forge")] {
             let backends = crate::rig::backends(data.path());
             let error = backends.open(&transaction(&path), forge_types::RunId::generate(), None).await.err().unwrap();
             assert!(error.to_string().contains(wanted), "{error}");

@@ -169,6 +169,29 @@ async fn masked_files_are_hidden_from_file_tools(backend: &str) {
 }
 
 as_both! {
+    async fn a_result_is_not_applied_to_a_repository_that_has_come_to_contain_the_data_directory() {
+        use crate::run::{Run, repository, transaction};
+        use forge_ports::WorkspaceStore as _;
+        use forge_ports::workspace_store::MergePolicy;
+        let (repo, place) = (repository(), crate::rig::folder());
+        let data = place.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let mut run = Run::new(&data, transaction(repo.path())).await;
+        run.sh("echo new > new.txt").await;
+        let state = run.snapshot().await;
+        run.close();
+        // The data moves into the repository, with a link where it was.
+        let moved = repo.path().join("data");
+        fs::rename(&data, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &data).unwrap();
+        let views = run.backends.workspaces();
+        let applied = views.apply(&run.spec, run.id, None, Some(state), MergePolicy::No).await;
+        assert!(applied.unwrap_err().to_string().contains("belongs to forge"));
+        let opened = run.backends.open(&run.spec, run.id, Some(state)).await.map(drop);
+        assert!(opened.unwrap_err().to_string().contains("belongs to forge"));
+        assert!(!repo.path().join("new.txt").exists());
+    }
+
     async fn native_files() { files_are_read_and_written("native").await; }
     async fn native_paths() { paths_never_leave("native").await; }
     async fn native_special() { special_files_are_named_and_never_waited_for("native").await; }
