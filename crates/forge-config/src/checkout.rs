@@ -92,7 +92,11 @@ fn enclosing_repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf
             Ok(_) => {
                 found.insert(directory.to_owned());
             }
-            Err(_) => {}
+            Err(_) if !forge_files::may_be_present(&git) => {}
+            // It is not known whether this is a clone.
+            Err(_) => {
+                found.insert(directory.to_owned());
+            }
         }
     }
     found.retain(|root| !holds_home(root));

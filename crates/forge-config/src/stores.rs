@@ -47,7 +47,8 @@ impl ResolvedConfig {
         if !looked_at {
             return (Vec::new(), Vec::new());
         }
-        let there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        // Opening one that cannot be examined reports the error.
+        let there = |path: &PathBuf| forge_files::may_be_present(path);
         let (mut stores, mut notices) = (Vec::new(), Vec::new());
         let project = Some(project_store(&self.repo)).filter(there);
         match project {

@@ -129,7 +129,7 @@ pub(crate) fn trust_state_with_files(dirs: &UserDirs, repo: &Path, used: &[&Conf
             || CONFIG_FILE_NAMES
                 .iter()
                 .chain(&TRUSTED_DIRS)
-                .any(|name| repo.join(name).symlink_metadata().is_ok())
+                .any(|name| forge_files::may_be_present(&repo.join(name)))
     };
     let Some(record) = read_record(dirs, &repo) else {
         return if has_any() { TrustState::Untrusted } else { TrustState::Nothing };
@@ -187,7 +187,7 @@ pub fn review_repository(dirs: &UserDirs, repo: &Path, extra: &[PathBuf]) -> Res
         repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
     let mut found = collect_inventory(&canonical)?;
     let dotenv = canonical.join(".env");
-    let more = extra.iter().chain(dotenv.symlink_metadata().is_ok().then_some(&dotenv));
+    let more = extra.iter().chain(forge_files::may_be_present(&dotenv).then_some(&dotenv));
     let clones = Checkouts::discover(repo, None, dirs.home_dir());
     let counts = |path: &&PathBuf| clones.contains(path) || checkout::is_in_repository(path, dirs.home_dir());
     for path in more.filter(counts) {
@@ -322,7 +322,7 @@ fn collect_inventory(repo: &Path) -> Result<FileInventory, TrustError> {
     let mut out = FileInventory::new();
     for name in CONFIG_FILE_NAMES {
         let path = repo.join(name);
-        if path.symlink_metadata().is_ok() {
+        if forge_files::may_be_present(&path) {
             out.insert(name.to_owned(), read_trusted_file(&path)?);
         }
     }
@@ -341,7 +341,8 @@ fn inventory_dir(
     let fault =
         |path: &Path, reason: &str| TrustError::File { path: path.to_owned(), reason: reason.to_owned() };
     match folder.symlink_metadata() {
-        Err(_) => return Ok(()),
+        Err(_) if !forge_files::may_be_present(folder) => return Ok(()),
+        Err(error) => return Err(fault(folder, &error.to_string())),
         // A link could be pointed elsewhere after it was shown.
         Ok(meta) if meta.is_symlink() => return Err(fault(folder, "it is a symbolic link")),
         Ok(_) => {}

@@ -86,7 +86,7 @@ pub(crate) fn load_passphrase(
     settings: &ForgeSettings,
 ) -> Option<SecretValue> {
     for provider in settings.providers.keys() {
-        if dirs.data.join("credentials").join(format!("{provider}.json")).exists() {
+        if forge_files::may_be_present(&dirs.data.join("credentials").join(format!("{provider}.json"))) {
             secrets.mark_logged_in(provider);
         }
     }

@@ -20,6 +20,7 @@ mod error;
 mod identity;
 mod lock;
 mod open;
+mod presence;
 mod private_dir;
 mod read;
 mod remove;
@@ -32,6 +33,7 @@ pub use enclosure::{EnclosedPlace, find_enclosed_place, list_links};
 pub use error::{Error, SpecialFileKind};
 pub use lock::{open_or_create, sync_directory};
 pub use open::{open, open_below, open_within};
+pub use presence::{is_present, may_be_present};
 pub use private_dir::{NotPrivate, PrivateDir};
 pub use read::{
     read, read_below, read_from, read_prefix, read_text, read_text_below, read_text_within, read_within,

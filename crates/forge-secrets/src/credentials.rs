@@ -121,9 +121,9 @@ impl CredentialsFile {
         &self.path
     }
 
-    /// Returns whether anything exists at the path of the file.
+    /// Returns whether anything exists at the path of the file, or may exist there; loading it then reports the error.
     pub fn exists(&self) -> bool {
-        self.path.symlink_metadata().is_ok()
+        forge_files::may_be_present(&self.path)
     }
 
     /// Loads the login; `None` if there is none.

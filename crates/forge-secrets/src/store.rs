@@ -44,7 +44,7 @@ impl SecretStore {
         &self.path
     }
 
-    /// Returns whether anything exists at the path of the file.
+    /// Returns whether anything exists at the path of the file, or may exist there; opening it then reports the error.
     pub fn exists(&self) -> bool {
         let link = match &self.links {
             LinkPolicy::Refuse { below } => {
@@ -53,7 +53,7 @@ impl SecretStore {
             LinkPolicy::Follow => None,
         };
         // A link on the way is reported when the store is opened.
-        link.is_some() || self.path.symlink_metadata().is_ok()
+        link.is_some() || forge_files::may_be_present(&self.path)
     }
 
     fn relative_path(&self, root: &Path) -> Option<&Path> {

@@ -78,16 +78,23 @@ pub(crate) fn parse_text(format: ConfigFormat, text: &str) -> Result<Vec<ConfigL
 /// Finds the configuration file of a directory, if it has one.
 ///
 /// # Errors
-/// If it has both.
+/// If it has both, or it is not known whether it has one.
 pub(crate) fn discover_file(
     folder: &Path,
     place: fn(PathBuf) -> ValueOrigin,
 ) -> Result<Option<PathBuf>, ConfigErrors> {
-    let found: Vec<PathBuf> = CONFIG_FILE_NAMES
-        .iter()
-        .map(|name| folder.join(name))
-        .filter(|path| path.symlink_metadata().is_ok())
-        .collect();
+    let mut found = Vec::new();
+    for path in CONFIG_FILE_NAMES.iter().map(|name| folder.join(name)) {
+        // Settings that cannot be read must not count as settings that were never made.
+        let is_present = forge_files::is_present(&path).map_err(|error| {
+            ConfigError::new(place(path.clone()), "a file that can be read, or none", error.to_string())
+                .with_hint(format!("check the permissions of {} and where it leads", folder.display()))
+                .into_errors()
+        })?;
+        if is_present {
+            found.push(path);
+        }
+    }
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),

@@ -148,3 +148,27 @@ fn a_file_with_very_many_faults_is_answered_in_short() {
     assert_eq!(faults.0.len(), 5_000);
     assert!(faults.to_string().ends_with("… and 4900 more"));
 }
+
+#[test]
+fn settings_that_can_not_be_examined_are_not_settings_that_were_never_made() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let place = Place::new();
+    place.user("[runtime]\nallowed_shell_commands = [\"ls\"]\n");
+    let (own, kept) = (place.root().join("home/.config/forge"), place.root().join("kept"));
+    std::fs::rename(&own, &kept).unwrap();
+    for target in ["forge", "/nowhere/forge"] {
+        symlink(target, &own).unwrap();
+        let faults = place.faults();
+        assert!(faults[0].starts_with("home/.config/forge/forge.toml: expected"), "{faults:?}");
+        std::fs::remove_file(&own).unwrap();
+    }
+    assert!(place.try_load().is_ok(), "without the directory there are no settings");
+    std::fs::rename(&kept, &own).unwrap();
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may search every directory.
+    if own.join("forge.toml").metadata().is_err() {
+        let faults = place.faults();
+        assert!(faults[0].contains("ermission"), "{faults:?}");
+    }
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o700)).unwrap();
+}

@@ -197,3 +197,13 @@ fn no_debug_form_shows_a_value() {
     let shown = format!("{:?} {store:?}", store.open(&pass("p")).unwrap());
     assert!(!shown.contains("hidden-value"), "{shown}");
 }
+
+#[test]
+fn a_store_that_can_not_be_examined_is_not_an_empty_one() {
+    let folder = folder();
+    let place = folder.path().join("place");
+    symlink("place", &place).unwrap();
+    let store = SecretStore::new(place.join("secrets.enc"), folder.path().join("lock"), LinkPolicy::Follow);
+    assert!(store.exists());
+    assert!(matches!(store.open(&pass("x")), Err(Error::Io { .. } | Error::Link { .. })));
+}
