@@ -25,6 +25,7 @@ mod private_dir;
 mod read;
 mod remove;
 mod stale;
+mod temporary_tree;
 mod user_file;
 
 pub use data::{NotOwnData, check_data_directory};
@@ -40,4 +41,5 @@ pub use read::{
 };
 pub use remove::{count_tree_bytes, remove_own_tree, remove_tree};
 pub use stale::{find_stale, is_stale, owned_temp_name, remove_stale};
+pub use temporary_tree::TemporaryTree;
 pub use user_file::UserFile;

@@ -8,6 +8,7 @@ pub(crate) mod toolchains;
 use crate::workspace::own_places;
 use crate::{Error, Project};
 use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
+use forge_files::TemporaryTree;
 use forge_ports::sandbox::MissingPart;
 use forge_sandbox::probes::{ProbeScope, ProbeVerdict, run_probes};
 use forge_sandbox::{BackendOptions, Backends};
@@ -19,10 +20,11 @@ pub(crate) const VERIFY_DIR_KIND: &str = "verify";
 pub(crate) const EXEC_DIR_KIND: &str = "exec";
 
 /// Creates a directory that belongs to no run and is removed with this process.
-pub(crate) fn create_temp_dir(data: &Path, kind: &str) -> Result<tempfile::TempDir, Error> {
+pub(crate) fn create_temp_dir(data: &Path, kind: &str) -> Result<TemporaryTree, Error> {
     let name = format!("{}-", forge_files::owned_temp_name(kind));
     let made = tempfile::Builder::new().prefix(&name).tempdir_in(data);
-    made.map_err(|error| Error::Output { path: data.display().to_string(), why: error.to_string() })
+    made.map(|made| TemporaryTree::new(made.keep()))
+        .map_err(|error| Error::Output { path: data.display().to_string(), why: error.to_string() })
 }
 
 /// Returns the private directory for temporary files of a data directory.

@@ -1,7 +1,7 @@
 //! A data directory in memory, for runs that are not kept (JRN-5).
 
 use crate::Error;
-use forge_files::PrivateDir;
+use forge_files::{PrivateDir, TemporaryTree};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,17 +14,7 @@ const DIR_KIND: &str = "scratch";
 /// A directory that is removed with its last holder.
 #[derive(Clone, Debug)]
 pub(crate) struct EphemeralDataDir {
-    directory: Arc<RemovedOnDrop>,
-}
-
-#[derive(Debug)]
-struct RemovedOnDrop(PathBuf);
-
-impl Drop for RemovedOnDrop {
-    fn drop(&mut self) {
-        // An overlay leaves a directory that even its owner can't open, which an ordinary removal fails on.
-        forge_files::remove_tree(&self.0);
-    }
+    directory: Arc<TemporaryTree>,
 }
 
 impl EphemeralDataDir {
@@ -46,11 +36,11 @@ impl EphemeralDataDir {
         };
         let folder =
             made.map_err(|error| Error::Output { path: MEMORY_DIR.to_owned(), why: error.to_string() })?;
-        Ok(Self { directory: Arc::new(RemovedOnDrop(folder.keep())) })
+        Ok(Self { directory: Arc::new(TemporaryTree::new(folder.keep())) })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory.0.clone()
+        self.directory.path().to_owned()
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) async fn demo(session: &Session, args: DemoArgs) -> Result<CliExit, C
     let folder = tempfile::Builder::new()
         .prefix("forge-demo-")
         .tempdir()
+        .map(|made| forge_files::TemporaryTree::new(made.keep()))
         .map_err(|error| CliError::failed(format!("cannot create a temporary directory: {error}")))?;
     let repo = folder.path().join("invoice");
     let script = folder.path().join("script.json");
