@@ -2,7 +2,7 @@
 //! entries get the owner of the directory.
 
 use crate::Error;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -252,6 +252,14 @@ impl RepoDirectory {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno_to_error(&self.path.join(name), errno)),
         }
+    }
+
+    /// Checks that this process may create entries in this directory.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::EACCESS).map_err(|errno| {
+            Error::refused(&self.path, format!("can't be written to ({})", std::io::Error::from(errno)))
+        })
     }
 
     /// Removes a directory if it is empty.

@@ -76,6 +76,43 @@ impl Repository {
         Ok(RepositoryHeads { head, known })
     }
 
+    /// Checks that a new branch with this name could be created now: no other branch is in the way, and this process may
+    /// write where the branch and its objects go. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the file in the way.
+    pub fn check_new_branch(&self, branch: &str) -> Result<(), Error> {
+        let (around, ..) = split_branch(branch);
+        let heads = self.common.open_below("refs/heads")?;
+        let taken = format!("refs/heads/{around}");
+        let in_the_way = heads.as_ref().and_then(|heads| heads.stat_entry(around));
+        let is_branch =
+            in_the_way.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        if is_branch || self.read_packed_refs()?.iter().any(|(packed, _)| packed == taken) {
+            let why = format!(
+                "is a branch, so none can be named {around}/…: rename it (`git branch -m {around} NAME`)"
+            );
+            return Err(Error::refused(&self.common.path().join(taken), why));
+        }
+        for path in [format!("refs/heads/{around}"), "objects/pack".to_owned()] {
+            self.check_writable(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that this process may create entries in a directory of the git data, or create that directory.
+    fn check_writable(&self, path: &str) -> Result<(), Error> {
+        let mut at = Some(Path::new(path));
+        while let Some(path) = at {
+            let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            if let Some(directory) = self.common.open_below(name)? {
+                return directory.check_writable();
+            }
+            at = path.parent();
+        }
+        Ok(())
+    }
+
     /// Sets the branch `branch` of this repository to `commit`, creating it if necessary.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Temporary git directories in which the host's git works.
 //!
-//! One is created per use in the directory for temporary files, with a minimal configuration and no hooks, remotes or
+//! One is created per use in a private directory, with a minimal configuration and no hooks, remotes or
 //! references. It borrows the objects of one repository through symbolic links to that repository's packs and loose
 //! objects, each a regular file. Other files next to the objects (alternates, commit graphs, bitmaps, promisor marks)
 //! are not visible to git.
@@ -8,6 +8,7 @@
 use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory, is_stale_temporary, temporary_name};
 use crate::run::{GitLimits, GitOutput, run_git};
 use crate::{Error, Repository, check_stopped, run};
+use forge_files::PrivateDir;
 use forge_tree::WorkBounds;
 use rustix::fs::{FileType, Mode};
 use rustix::process::{Gid, Uid};
@@ -59,18 +60,43 @@ impl Drop for ScratchRepository {
 }
 
 impl ScratchRepository {
-    /// Creates a git directory for a repository. Everything done with it ends when the work of `bounds` is stopped.
+    /// Checks that a git directory for a repository can be created.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check_place(repository: &Repository, private: &Path) -> Result<(), Error> {
+        let user = repository.git_user();
+        let path = Self::create_directory(user, private)?;
+        drop(Self { path, user, partial: false, bounds: WorkBounds::unbounded().clone() });
+        Ok(())
+    }
+
+    /// Creates the directory itself in `private`, or in the shared directory for temporary files if git runs as another
+    /// user, who cannot enter a private one.
+    fn create_directory(user: Option<(u32, u32)>, private: &Path) -> Result<PathBuf, Error> {
+        let (place, mode) = match user {
+            Some(_) => (std::env::temp_dir(), 0o711),
+            None => {
+                let place = PrivateDir::open_or_create(private);
+                let place = place.map_err(|error| Error::refused(private, error.to_string()))?;
+                (place.path().to_owned(), 0o700)
+            }
+        };
+        let path = place.join(forge_files::owned_temp_name(DIRECTORY_KIND));
+        // Fails if the name exists.
+        let made = DirBuilder::new().mode(mode).create(&path);
+        made.map_err(|source| Error::refused(&place, format!("can't be written to ({source})")))?;
+        Ok(path)
+    }
+
+    /// Creates a git directory for a repository, in the private directory `private`. Everything done with it ends when the work of `bounds` is stopped.
     ///
     /// # Errors
     /// The disk is full, the repository has more objects than the limits allow, or the work was stopped.
-    pub fn new(repository: &Repository, bounds: &WorkBounds) -> Result<Self, Error> {
+    pub fn new(repository: &Repository, private: &Path, bounds: &WorkBounds) -> Result<Self, Error> {
         check_stopped(bounds)?;
-        let path = std::env::temp_dir().join(forge_files::owned_temp_name(DIRECTORY_KIND));
         let user = repository.git_user();
-        // Creation fails if the name exists. If git runs as another user, it must be able to traverse the directory.
-        let mode = if user.is_some() { 0o711 } else { 0o700 };
-        let made = DirBuilder::new().mode(mode).create(&path);
-        made.map_err(|source| Error::Io { path: path.clone(), source })?;
+        let path = Self::create_directory(user, private)?;
         let mut private = Self { path, user, partial: false, bounds: bounds.clone() };
         private
             .write_skeleton(repository)

@@ -47,6 +47,12 @@ fn pack(run: &Path, objects: &[&str]) -> Vec<u8> {
     git(run, &["pack-objects", "-q", "--stdout"], objects.join("\n").as_bytes())
 }
 
+/// Returns the private directory of the tests.
+fn private() -> PathBuf {
+    static PLACE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    PLACE.get_or_init(|| tempfile::tempdir().unwrap()).path().join("tmp")
+}
+
 fn find(repo: &Path) -> Result<Repository, Error> {
     let open = RepoDirectory::open(repo)?;
     Repository::find(WorkTree { path: repo, fd: open.as_fd() })
@@ -59,7 +65,7 @@ fn take_in(repo: &Path, pack: &[u8], commit: &str) -> Result<(), Error> {
 fn take_in_within(repo: &Path, pack: &[u8], commit: &str, bounds: &WorkBounds) -> Result<(), Error> {
     let repository = find(repo)?;
     let known = repository.read_heads(WorkBounds::unbounded())?.known;
-    ScratchRepository::new(&repository, bounds)?.create_incoming()?.append(pack)?.import_into(
+    ScratchRepository::new(&repository, &private(), bounds)?.create_incoming()?.append(pack)?.import_into(
         &repository,
         BRANCH,
         commit,
@@ -203,7 +209,7 @@ fn only_the_directory_for_packs_belongs_to_another_user() {
     for path in ["", ".git"] {
         std::os::unix::fs::chown(repo.join(path), Some(4301), Some(4301)).unwrap();
     }
-    let private = ScratchRepository::new(&find(&repo).unwrap(), WorkBounds::unbounded()).unwrap();
+    let private = ScratchRepository::new(&find(&repo).unwrap(), &private(), WorkBounds::unbounded()).unwrap();
     let owner = |path: &str| fs::metadata(private.path.join(path)).unwrap().uid();
     assert_eq!((owner(""), owner("objects"), owner("objects/pack"), owner("borrowed")), (0, 0, 4301, 0));
 }
@@ -226,7 +232,7 @@ fn a_pack_that_a_killed_process_was_adding_goes() {
     repository.remove_stale_packs();
     assert_eq!(files(&packs), [alive.clone(), others.clone()]);
     fs::write(&dead, "PACK").unwrap();
-    drop(ScratchRepository::new(&repository, WorkBounds::unbounded()).unwrap());
+    drop(ScratchRepository::new(&repository, &private(), WorkBounds::unbounded()).unwrap());
     assert_eq!(files(&packs), [alive, others], "each use does so");
 }
 
@@ -239,9 +245,10 @@ fn an_import_that_is_stopped_leaves_the_repository_as_it_was() {
     let stop = forge_tree::StopFlag::default();
     let bounds = WorkBounds::unbounded().with_stop(stop.clone());
     let repository = find(&repo).unwrap();
-    let incoming = ScratchRepository::new(&repository, &bounds).unwrap().create_incoming().unwrap();
+    let incoming =
+        ScratchRepository::new(&repository, &private(), &bounds).unwrap().create_incoming().unwrap();
     let incoming = incoming.append(&packed).unwrap();
-    let other = ScratchRepository::new(&repository, &bounds).unwrap();
+    let other = ScratchRepository::new(&repository, &private(), &bounds).unwrap();
     stop.stop();
     // A pack that git has examined and that is being copied.
     fs::write(other.path.join("objects/pack/pack-1.pack"), &packed).unwrap();

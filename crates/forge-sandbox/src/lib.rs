@@ -98,6 +98,7 @@ impl BackendOptions {
             workspaces: self.workspaces.clone(),
             locks: self.locks.clone(),
             protected: self.protected.clone(),
+            temporary: self.temporary.clone(),
             limit,
         }
     }

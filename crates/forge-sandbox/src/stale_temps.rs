@@ -45,7 +45,10 @@ pub(crate) fn socket_directories(runtime: Option<&Path>, temporary: &Path) -> Ve
 
 /// Removes what dead processes left, in `temporary` and in the shared temporary directory. Returns the removed paths.
 pub(crate) fn remove_stale_temps(temporary: &Path) -> Vec<PathBuf> {
-    let mut removed = forge_files::remove_stale(temporary, &[CA_BUNDLE_KIND, ONE_SHOT_KIND, HOME_DIR_KIND]);
+    let mut removed = forge_files::remove_stale(
+        temporary,
+        &[CA_BUNDLE_KIND, ONE_SHOT_KIND, HOME_DIR_KIND, forge_git::DIRECTORY_KIND],
+    );
     let mut shared = forge_files::find_stale(&std::env::temp_dir(), &[forge_git::DIRECTORY_KIND]);
     shared.retain(|path| {
         forge_files::remove_own_tree(path);

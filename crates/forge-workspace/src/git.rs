@@ -6,6 +6,7 @@ use forge_snapshot::compare::BaselineContents;
 use forge_snapshot::{BaseItem, RelPath, WorkBounds};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Maximum size in bytes of an answer about one entry of the index.
@@ -17,18 +18,20 @@ pub(super) struct GitIndex {
     repo: Option<OpenRepo>,
     /// Scratch repository in which git reads the index; `None` if it cannot.
     git: OnceLock<Option<ScratchRepository>>,
+    /// Private directory for temporary files.
+    temporary: PathBuf,
     /// Bounds of the work that asks; a stop ends git.
     bounds: WorkBounds,
 }
 
 impl GitIndex {
-    pub(super) fn for_repo(repo: Option<OpenRepo>, bounds: &WorkBounds) -> Self {
-        Self { repo, git: OnceLock::new(), bounds: bounds.clone() }
+    pub(super) fn for_repo(repo: Option<OpenRepo>, temporary: &Path, bounds: &WorkBounds) -> Self {
+        Self { repo, git: OnceLock::new(), temporary: temporary.to_owned(), bounds: bounds.clone() }
     }
 
     fn open_private(&self) -> Option<ScratchRepository> {
         let repository = Repository::find(self.repo.as_ref()?.work_tree()).ok()?;
-        ScratchRepository::new(&repository, &self.bounds).ok()?.with_index(&repository).ok()
+        ScratchRepository::new(&repository, &self.temporary, &self.bounds).ok()?.with_index(&repository).ok()
     }
 }
 

@@ -110,7 +110,8 @@ impl OfflineWorkspace {
                 _ => ObjectStore::open(&folder)?,
             };
             let repo = meta.repos[index].path.clone();
-            let (git, base) = (GitIndex::for_repo(open.clone(), bounds), place.load_base(index)?);
+            let (git, base) =
+                (GitIndex::for_repo(open.clone(), &store.temporary, bounds), place.load_base(index)?);
             roots.push(OfflineRepo { repo, open, git, base, objects });
         }
         Ok(Self { layout: place, meta, roots, bounds: bounds.clone() })

@@ -17,7 +17,7 @@ use forge_ports::workspace_store::PublishedBranch;
 use forge_snapshot::WorkBounds;
 use forge_types::RunId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes of a pack to read at once.
@@ -44,6 +44,8 @@ pub(crate) struct BranchPublisher<'a> {
     pub repo: &'a OpenRepo,
     /// The run.
     pub run: RunId,
+    /// Private directory for temporary files.
+    pub temporary: &'a Path,
     /// Bounds of the host's part of the work, which end with `work`.
     pub bounds: WorkBounds,
     /// Commit message.
@@ -192,9 +194,10 @@ impl BranchPublisher<'_> {
         let argv = ["sh", "-c", PACK_SCRIPT, git_dir, commit];
         let packed = self.exec_in_sandbox(&argv, &[]).await?;
         Self::check_success(&packed, "pack-objects")?;
-        let (repo, bounds) = (self.repo.clone(), self.bounds.clone());
+        let (repo, bounds, temporary) = (self.repo.clone(), self.bounds.clone(), self.temporary.to_owned());
         let mut pack = run_blocking(move || {
-            Ok(ScratchRepository::new(&Repository::find(repo.work_tree())?, &bounds)?.create_incoming()?)
+            let repository = Repository::find(repo.work_tree())?;
+            Ok(ScratchRepository::new(&repository, &temporary, &bounds)?.create_incoming()?)
         })
         .await?;
         let path = format!("{}{git_dir}/result", self.prefix());

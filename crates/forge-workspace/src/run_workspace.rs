@@ -32,6 +32,8 @@ pub struct WorkspaceStorage {
     pub locks: PathBuf,
     /// Places that no repository may contain: Forge's own data, the user's settings, and where links in them lead.
     pub protected: Vec<PathBuf>,
+    /// Private directory for temporary files.
+    pub temporary: PathBuf,
     /// Reason not to use an overlay, if there is one.
     pub limit: Option<ForcedCopy>,
 }
@@ -152,7 +154,7 @@ impl RunWorkspace {
         }
         place.reset_dirs(repos.len())?;
         if spec.mode == WorkspaceMode::Branch {
-            check_branch_targets(&repos)?;
+            check_branch_targets(store, &repos)?;
         }
         let mut bases = Vec::with_capacity(repos.len());
         for repo in &repos {
@@ -487,12 +489,16 @@ impl WorkspaceLayout {
     }
 }
 
-/// Refuses repositories that cannot take a branch before a run that would end with one costs anything. A missing
+/// Refuses repositories that cannot take a branch, for example because another one is in the way, before a run that would end with one costs anything. A missing
 /// repository is only reported at the end: the user may have created one by then.
-fn check_branch_targets(repos: &[OpenRepo]) -> Result<(), Error> {
+fn check_branch_targets(store: &WorkspaceStorage, repos: &[OpenRepo]) -> Result<(), Error> {
     for repo in repos {
-        match forge_git::Repository::find(repo.work_tree()) {
-            Ok(_) | Err(forge_git::Error::NoRepository { .. }) => {}
+        let checked = forge_git::Repository::find(repo.work_tree()).and_then(|repository| {
+            repository.check_new_branch("forge/run")?;
+            forge_git::ScratchRepository::check_place(&repository, &store.temporary)
+        });
+        match checked {
+            Ok(()) | Err(forge_git::Error::NoRepository { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }

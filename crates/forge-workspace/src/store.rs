@@ -17,6 +17,7 @@ use forge_types::{
     NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceChange, WorkspaceLimits,
 };
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longest time of one step of a commit, milliseconds.
@@ -138,8 +139,15 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         own.network = NetworkPolicy::Off;
         own.limits.command_ms = own.limits.command_ms.max(COMMIT_TIMEOUT_MS);
         let room = self.sandbox.open(&own, run, Some(to)).await?;
-        let published =
-            publish_all(room.as_ref(), (&wanted, limits), (&meta, &repos), &changed, run, message).await;
+        let published = publish_all(
+            room.as_ref(),
+            (&wanted, limits),
+            (&meta, &repos),
+            &changed,
+            (run, message),
+            &self.storage.temporary,
+        )
+        .await;
         drop(room);
         // Git touches objects that already exist: restore the workspace to what the snapshot contains.
         let put_back = super::prepare_workspace(&self.storage, spec, run, Some(to)).await;
@@ -224,8 +232,8 @@ async fn publish_all(
     (wanted, limits): (&ActiveWork, WorkspaceLimits),
     (meta, repos): (&WorkspaceMeta, &[OpenRepo]),
     changed: &[bool],
-    run: RunId,
-    message: &str,
+    (run, message): (RunId, &str),
+    temporary: &Path,
 ) -> Result<Option<PublishedBranch>, Error> {
     let mut first: Option<PublishedBranch> = None;
     let mut done: Vec<&OpenRepo> = Vec::new();
@@ -235,6 +243,7 @@ async fn publish_all(
         let publish = BranchPublisher {
             sandbox: room,
             work: wanted,
+            temporary,
             bounds: wanted.work_bounds(limits),
             directory: &repo.record.name,
             repo,

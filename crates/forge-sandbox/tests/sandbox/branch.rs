@@ -87,6 +87,50 @@ as_both! {
         assert!(!examines_result(), "no git outlives the work");
     }
 
+    async fn a_repository_in_which_no_branch_can_be_made_is_refused_when_the_run_begins() {
+        use forge_ports::Sandbox as _;
+        let data = folder();
+        let backends = crate::rig::backends(data.path());
+        let open = async |repo: &Path| {
+            let opened = backends.open(&branch(repo), forge_types::RunId::generate(), None).await;
+            opened.map(drop)
+        };
+        type Damage = fn(&Path);
+        let damages: [(&str, Damage); 5] = [
+            ("a branch", |repo| drop(tree::git(repo, &["branch", "forge"]))),
+            ("a packed branch", |repo| {
+                tree::git(repo, &["branch", "forge"]);
+                tree::git(repo, &["pack-refs", "--all"]);
+            }),
+            ("a link", |repo| std::os::unix::fs::symlink("main", repo.join(".git/refs/heads/forge")).unwrap()),
+            ("a pipe", |repo| {
+                let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+                rustix::fs::mknodat(rustix::fs::CWD, repo.join(".git/refs/heads/forge"), kind, mode, 0).unwrap();
+            }),
+            ("objects that can't be written", |repo| {
+                let packs = repo.join(".git/objects/pack");
+                fs::create_dir_all(&packs).unwrap();
+                fs::set_permissions(&packs, std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+            }),
+        ];
+        for (what, damage) in damages {
+            let repo = repository();
+            open(repo.path()).await.unwrap();
+            damage(repo.path());
+            if what.starts_with("objects") && rustix::process::geteuid().is_root() {
+                continue;
+            }
+            let error = open(repo.path()).await.expect_err(what);
+            assert!(matches!(error, Error::NoBranch { .. }), "{what}: {error}");
+            assert!(error.to_string().contains(".git/"), "{what}: {error}");
+        }
+        // Temporary files are in the data directory, and nowhere else.
+        let (repo, place) = (repository(), data.path().join("tmp"));
+        let _ = fs::remove_dir_all(&place);
+        fs::write(&place, "").unwrap();
+        open(repo.path()).await.expect_err("no place for temporary files");
+    }
+
     async fn a_stop_after_the_branch_was_made_does_not_hide_it() {
         let (repo, data) = (repository(), folder());
         let mut run = Run::new(data.path(), branch(repo.path())).await;
