@@ -98,6 +98,7 @@ impl RunFollower {
         if status == RunStatus::Waiting && self.queue.holder(self.run).await?.is_none() {
             self.end = Some(FollowEnd::Parked);
         } else if status == RunStatus::Running
+            && !self.projector.state().waits_for_children()
             && self.queue.holder(self.run).await?.is_none()
             && !self.read_page().await?
         {
@@ -125,7 +126,7 @@ impl RunFollower {
     async fn project_event(&mut self, mut event: Event) -> Result<(), Error> {
         if let EventKind::Created(created) = &event.kind
             && let Ok(bytes) = self.journal.read_blob(created.plan).await
-            && let Ok(plan) = serde_json::from_slice::<Plan>(&bytes)
+            && let Ok(plan) = Plan::from_json(&bytes)
         {
             self.projector.set_facts(PlanFacts::from(&plan));
         }

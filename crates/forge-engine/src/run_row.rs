@@ -8,7 +8,7 @@ const MAX_LISTED_TASK_CHARS: usize = 200;
 
 /// Builds the row of a run.
 pub(crate) fn run_row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
-    let asked = &plan.target_at(state.target).route;
+    let asked = plan.route_at(state.target);
     let created = state.created.as_ref();
     let ending = state.ending.as_ref();
     let error = ending.and_then(|ending| ending.error.as_ref());
@@ -20,8 +20,8 @@ pub(crate) fn run_row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
         status: state.status,
         waiting_for: state.waiting_for,
         phase: state.phase().to_owned(),
-        provider: asked.provider.clone(),
-        model: asked.model.clone(),
+        provider: asked.map_or_else(String::new, |route| route.provider.clone()),
+        model: asked.map_or_else(String::new, |route| route.model.clone()),
         iterations: state.iterations,
         tokens_in: state.usage.input,
         tokens_out: state.usage.output,

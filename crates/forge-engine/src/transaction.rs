@@ -3,9 +3,11 @@
 
 use crate::Error;
 use crate::run_row::run_row;
+use forge_policy::child::run_account;
 use forge_policy::context::{self, Truncation};
 use forge_ports::FlushHandle;
-use forge_ports::journal::{Batch, Blob, Checkpoint, Posting};
+use forge_ports::journal::{Batch, Blob, Checkpoint, Posting, SentCommand};
+use forge_ports::queue::QueueEntry;
 use forge_redact::Redactor;
 use forge_types::{
     CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, Seq, SnapshotId,
@@ -25,6 +27,9 @@ pub struct JournalTransaction<'a> {
     blobs: Vec<Blob>,
     taken: Vec<CommandId>,
     postings: Vec<Posting>,
+    enqueue: Option<QueueEntry>,
+    children: Vec<Batch>,
+    sends: Vec<SentCommand>,
     /// Data that the events refer to and that is still being flushed.
     after: Vec<FlushHandle>,
     now: Timestamp,
@@ -45,6 +50,9 @@ impl<'a> JournalTransaction<'a> {
             blobs: Vec::new(),
             taken: Vec::new(),
             postings: Vec::new(),
+            enqueue: None,
+            children: Vec::new(),
+            sends: Vec::new(),
             after: Vec::new(),
             now,
             plan,
@@ -77,6 +85,21 @@ impl<'a> JournalTransaction<'a> {
     /// Removes a command from the inbox with this transaction.
     pub(crate) fn take_command(&mut self, command: CommandId) {
         self.taken.push(command);
+    }
+
+    /// Adds the run to the queue with this transaction.
+    pub(crate) fn enqueue(&mut self, entry: QueueEntry) {
+        self.enqueue = Some(entry);
+    }
+
+    /// Creates a child run with this transaction, by its first batch.
+    pub(crate) fn add_child(&mut self, batch: Batch) {
+        self.children.push(batch);
+    }
+
+    /// Sends a command to another run with this transaction.
+    pub(crate) fn send_command(&mut self, command: SentCommand) {
+        self.sends.push(command);
     }
 
     /// Delays the transaction until data that its events refer to is on disk.
@@ -140,12 +163,12 @@ impl<'a> JournalTransaction<'a> {
             self.postings.push(Posting::Reserve { account, effect, amount, ceiling });
         };
         // The run's own ceiling was checked when the effect was decided.
-        reserve(format!("run:{run}"), None);
-        for above in &self.plan.ceilings {
+        reserve(run_account(run), None);
+        for above in &self.plan.shared.ceilings {
             reserve(above.account.clone(), Some(above.limit));
         }
-        let limits = self.state.limits.unwrap_or(self.plan.limits);
-        reserve(format!("day:{}", self.now.utc_day()), limits.day_cost.or(self.plan.day_ceiling));
+        let limits = self.state.limits.unwrap_or(self.plan.shared.limits);
+        reserve(format!("day:{}", self.now.utc_day()), limits.day_cost.or(self.plan.shared.day_ceiling));
     }
 
     /// Completes the transaction, with the row that lists the run at the time `now`.
@@ -160,6 +183,9 @@ impl<'a> JournalTransaction<'a> {
             taken: self.taken,
             postings: self.postings,
             checkpoint,
+            enqueue: self.enqueue,
+            children: self.children,
+            sends: self.sends,
             after: self.after,
         }
     }

@@ -5,7 +5,8 @@
 //! reservation is an upper bound: no token is shorter than a byte.
 
 use forge_types::{
-    CostRule, ErrorInfo, ErrorKind, LimitKind, ModelTarget, Money, NextStep, Plan, RunLimits, RunState,
+    AgentPlanRef, CostRule, ErrorInfo, ErrorKind, LimitKind, ModelTarget, Money, NextStep, RunLimits,
+    RunState, SharedPlan,
 };
 
 /// The smallest useful size of a reply, in tokens.
@@ -39,38 +40,41 @@ pub enum BudgetRefusal {
 }
 
 /// Returns the limits in force: the plan's, unless they were raised.
-pub fn limits(state: &RunState, plan: &Plan) -> RunLimits {
+pub fn limits(state: &RunState, plan: &SharedPlan) -> RunLimits {
     state.limits.unwrap_or(plan.limits)
 }
 
 /// Estimates the prompt's tokens: the provider's last count plus a third of the bytes added since, or a third of all
 /// bytes. Three bytes per token is a safe estimate for source code.
-pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
+pub fn estimate_input(state: &RunState, plan: AgentPlanRef<'_>, target: u32) -> u64 {
     match state.last_measured_prompt.filter(|_| state.target == target) {
         Some((tokens, bytes)) => tokens + state.message_bytes.saturating_sub(bytes).div_ceil(3),
         None => {
-            let tools: usize =
-                plan.offered_tools(state.compact.times).map(|t| t.prompt_signature().len() * 2 + 60).sum();
-            (plan.system.len() as u64 + tools as u64 + state.message_bytes).div_ceil(3)
+            let tools: usize = plan
+                .agent
+                .offered_tools(state.compact.times)
+                .map(|t| t.prompt_signature().len() * 2 + 60)
+                .sum();
+            (plan.agent.system.len() as u64 + tools as u64 + state.message_bytes).div_ceil(3)
         }
     }
 }
 
 /// Returns an upper bound of the prompt's tokens: the provider's last count, if any, plus one token per byte added
 /// since.
-pub fn bound_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
+pub fn bound_input(state: &RunState, plan: AgentPlanRef<'_>, target: u32) -> u64 {
     match state.last_measured_prompt.filter(|_| state.target == target) {
         Some((tokens, bytes)) => match state.message_bytes.saturating_sub(bytes) {
             0 => tokens,
             added => tokens + added + REQUEST_OVERHEAD_TOKENS,
         },
         None => {
-            let tools = plan.offered_tools(state.compact.times).map(|tool| {
+            let tools = plan.agent.offered_tools(state.compact.times).map(|tool| {
                 let words: usize = tool.params.iter().map(|p| p.name.len() + p.description.len()).sum();
                 (tool.name.len() + tool.description.len() + words) as u64 + TOKENS_PER_TOOL
             });
             let messages = state.messages.len() as u64 * TOKENS_PER_MESSAGE;
-            plan.system.len() as u64
+            plan.agent.system.len() as u64
                 + tools.sum::<u64>()
                 + state.message_bytes
                 + messages
@@ -98,11 +102,11 @@ pub fn adjusted_count(state: &RunState, target: u32, tokens: u64) -> u64 {
 ///
 /// # Errors
 /// [`BudgetRefusal`] if a ceiling leaves too little for the call.
-pub fn call_allowance(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, BudgetRefusal> {
-    let limits = limits(state, plan);
-    let target = plan.target_at(at);
+pub fn call_allowance(state: &RunState, plan: AgentPlanRef<'_>, at: u32) -> Result<Allowance, BudgetRefusal> {
+    let limits = limits(state, plan.shared);
+    let target = plan.agent.target_at(at);
     let input = estimate_input(state, plan, at);
-    let mut output = plan.settings.max_tokens.unwrap_or(DEFAULT_REPLY_TOKENS);
+    let mut output = plan.agent.settings.max_tokens.unwrap_or(DEFAULT_REPLY_TOKENS);
     output = output.saturating_mul(1 << state.truncated_replies.min(2));
     output = output.min(target.facts.max_output.unwrap_or(u64::MAX).max(MIN_REPLY_TOKENS));
     let smallest = MIN_REPLY_TOKENS.min(output);
@@ -115,7 +119,7 @@ pub fn call_allowance(state: &RunState, plan: &Plan, at: u32) -> Result<Allowanc
     output = output.min(left);
 
     let Some(price) = target.facts.price else {
-        return match plan.cost_rule {
+        return match plan.shared.cost_rule {
             CostRule::Strict => Err(BudgetRefusal::Error(unknown_price_error(target))),
             CostRule::Default | CostRule::AllowUnknown => Ok(Allowance { input, output, reserve: None }),
         };

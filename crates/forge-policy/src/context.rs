@@ -7,8 +7,8 @@
 use crate::compact::text::level_lengths;
 use crate::router;
 use forge_types::{
-    Executor, MAX_MESSAGE_CHARS, MemoryFact, Message, MessagePart, ModelCall, ModelRequest, ModelSettings,
-    NetworkPolicy, PartKind, Payload, Plan, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
+    AgentPlanRef, Executor, MAX_MESSAGE_CHARS, MemoryFact, Message, MessagePart, ModelCall, ModelRequest,
+    ModelSettings, NetworkPolicy, PartKind, Payload, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
 };
 use std::fmt::Write as _;
 
@@ -103,24 +103,24 @@ fn tool_summary(tool: &ToolSpec) -> String {
 }
 
 /// Builds the request of a model call. Payloads are as in the state; the sender inserts the texts.
-pub fn model_request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest {
-    let target = plan.target_at(call.target);
-    let (messages, tools, format) = match &plan.executor {
+pub fn model_request(state: &RunState, plan: AgentPlanRef<'_>, call: &ModelCall) -> ModelRequest {
+    let target = plan.agent.target_at(call.target);
+    let (messages, tools, format) = match &plan.agent.executor {
         // The prompt and the reply format list the permitted tools.
         Executor::Router { max_steps, .. } => {
-            (router::router_messages(state), Vec::new(), router::reply_format(&plan.tools, *max_steps))
+            (router::router_messages(state), Vec::new(), router::reply_format(&plan.agent.tools, *max_steps))
         }
         _ => {
-            let tools = plan.offered_tools(state.compact.times).cloned().collect();
+            let tools = plan.agent.offered_tools(state.compact.times).cloned().collect();
             (state.messages.clone(), tools, ReplyFormat::Text)
         }
     };
     ModelRequest {
         route: target.route.clone(),
-        system: plan.system.clone(),
+        system: plan.agent.system.clone(),
         messages,
         tools,
-        settings: ModelSettings { max_tokens: Some(call.max_tokens), ..plan.settings },
+        settings: ModelSettings { max_tokens: Some(call.max_tokens), ..plan.agent.settings },
         format,
         organization: target.organization.clone(),
     }

@@ -6,7 +6,8 @@
 use crate::cooldown;
 use crate::retry::{self, RetryDecision as Retry};
 use forge_types::{
-    Cooldown, ErrorInfo, FailedTarget, ModelTarget, NextStep, Plan, RejectedCandidate, RunState, Timestamp,
+    AgentPlanRef, Cooldown, ErrorInfo, FailedTarget, ModelTarget, NextStep, RejectedCandidate, RunState,
+    Timestamp,
 };
 use std::fmt;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub struct FallbackChain<'a> {
     /// The run.
     pub state: &'a RunState,
     /// The run's plan, which holds the targets and the retry rule.
-    pub plan: &'a Plan,
+    pub plan: AgentPlanRef<'a>,
     /// Cooldowns of providers.
     pub cooldowns: &'a [Cooldown],
     /// Targets that can't take this request, with the reasons.
@@ -82,7 +83,8 @@ impl FallbackChain<'_> {
     pub fn step_after_failure(&self, error: &ErrorInfo) -> FallbackStep {
         let Self { state, plan, .. } = *self;
         let seed = retry::stable_seed(state.run, state.next_effect, state.failures);
-        let next = retry::decide_retry(&plan.retry, state.failures, state.delayed_ms, error, seed, self.now);
+        let next =
+            retry::decide_retry(&plan.agent.retry, state.failures, state.delayed_ms, error, seed, self.now);
         let other = self.available_target();
         match (next, other) {
             (Retry::Abort, _) => FallbackStep::Fail(self.final_error(error)),
@@ -118,13 +120,13 @@ impl FallbackChain<'_> {
     /// Returns the cooldown that blocks a target. Cooldowns are ignored for a single candidate and when the user asks
     /// to.
     fn target_cooldown(&self, at: u32) -> Option<&Cooldown> {
-        let free = self.plan.fallbacks.is_empty() || self.state.ignore_cooldowns;
-        let provider = &self.plan.target_at(at).route.provider;
+        let free = self.plan.agent.fallbacks.is_empty() || self.state.ignore_cooldowns;
+        let provider = &self.plan.agent.target_at(at).route.provider;
         cooldown::active_cooldown(self.cooldowns, provider, self.now).filter(|_| !free)
     }
 
     fn numbered_targets(&self) -> impl Iterator<Item = (u32, &ModelTarget)> {
-        (0..).zip(self.plan.targets())
+        (0..).zip(self.plan.agent.targets())
     }
 
     /// Decides when no target is available now: waits for the first one known to become available, or gives up.
@@ -134,7 +136,7 @@ impl FallbackChain<'_> {
         match back.filter(bearable) {
             Some(until) if self.state.parked_count < MAX_PARKS => {
                 let why = match error {
-                    Some(error) if self.plan.fallbacks.is_empty() => error.message.clone(),
+                    Some(error) if self.plan.agent.fallbacks.is_empty() => error.message.clone(),
                     _ => self.exhausted_error().to_string(),
                 };
                 let reason = format!("{why}: asked to wait until {until}");
@@ -149,7 +151,7 @@ impl FallbackChain<'_> {
 
     /// Returns when a failed or cooling target becomes available again, if known.
     fn available_at(&self, at: u32) -> Option<Timestamp> {
-        let cap = self.plan.retry.cap_ms;
+        let cap = self.plan.agent.retry.cap_ms;
         let asked = self.find_tried(at).and_then(|tried| {
             let after = tried.error.retry_after_ms.filter(|after| *after > cap && tried.error.retryable)?;
             Some(tried.at.after(Duration::from_millis(after)))
@@ -188,8 +190,8 @@ impl FallbackChain<'_> {
     }
 
     fn final_error(&self, error: &ErrorInfo) -> ErrorInfo {
-        let last = &self.plan.target_at(self.state.target).route;
-        if error.retryable && !self.plan.fallbacks.is_empty() {
+        let last = &self.plan.agent.target_at(self.state.target).route;
+        if error.retryable && !self.plan.agent.fallbacks.is_empty() {
             return self.exhaust(error.clone());
         }
         let mut error = error.clone();

@@ -5,13 +5,18 @@
 
 pub mod agent;
 pub mod budget;
+pub mod child;
 pub mod compact;
 pub mod context;
 pub mod cooldown;
+mod decide;
 pub mod fallback;
 pub mod isolation;
+pub mod lifecycle;
 pub mod retry;
 pub mod route;
 pub mod router;
 
+pub use decide::decide;
 pub use forge_guard as guard;
+pub use lifecycle::DecisionInput;

@@ -1,6 +1,7 @@
 //! The journal of runs.
 
 use crate::FlushHandle;
+use crate::queue_entry::QueueEntry;
 use async_trait::async_trait;
 use forge_types::{
     CommandId, Digest, ErrorClass, Event, LimitKind, Money, NextStep, RunCommand, RunId, RunStatus, Seq,
@@ -200,6 +201,17 @@ pub struct Checkpoint {
     pub state: Vec<u8>,
 }
 
+/// A command to another run, sent together with a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentCommand {
+    /// The run that receives the command.
+    pub to: RunId,
+    /// The identifier; a command that was sent before is ignored.
+    pub id: CommandId,
+    /// The command.
+    pub command: RunCommand,
+}
+
 /// Everything that one iteration of the loop writes, in one transaction.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -221,6 +233,13 @@ pub struct Batch {
     pub row: RunRow,
     /// A new checkpoint.
     pub checkpoint: Option<Checkpoint>,
+    /// Adds the run to the queue. If the queue is another system, the adapter queues the run after the commit, from a
+    /// record in the same transaction.
+    pub enqueue: Option<QueueEntry>,
+    /// Child runs that the batch creates, each by its own first batch.
+    pub children: Vec<Self>,
+    /// Commands to other runs, as [`Journal::send_command`] sends them. One to a run that was removed is dropped.
+    pub sends: Vec<SentCommand>,
     /// Writes that must be durable before this batch, because the events refer to them. If one fails, nothing is
     /// stored.
     pub after: Vec<FlushHandle>,
@@ -275,6 +294,9 @@ pub enum WatchScope {
     Run(RunId),
     /// New commands of one run. A process that appends to a run need not be woken by its own appends.
     Commands(RunId),
+    /// Changes after which a run may be claimed that could not be claimed before. The time of a parked run, and the death of a
+    /// worker, are no changes.
+    Queue,
 }
 
 /// The journal: append-only, ordered per run, durable when `append` returns.
@@ -297,7 +319,7 @@ pub trait Journal: Send + Sync {
     /// Returns rows of runs, newest first.
     async fn list_runs(&self, query: RunQuery) -> Result<Vec<RunRow>, Error>;
 
-    /// Adds a command to a run's inbox, durably; the holder of the run takes it from there.
+    /// Adds a command to a run's inbox, durably; the holder of the run takes it from there. A parked run is queued.
     async fn send_command(&self, run: RunId, id: CommandId, command: RunCommand) -> Result<(), Error>;
 
     /// Returns the pending commands of a run in the order in which they were sent.

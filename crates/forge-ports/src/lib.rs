@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod memory;
 pub mod model;
 pub mod queue;
+mod queue_entry;
 pub mod routing;
 pub mod sandbox;
 pub mod tool;

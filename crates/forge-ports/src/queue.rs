@@ -1,8 +1,10 @@
 //! The queue of runs, and the leases of the processes that work on them.
 
+pub use crate::queue_entry::QueueEntry;
+
 use crate::journal::Error;
 use async_trait::async_trait;
-use forge_types::{NextStep, RunId};
+use forge_types::{NextStep, RunId, Timestamp};
 use std::time::Duration;
 
 /// The status of a queue item.
@@ -12,10 +14,36 @@ pub enum ItemStatus {
     Queued,
     /// Claimed by a worker.
     Processing,
+    /// Waiting for a command to its run, and for no worker until then.
+    Parked {
+        /// The time from which the item is queued even without a command.
+        until: Option<Timestamp>,
+    },
     /// Finished.
     Completed,
     /// Abandoned.
     Failed,
+}
+
+/// The items that a worker may claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueScope {
+    /// All.
+    #[default]
+    All,
+    /// The runs of one tree: the root and its descendants.
+    Tree(RunId),
+}
+
+/// The result of looking for an item to work on.
+pub enum NextClaim {
+    /// An item was claimed.
+    Claimed(Box<dyn Lease>),
+    /// No item can be claimed now.
+    Nothing {
+        /// The time at which the first parked item is queued again, if any is.
+        next: Option<Timestamp>,
+    },
 }
 
 /// An error while claiming a run.
@@ -93,16 +121,18 @@ pub trait Lease: Send + Sync {
 /// The queue of runs. Claims are atomic: only one of several claimers succeeds.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Adds a run; a run that is already present is queued again.
-    async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error>;
+    /// Adds a run; a run that is already present is queued again. A new run is better queued by the batch that
+    /// creates it, and a parked one by the command that it waits for.
+    async fn enqueue(&self, entry: QueueEntry) -> Result<(), Error>;
 
-    /// Claims a specific run.
+    /// Claims a specific run, whatever the status of its item; a run without an item gets one.
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError>;
 
-    /// Claims the next queued run that no other process holds; `None` if there is none.
-    async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError>;
+    /// Claims the next run of the scope that is queued, or was left by a worker that died, and that no other process holds.
+    async fn claim_next(&self, scope: QueueScope) -> Result<NextClaim, ClaimError>;
 
-    /// Ends the work on a claimed run, or queues it again (`Queued`).
+    /// Ends the work on a claimed run, parks it, or queues it again (`Queued`). A run with commands in its inbox is not
+    /// parked but queued, so that a command that arrived while it was being worked on is not overlooked.
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error>;
 
     /// Returns the live process that holds the run, if any.

@@ -22,6 +22,8 @@ pub struct ToolEnv {
     pub past: Option<Arc<dyn TranscriptSearch>>,
     /// Receives a command's output while it runs.
     pub output: Arc<dyn OutputSink>,
+    /// The key that marks repetitions of a request to a server, if the tool acts outside of the workspace.
+    pub idempotency_key: Option<String>,
     /// Time limit of a command that sets none.
     pub default_timeout: Duration,
     /// Maximum time limit of a command.

@@ -6,10 +6,10 @@
 use super::pieces::PieceContext;
 use super::{KnownSecrets, Redactor};
 use forge_types::{
-    ApplyConflict, ApplyOutcome, Compaction, ConversationSummary, Effect, EgressRecord, ErrorInfo, EventKind,
-    FinishReason, Message, MessagePart, ModelCall, ModelReply, NextStep, OpaqueState, Outcome, PartKind,
-    Payload, RejectedCandidate, RunCommand, RunCreation, SandboxLayer, SandboxLayerState, SandboxReport,
-    SummaryCost, ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
+    ApplyConflict, ApplyOutcome, ChildEnd, ChildRun, Compaction, ConversationSummary, Effect, EgressRecord,
+    ErrorInfo, EventKind, FinishReason, Message, MessagePart, ModelCall, ModelReply, NextStep, OpaqueState,
+    Outcome, PartKind, Payload, RejectedCandidate, RunCommand, RunCreation, SandboxLayer, SandboxLayerState,
+    SandboxReport, SummaryCost, ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
 };
 
 /// Prefix, before a number, of the ID that replaces a call ID containing a secret. Providers accept only letters,
@@ -81,7 +81,9 @@ impl<'a> EventRedactor<'a> {
         match kind {
             EventKind::Created(created) => self.redact_created(created),
             EventKind::Commanded { id: _, command } => self.redact_command(command),
-            EventKind::Intended { effect: _, what, reserved: _, snapshot: _ } => self.redact_effect(what),
+            EventKind::Intended { effect: _, what, reserved: _, key: _, snapshot: _ } => {
+                self.redact_effect(what)
+            }
             EventKind::Settled { effect: _, outcome, snapshot: _ } => self.redact_outcome(outcome),
             // The ID comes from a call in the state, which got it from a redacted reply.
             EventKind::ToolCallRejected { call_id: _, tool, verdict: _, error } => {
@@ -128,6 +130,7 @@ impl<'a> EventRedactor<'a> {
             pipeline: _,
             source: _,
             history,
+            parent: _,
             root: _,
             plan: _,
             correlation_id: _,
@@ -140,6 +143,7 @@ impl<'a> EventRedactor<'a> {
         match command {
             RunCommand::Cancel { by } => drop(self.redact_text(by)),
             RunCommand::Steer { text } => drop(self.redact_text(text)),
+            RunCommand::ChildEnded { effect: _, end } => self.redact_child_end(end),
             RunCommand::Pause | RunCommand::Resume { limits: _ } => {}
         }
     }
@@ -170,7 +174,15 @@ impl<'a> EventRedactor<'a> {
                 let Compaction { gone: _, cause: _, attempt: _, ask: _, room: _, most: _, note } = compaction;
                 self.redact_texts(note);
             }
+            // The node's name is part of the plan, which was redacted before it was stored.
+            Effect::StartRun(ChildRun { run: _, node: _, attempt: _, not_before: _ }) => {}
         }
+    }
+
+    fn redact_child_end(&self, end: &mut ChildEnd) {
+        let ChildEnd { status: _, answer, error, usage: _, cost: _, cost_known: _ } = end;
+        answer.iter_mut().for_each(|payload| self.redact_payload(payload));
+        error.iter_mut().for_each(|error| self.redact_error(error));
     }
 
     fn redact_outcome(&mut self, outcome: &mut Outcome) {
@@ -197,7 +209,8 @@ impl<'a> EventRedactor<'a> {
                     self.redact_text(model);
                 }
             }
-            Outcome::SandboxLost { why } => drop(self.redact_text(why)),
+            Outcome::RunEnded { end } => self.redact_child_end(end),
+            Outcome::SandboxLost { why } | Outcome::Unknown { why } => drop(self.redact_text(why)),
             Outcome::Cancelled | Outcome::Interrupted => {}
         }
     }

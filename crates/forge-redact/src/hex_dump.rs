@@ -8,6 +8,8 @@ use std::ops::Range;
 
 /// Maximum number of characters between two groups of digits on a line.
 const MAX_GAP_CHARS: usize = 3;
+/// Maximum number of digits of a group that is held back until it is complete.
+const MAX_GROUP_DIGITS: usize = 16;
 /// Maximum number of characters on a line before its digits, or next to them.
 const MAX_ASIDE: usize = 512;
 /// Maximum number of steps tried from one position per digit of a secret, which bounds the search in any text.
@@ -169,6 +171,15 @@ impl<'a> HexDump<'a> {
         }
         Some(Found::Whole(places))
     }
+}
+
+/// Returns the start of a group at the end of a text that may lack its last digits, or the length of the text if there is
+/// none. Shown in part, it could not be read as whole bytes.
+pub(super) fn open_group_start(text: &str) -> usize {
+    let word = text.trim_end_matches(|c: char| c.is_ascii_alphanumeric()).len();
+    let digits = text[word..].trim_start_matches("0x").trim_start_matches("0X");
+    let is_group = digits.len() <= MAX_GROUP_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_group { word } else { text.len() }
 }
 
 /// Returns the groups of a line.

@@ -136,15 +136,26 @@ impl KnownSecrets {
             }
         }
         finds.extend(self.find_in_dumps(text, more));
-        // A dump that is incomplete as it is written can look complete with its escapes decoded. It is held back, and
-        // read when the characters next to its last digits are known.
-        let open = if more { self.open_dump_start(text) } else { text.len() };
         for layer in &layers {
             let in_layer = self.find_in_dumps(&layer.text, more).into_iter();
-            finds
-                .extend(in_layer.map(|found| layer.original_range(found)).filter(|found| found.start < open));
+            finds.extend(in_layer.map(|found| layer.original_range(found)));
+        }
+        if more {
+            // A dump that is incomplete in one reading can look complete in another one, or be overlapped by a find of
+            // the characters next to its digits. It is held back, and redacted as a whole once its end is known.
+            let open = self.open_start(text, &layers);
+            let held_back = text.len() - open <= self.max_pending_bytes();
+            finds.retain(|found| !held_back || found.start < open);
         }
         merge_overlapping(finds)
+    }
+
+    /// Returns the start of an incomplete dump in any reading of a text, or the length of the text if there is none.
+    fn open_start(&self, text: &str, layers: &[DecodedText]) -> usize {
+        let in_layers = layers
+            .iter()
+            .filter_map(|layer| layer.original_start(self.open_dump_start(&layer.text[..layer.cut])));
+        in_layers.fold(self.open_dump_start(text), usize::min)
     }
 
     /// Returns the start of a suffix that could be the beginning of a secret or of a dump of one, or the length of the
@@ -155,11 +166,7 @@ impl KnownSecrets {
         }
         let views = decoded_text::decode_all(text, Reach::Open);
         let begun = self.partial_form_in(text, &views);
-        let in_layers = views
-            .layers
-            .iter()
-            .filter_map(|layer| layer.original_start(self.open_dump_start(&layer.text[..layer.cut])));
-        ceil_char_boundary(text, in_layers.fold(begun.min(self.open_dump_start(text)), usize::min))
+        ceil_char_boundary(text, begun.min(self.open_start(text, &views.layers)))
     }
 
     /// Returns the start of a suffix that matches more of a secret than ordinary text would by chance, or the length of
@@ -206,7 +213,7 @@ impl KnownSecrets {
         let dump = HexDump::find_dumps(text, true);
         let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, true));
         let open = finds.filter_map(|(at, found)| matches!(found, Found::Open).then_some(at));
-        open.min().unwrap_or(text.len())
+        open.fold(hex_dump::open_group_start(text), usize::min)
     }
 }
 

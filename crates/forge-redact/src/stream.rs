@@ -73,8 +73,12 @@ impl KnownSecrets {
     /// Returns the start of the text to hold back; `open` is the start for another reason.
     fn pending_start(&self, text: &str, open: usize) -> usize {
         let from = self.partial_secret_start(text).min(open);
-        let most = MAX_PENDING_BYTES.max(self.forms.longest.saturating_mul(MIN_EXPANSION_FACTOR));
-        if text.len() - from > most { text.len() } else { from }
+        if text.len() - from > self.max_pending_bytes() { text.len() } else { from }
+    }
+
+    /// Returns the maximum number of bytes that a stream holds back.
+    pub(super) fn max_pending_bytes(&self) -> usize {
+        MAX_PENDING_BYTES.max(self.forms.longest.saturating_mul(MIN_EXPANSION_FACTOR))
     }
 }
 

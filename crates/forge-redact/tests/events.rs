@@ -100,6 +100,7 @@ fn told() -> Vec<EventKind> {
             pipeline: "solo".to_owned(),
             source: RunSource::Cli,
             history: vec![Message { role: Role::Assistant, parts: all_parts() }],
+            parent: None,
             root: RunId::from_u128(1),
             plan: Digest::of_bytes(b"x"),
             correlation_id: "1".to_owned(),
@@ -170,8 +171,13 @@ fn done() -> Vec<EventKind> {
         asked: Some(asked),
     };
     let reply = ModelReply { model: marked(), ..reply(all_parts(), FinishReason::Stop) };
-    let intended =
-        |what| EventKind::Intended { effect: EffectId(1), what, reserved: Some(Money::ZERO), snapshot: None };
+    let intended = |what| EventKind::Intended {
+        effect: EffectId(1),
+        what,
+        reserved: Some(Money::ZERO),
+        key: None,
+        snapshot: None,
+    };
     vec![
         intended(Effect::CallModel(call)),
         intended(Effect::RunTool(run)),

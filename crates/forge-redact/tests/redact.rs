@@ -328,9 +328,13 @@ fn written(key: &str, before: &str) -> Vec<(&'static str, String)> {
 
 /// What is left of a key that was written in some way: the longest part of the written text that is still there.
 fn left(clean: &str, written: &str) -> usize {
-    let rest = clean.replace(REDACTED, "\u{1}");
+    let mut rest = clean.replace(REDACTED, "\u{1}");
+    // The offsets and the white space of a dump tell nothing.
+    for line in 0..8 {
+        rest = rest.replace(&format!("{:08x}: ", line * 16), "\u{1}");
+    }
     let parts = rest.split('\u{1}');
-    parts.filter(|part| written.contains(part)).map(str::len).max().unwrap_or(0)
+    parts.filter(|part| written.contains(part)).map(|part| part.trim().len()).max().unwrap_or(0)
 }
 
 #[test]

@@ -86,14 +86,14 @@ impl Project {
     ) -> Result<Delivery, Error> {
         let shown = self.forge().run_details(run).await?;
         let plan = shown.plan.as_ref();
-        let had = shown.state.limits.or(plan.map(|plan| plan.limits)).unwrap_or_default();
+        let had = shown.state.limits.or(plan.map(|plan| plan.shared.limits)).unwrap_or_default();
         let mut limits: RunLimits = had;
         if let Some(own) = own {
             check_raise(own, had.max_cost, "this run")?;
             limits.max_cost = own;
         }
         if let Some(day) = day {
-            let now = had.day_cost.or(plan.and_then(|plan| plan.day_ceiling));
+            let now = had.day_cost.or(plan.and_then(|plan| plan.shared.day_ceiling));
             check_raise(day, now.unwrap_or_default(), "all runs of a day")?;
             limits.day_cost = Some(day);
         }

@@ -12,13 +12,11 @@ use forge_models::{ApiKey, ModelProviders, ProviderOptions, ScriptSource};
 use forge_policy::route::ModelPreference;
 use forge_sandbox::Backends;
 use forge_types::{
-    CommandRules, ContextRule, CostRule, ModelSettings, Money, Plan, RetryRule, RunLimits, ToolLayer,
+    AgentPlan, CommandRules, ContextRule, CostRule, ModelSettings, Money, Plan, RetryRule, RunLimits,
+    SharedPlan, ToolLayer,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The version of [`Plan`] that this build writes.
-const PLAN_VERSION: u32 = 1;
 
 /// Creates the adapters of a project, its providers, and the table of models and prices.
 pub(crate) fn engine_parts(
@@ -42,7 +40,7 @@ pub(crate) fn engine_parts(
     let counted = Arc::clone(&catalog);
     let memory_clock = forge.clock.clone();
     let parts = EngineParts {
-        open_memory: Arc::new(move |plan: &Plan| executors::open_memory(plan, &memory_clock)),
+        open_memory: Arc::new(move |plan: &AgentPlan| executors::open_memory(plan, &memory_clock)),
         cooldowns: Arc::new(cooldowns),
         ledger: forge.ledger.clone(),
         count_tokens: Arc::new(move |request: &forge_types::ModelRequest| {
@@ -59,6 +57,7 @@ pub(crate) fn engine_parts(
         workspaces: Arc::new(backends.workspaces()),
         clock: forge.clock.clone(),
         redactor,
+        decide: Arc::new(forge_policy::decide),
     };
     Ok((parts, providers, catalog))
 }
@@ -83,62 +82,38 @@ impl Project {
         more_repos: &[PathBuf],
         job: &RoutingJob,
     ) -> Result<Plan, Error> {
+        let (shared, agent) = self.plan_agent(repo, more_repos, job).await?;
+        Ok(Plan::for_agent(shared, agent))
+    }
+
+    /// Builds both parts of the plan of [`Project::plan_for`], for a caller that changes the agent's part.
+    pub(crate) async fn plan_agent(
+        &self,
+        repo: &Path,
+        more_repos: &[PathBuf],
+        job: &RoutingJob,
+    ) -> Result<(SharedPlan, AgentPlan), Error> {
         // First of all, because choosing a model may already ask one.
         self.refuse_own_places(std::iter::once(repo).chain(more_repos.iter().map(PathBuf::as_path)))?;
-        let loaded = self.config();
-        let executor = executors::select_executor(loaded)?;
-        let planned = if executor.asks_model() {
-            self.plan_route(job).await?
+        let (loaded, settings) = (self.config(), &self.config().settings);
+        let mut agent = self.agent_plan(repo, job).await?;
+        let sandbox = if agent.needs_sandbox() {
+            self.sandbox_spec(repo, more_repos).await?
         } else {
-            PlannedRoute::synthetic(executors::synthetic_route(&executor))
+            executors::no_sandbox_spec(repo)
         };
-        let mut tools = executors::select_tools(&executor, loaded, &self.parts().tools)?;
-        let recall = executors::recall_tool(&executor, loaded, &mut tools, &self.parts().tools);
-        let forge_ports::tool_registry::ToolSelection { enabled: tools, disabled } = tools;
-        let settings = &loaded.settings;
-        let (memory, memory_guard) = executors::memory_file(loaded, repo, &self.parts().clock);
-        let pull_requests = origin::pull_request_rules(loaded, repo);
-        let mut plan = Plan {
-            version: PLAN_VERSION,
-            fallbacks: planned.fallbacks,
-            routing: planned.routing.map(Box::new),
-            reference: planned.reference,
-            executor,
-            memory,
-            memory_guard,
-            pull_requests,
-            tool_layer: if settings.tools.mock { ToolLayer::Mock } else { ToolLayer::Real },
-            system: String::new(),
-            settings: ModelSettings {
-                max_tokens: Some(settings.model.max_tokens),
-                temperature: settings.model.temperature.or(Some(settings.agent.temperature)),
-                top_p: settings.model.top_p,
-                timeout_ms: settings.model.timeout_seconds.saturating_mul(1000),
-            },
+        let shared = SharedPlan {
             limits: run_limits(loaded),
             cost_rule: cost_rule(loaded),
             alert_percent: percent(settings.cost.alert_at),
             ceilings: Vec::new(),
             day_ceiling: settings.cost.max_per_day_usd.map(Money::from_usd),
-            retry: RetryRule {
-                tries: settings.model.tries,
-                base_ms: settings.model.retry_base_ms,
-                max_wait_ms: settings.model.max_wait_seconds.saturating_mul(1000),
-                ..RetryRule::default()
-            },
-            context: ContextRule { compact_percent: percent(settings.memory.trigger_ratio), recall },
-            commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
+            pull_requests: origin::pull_request_rules(loaded, repo),
             command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
             config: loaded.to_plan_json(),
-            first: planned.first,
-            tools,
-            disabled,
-            sandbox: executors::no_sandbox_spec(repo),
+            sandbox,
         };
-        if plan.needs_sandbox() {
-            plan.sandbox = self.sandbox_spec(repo, more_repos).await?;
-        }
-        let facts = match executors::open_memory(&plan, &self.parts().clock) {
+        let facts = match executors::open_memory(&agent, &self.parts().clock) {
             Some(memory) => {
                 let remembered = memory.load_all().await;
                 if let Some(warning) = remembered.warning {
@@ -148,8 +123,51 @@ impl Project {
             }
             None => Vec::new(),
         };
-        plan.system = executors::system_prompt(&plan, settings.agent.system_prompt.as_deref(), &facts);
-        Ok(plan)
+        let own = settings.agent.system_prompt.as_deref();
+        agent.system = executors::system_prompt(&agent, &shared.sandbox, own, &facts);
+        Ok((shared, agent))
+    }
+
+    /// Builds the agent's part of a plan, without its system prompt.
+    async fn agent_plan(&self, repo: &Path, job: &RoutingJob) -> Result<AgentPlan, Error> {
+        let (loaded, settings) = (self.config(), &self.config().settings);
+        let executor = executors::select_executor(loaded)?;
+        let planned = if executor.asks_model() {
+            self.plan_route(job).await?
+        } else {
+            PlannedRoute::synthetic(executors::synthetic_route(&executor))
+        };
+        let mut tools = executors::select_tools(&executor, loaded, &self.parts().tools)?;
+        let recall = executors::recall_tool(&executor, loaded, &mut tools, &self.parts().tools);
+        let forge_ports::tool_registry::ToolSelection { enabled: tools, disabled } = tools;
+        let (memory, memory_guard) = executors::memory_file(loaded, repo, &self.parts().clock);
+        Ok(AgentPlan {
+            first: planned.first,
+            fallbacks: planned.fallbacks,
+            routing: planned.routing.map(Box::new),
+            reference: planned.reference,
+            executor,
+            memory,
+            memory_guard,
+            tool_layer: if settings.tools.mock { ToolLayer::Mock } else { ToolLayer::Real },
+            system: String::new(),
+            settings: ModelSettings {
+                max_tokens: Some(settings.model.max_tokens),
+                temperature: settings.model.temperature.or(Some(settings.agent.temperature)),
+                top_p: settings.model.top_p,
+                timeout_ms: settings.model.timeout_seconds.saturating_mul(1000),
+            },
+            retry: RetryRule {
+                tries: settings.model.tries,
+                base_ms: settings.model.retry_base_ms,
+                max_wait_ms: settings.model.max_wait_seconds.saturating_mul(1000),
+                ..RetryRule::default()
+            },
+            context: ContextRule { compact_percent: percent(settings.memory.trigger_ratio), recall },
+            commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
+            tools,
+            disabled,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use forge_policy::{context, router};
 use forge_ports::tool_registry::{ToolRegistry, ToolSelection, UnknownTools};
 use forge_ports::{Clock, Memory};
 use forge_types::{
-    Executor, MemoryFact, MemoryGuard, ModelFacts, ModelRoute, ParamSpec, ParamType, Plan, Price,
+    AgentPlan, Executor, MemoryFact, MemoryGuard, ModelFacts, ModelRoute, ParamSpec, ParamType, Price,
     SandboxSpec, ToolAccess, ToolCategory, ToolSpec,
 };
 use std::path::{Path, PathBuf};
@@ -177,11 +177,16 @@ pub(crate) fn synthetic_route(executor: &Executor) -> (ModelRoute, ModelFacts) {
     (route, ModelFacts { price, window: 1_000_000, max_output: None })
 }
 
-/// Builds the system prompt of a plan.
-pub(crate) fn system_prompt(plan: &Plan, own: Option<&str>, facts: &[MemoryFact]) -> String {
+/// Builds the system prompt of an agent.
+pub(crate) fn system_prompt(
+    plan: &AgentPlan,
+    sandbox: &SandboxSpec,
+    own: Option<&str>,
+    facts: &[MemoryFact],
+) -> String {
     let prompt = match &plan.executor {
         Executor::Router { max_steps, .. } => router::system_prompt(&plan.tools, *max_steps, own),
-        _ => context::system_prompt(&plan.tools, &plan.sandbox, own),
+        _ => context::system_prompt(&plan.tools, sandbox, own),
     };
     context::with_facts(prompt, facts)
 }
@@ -224,8 +229,8 @@ fn repo_guard(guard: &MemoryGuard) -> RepoMemoryGuard {
     RepoMemoryGuard { root, relative, record }
 }
 
-/// Opens the memory of a plan.
-pub(crate) fn open_memory(plan: &Plan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
+/// Opens the memory of an agent.
+pub(crate) fn open_memory(plan: &AgentPlan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
     let path = plan.memory.clone()?;
     Some(match &plan.memory_guard {
         Some(guard) => Arc::new(FileMemory::new_guarded(repo_guard(guard), clock.clone())),

@@ -3,13 +3,14 @@
 use crate::workspace::ephemeral_data_dir::EphemeralDataDir;
 use crate::workspace::run_directory;
 use crate::{Error, SystemClock};
-use forge_engine::{EngineParts, RunFollower};
+use forge_engine::{EngineParts, EngineSource, LiveFollower, LiveHub, RunFollower, WorkerParts, Workers};
 use forge_ports::journal::{Journal, RunQuery, RunRow};
 use forge_ports::ledger::Ledger;
 use forge_ports::{Clock, Queue};
 use forge_store::SqliteStore;
 use forge_types::{Plan, RunId, RunState, ToolSpec};
 use forge_wire::record::{self, RunRecord, RunSummary};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub struct Forge {
     pub(crate) clock: Arc<dyn Clock>,
     /// The store of cooldowns and weights; `None` if they last only as long as this process.
     pub(crate) routing: Option<Arc<SqliteStore>>,
+    live: LiveHub,
     data: PathBuf,
     /// The name of this process (`host:pid`).
     worker: String,
@@ -69,6 +71,7 @@ impl Forge {
             ledger: store.clone(),
             clock,
             routing: Some(store),
+            live: LiveHub::default(),
             data: data.to_owned(),
             worker,
             scratch: None,
@@ -84,6 +87,7 @@ impl Forge {
             ledger: parts.ledger.clone(),
             clock: parts.clock.clone(),
             routing: None,
+            live: LiveHub::default(),
             data,
             worker,
             scratch: None,
@@ -173,6 +177,27 @@ impl Forge {
             folder: run_directory::run_directory_path(&self.data, run),
             kept: self.is_persistent(),
         })
+    }
+
+    /// Returns the live views of the runs that this process works on.
+    pub const fn live(&self) -> &LiveHub {
+        &self.live
+    }
+
+    /// Follows a run after the wire event `after`, with live frames if this process works on it.
+    pub fn follow_live(&self, run: RunId, after: u64) -> LiveFollower {
+        self.live.follow(self.journal.clone(), self.queue.clone(), run, after)
+    }
+
+    /// Creates workers of this process that find the engine of each run in `engines`.
+    pub fn workers(&self, engines: Arc<dyn EngineSource>, concurrency: NonZeroUsize) -> Workers {
+        let parts = WorkerParts {
+            journal: self.journal.clone(),
+            queue: self.queue.clone(),
+            clock: self.clock.clone(),
+            live: self.live.clone(),
+        };
+        Workers::new(parts, engines, concurrency)
     }
 
     /// Follows a run's wire events after position `after`.

@@ -25,8 +25,8 @@ pub use doctor::{CheckState, DoctorCheck, run_doctor};
 pub use error::Error;
 pub use forge::{Forge, RunDetails, check_repo};
 pub use forge_engine::{
-    CooldownCache, CountTokens, EngineParts, FollowEnd, LiveSink, NewRun, OpenMemory, RunEngine, RunFollower,
-    SandboxSession,
+    CooldownCache, CountTokens, DecideFn, EngineParts, EngineSource, FollowEnd, LiveFollower, LiveHub,
+    LiveMessage, LiveSink, NewRun, OpenMemory, RunEngine, RunFollower, SandboxSession, SinkGuard, Workers,
 };
 pub use forge_ports::journal::{RunQuery, RunRow};
 pub use forge_ports::sandbox::{OutputSink, StdStream};

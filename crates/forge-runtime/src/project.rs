@@ -8,16 +8,20 @@ use crate::workspace::run_directory;
 use crate::{Error, executors, sandbox};
 use forge_catalog::Catalog;
 use forge_config::ResolvedConfig;
-use forge_engine::{EngineParts, LiveSink, NewRun, RunEngine};
+use forge_engine::{EngineParts, LiveSink, NewRun, RunEngine, Workers};
 use forge_models::ModelProviders;
 use forge_policy::route::ModelPreference;
 use forge_sandbox::Backends;
 use forge_types::{CommandId, Plan, RunCommand, RunId, RunLimits, RunState, RunStatus};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The longest task in characters, wherever a run is created.
 pub const MAX_TASK_CHARS: usize = 10_000;
+
+/// The most child runs of one run that are worked on at a time.
+const MAX_CHILD_RUNS: NonZeroUsize = NonZeroUsize::new(4).expect("more than zero");
 
 /// The outcome of sending a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,16 +175,23 @@ impl Project {
     pub async fn create(&self, new: NewRun, plan: &Plan) -> Result<RunId, Error> {
         check_task(&new.task)?;
         self.refuse_own_places([new.repo.as_path()])?;
-        self.refuse_own_places_of(&plan.sandbox)?;
+        self.refuse_own_places_of(&plan.shared.sandbox)?;
         Ok(self.engine.create(new, plan).await?)
     }
 
-    /// Works on a run until it ends or is parked.
+    /// Creates workers for the runs of this project.
+    pub fn workers(&self, concurrency: NonZeroUsize) -> Workers {
+        self.forge.workers(Arc::new(self.engine.clone()), concurrency)
+    }
+
+    /// Works on a run, and on its child runs while it waits for them, until it ends or is parked. `live` receives what it
+    /// shows.
     ///
     /// # Errors
     /// If a live process works on the run, or its journal can't be read or written.
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunDetails, Error> {
-        self.engine.drive(run, live).await?;
+        let _shown = self.forge.live().attach(run, live);
+        self.workers(MAX_CHILD_RUNS).work_on(run).await?;
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
         if let Err(error) =
             run_directory::write_run_directory(&self.parts.journal, self.forge.data_dir(), run, now).await
@@ -203,7 +214,7 @@ impl Project {
         let shown = self.forge.run_details(run).await?;
         self.reject_ended(&shown.state, "it can't be resumed. Start a new run")?;
         let (plan, _) = forge_engine::load_run_state(self.parts.journal.as_ref(), run).await?;
-        self.refuse_own_places_of(&plan.sandbox)?;
+        self.refuse_own_places_of(&plan.shared.sandbox)?;
         if let Some(holder) = shown.holder {
             return Err(forge_ports::queue::ClaimError::Held { run, holder }.into());
         }

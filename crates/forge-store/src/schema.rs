@@ -27,7 +27,7 @@ const WAL_MODE: &str = "wal";
 /// `events.id` holds the run's number and the event's position in one integer (`run << 32 | seq`), so that one
 /// tree keeps the events in the order in which they are read and an event needs no second index entry. The view
 /// `journal` shows them with the run's id for users of the `sqlite3` shell.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     r"
 CREATE TABLE runs (
   no INTEGER PRIMARY KEY,
@@ -106,6 +106,7 @@ CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status 
 ",
     crate::routing_tables::TABLES_SQL,
     crate::feed::TABLES_SQL,
+    crate::queue::table::TREES_SQL,
 ];
 
 /// The purpose of a connection, which determines how much memory it may use.

@@ -12,12 +12,15 @@ pub(crate) struct RunChange {
     pub(crate) run: RunId,
     /// Whether the change is a command.
     pub(crate) command: bool,
+    /// Whether the run may have become claimable.
+    pub(crate) queued: bool,
 }
 
 /// The counters of one store.
 #[derive(Debug)]
 pub(crate) struct ChangeCounters {
     all: watch::Sender<u64>,
+    queue: watch::Sender<u64>,
     runs: Mutex<HashMap<RunId, RunCounters>>,
 }
 
@@ -46,7 +49,7 @@ impl RunCounters {
 
 impl ChangeCounters {
     pub(crate) fn new() -> Self {
-        Self { all: watch::Sender::new(0), runs: Mutex::default() }
+        Self { all: watch::Sender::new(0), queue: watch::Sender::new(0), runs: Mutex::default() }
     }
 
     /// Returns the counter of this scope.
@@ -55,6 +58,7 @@ impl ChangeCounters {
         runs.retain(|_, counters| counters.is_watched());
         match scope {
             WatchScope::All => self.all.subscribe(),
+            WatchScope::Queue => self.queue.subscribe(),
             WatchScope::Run(run) => runs.entry(run).or_insert_with(RunCounters::new).changes.subscribe(),
             WatchScope::Commands(run) => {
                 runs.entry(run).or_insert_with(RunCounters::new).commands.subscribe()
@@ -65,6 +69,9 @@ impl ChangeCounters {
     /// Counts changes of these runs.
     pub(crate) fn count(&self, changes: &[RunChange]) {
         increment(&self.all);
+        if changes.iter().any(|change| change.queued) {
+            increment(&self.queue);
+        }
         let runs = self.lock_runs();
         for change in changes {
             if let Some(counters) = runs.get(&change.run) {
@@ -76,12 +83,14 @@ impl ChangeCounters {
     /// Counts changes that are not known in detail.
     pub(crate) fn count_unknown(&self) {
         increment(&self.all);
+        increment(&self.queue);
         self.lock_runs().values().for_each(|counters| counters.count(true));
     }
 
     /// Returns whether any of the counters is watched.
     pub(crate) fn is_watched(&self) -> bool {
-        self.all.receiver_count() > 0 || self.lock_runs().values().any(RunCounters::is_watched)
+        self.all.receiver_count() + self.queue.receiver_count() > 0
+            || self.lock_runs().values().any(RunCounters::is_watched)
     }
 
     fn lock_runs(&self) -> MutexGuard<'_, HashMap<RunId, RunCounters>> {
@@ -95,7 +104,10 @@ fn increment(counter: &watch::Sender<u64>) {
 
 /// Largest number of runs that a message names; more are not named.
 const MAX_NAMED_CHANGES: usize = 60;
-/// Bytes of one change in a message: a byte that tells whether it is a command, and the run's id.
+/// Bits of a change in a message: it is a command; the run may have become claimable.
+const COMMAND_BIT: u8 = 1;
+const QUEUED_BIT: u8 = 2;
+/// Bytes of one change in a message: its bits, and the run's id.
 const CHANGE_BYTES: usize = 17;
 /// First byte of a message about changes.
 const CHANGES_TAG: u8 = 1;
@@ -107,7 +119,7 @@ pub(crate) fn encode_changes(changes: &[RunChange]) -> Vec<u8> {
     let mut message = vec![CHANGES_TAG];
     if changes.len() <= MAX_NAMED_CHANGES {
         for change in changes {
-            message.push(u8::from(change.command));
+            message.push(u8::from(change.command) * COMMAND_BIT + u8::from(change.queued) * QUEUED_BIT);
             message.extend(change.run.as_u128().to_be_bytes());
         }
     }
@@ -127,7 +139,11 @@ pub(crate) fn decode_changes(message: &[u8]) -> Option<Vec<RunChange>> {
     let decode = |change: &[u8; CHANGE_BYTES]| {
         let mut id = [0; 16];
         id.copy_from_slice(&change[1..]);
-        RunChange { run: RunId::from_u128(u128::from_be_bytes(id)), command: change[0] != 0 }
+        RunChange {
+            run: RunId::from_u128(u128::from_be_bytes(id)),
+            command: change[0] & COMMAND_BIT != 0,
+            queued: change[0] & QUEUED_BIT != 0,
+        }
     };
     Some(changes.iter().map(decode).collect())
 }
@@ -140,7 +156,11 @@ mod tests {
     fn a_message_names_the_runs_that_fit_into_it() {
         let changes = |count: u128| -> Vec<RunChange> {
             (0..count)
-                .map(|n| RunChange { run: RunId::from_u128(n << 64 | 7), command: n % 2 == 1 })
+                .map(|n| RunChange {
+                    run: RunId::from_u128(n << 64 | 7),
+                    command: n % 2 == 1,
+                    queued: n % 3 == 1,
+                })
                 .collect()
         };
         for count in [0, 1, 60] {
@@ -171,9 +191,9 @@ mod tests {
                 moved
             })
         };
-        counters.count(&[RunChange { run: one, command: false }]);
+        counters.count(&[RunChange { run: one, command: false, queued: false }]);
         assert_eq!(moved(&mut watched), [true, true, false, false]);
-        counters.count(&[RunChange { run: one, command: true }]);
+        counters.count(&[RunChange { run: one, command: true, queued: true }]);
         assert_eq!(moved(&mut watched), [true, true, true, false]);
         counters.count(&[]);
         assert_eq!(moved(&mut watched), [true, false, false, false]);

@@ -6,8 +6,8 @@ use crate::read::{SEQ_BITS, event_id};
 use crate::routing_tables::RoutingWrite;
 use crate::runs::{self, to_sqlite_int};
 use crate::watchers::RunChange;
-use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
-use forge_ports::queue::ItemStatus;
+use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow, SentCommand};
+use forge_ports::queue::{ItemStatus, QueueEntry};
 use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
 use rusqlite::{Connection, params};
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) enum WriteOp {
     /// Adds a command, as JSON, to an inbox.
     Send { run: RunId, id: CommandId, command: String },
     /// Adds an item to the queue.
-    Enqueue { run: RunId, priority: i32, at: Timestamp },
+    Enqueue { entry: QueueEntry, at: Timestamp },
     /// Marks an item as being worked on.
     MarkProcessing { run: RunId, at: Timestamp },
     /// Sets an item's status.
@@ -44,6 +44,10 @@ pub(crate) struct PreparedBatch {
     postings: Vec<Posting>,
     row: RunRow,
     checkpoint: Option<Checkpoint>,
+    enqueue: Option<QueueEntry>,
+    children: Vec<Self>,
+    /// Commands to other runs, each as JSON.
+    sends: Vec<(RunId, CommandId, String)>,
     /// Whether the batch ends the run; disk space is reserved for that.
     ending: bool,
 }
@@ -93,18 +97,20 @@ impl WriteOp {
         }
     }
 
-    /// Returns the run that the change concerns; `None` for what all runs share.
-    pub(crate) fn run_change(&self) -> Option<RunChange> {
-        let (run, command) = match self {
-            Self::Append(batch) => (batch.run, false),
-            Self::Send { run, .. } => (*run, true),
-            Self::Enqueue { run, .. }
-            | Self::MarkProcessing { run, .. }
-            | Self::SetStatus { run, .. }
-            | Self::ReleaseRun { run, .. } => (*run, false),
-            Self::UpdateRouting(_) => return None,
+    /// Returns the changes of runs; none for what all runs share.
+    pub(crate) fn run_changes(&self) -> Vec<RunChange> {
+        let (run, command, queued) = match self {
+            Self::Append(batch) => return batch.run_changes(),
+            Self::Send { run, .. } => (*run, true, true),
+            Self::Enqueue { entry, .. } => (entry.run, false, true),
+            // A parked run may have a command, or a time.
+            Self::SetStatus { run, status, .. } => {
+                (*run, false, matches!(status, ItemStatus::Queued | ItemStatus::Parked { .. }))
+            }
+            Self::MarkProcessing { run, .. } | Self::ReleaseRun { run, .. } => (*run, false, false),
+            Self::UpdateRouting(_) => return Vec::new(),
         };
-        Some(RunChange { run, command })
+        vec![RunChange { run, command, queued }]
     }
 
     /// Applies the change within the current transaction of `connection`. Returns the number of attempts or of
@@ -113,8 +119,8 @@ impl WriteOp {
         match self {
             Self::Append(batch) => batch.apply(connection).map(|()| 0),
             Self::Send { run, id, command } => insert_command(connection, *run, *id, command).map(|()| 0),
-            Self::Enqueue { run, priority, at } => {
-                table::enqueue(connection, *run, *priority, *at)?;
+            Self::Enqueue { entry, at } => {
+                table::enqueue(connection, *entry, *at)?;
                 Ok(0)
             }
             Self::MarkProcessing { run, at } => Ok(table::mark_processing(connection, *run, *at)?),
@@ -152,7 +158,18 @@ impl PreparedBatch {
                 .map_err(|error| wrong(format!("event {last} has no JSON form: {error}")))?;
             events.push(EncodedEvent { at: event.at, kind: event.kind.name(), data });
         }
+        let mut sends = Vec::with_capacity(batch.sends.len());
+        for SentCommand { to, id, command } in batch.sends {
+            let json = serde_json::to_string(&command)
+                .map_err(|error| wrong(format!("a command has no JSON form: {error}")))?;
+            sends.push((to, id, json));
+        }
+        let children =
+            batch.children.into_iter().map(|child| Self::new(child, path)).collect::<Result<_, _>>()?;
         Ok(Self {
+            enqueue: batch.enqueue,
+            children,
+            sends,
             run: batch.run,
             expected: batch.expected,
             fence: batch.fence,
@@ -190,7 +207,26 @@ impl PreparedBatch {
             apply_posting(connection, no, posting)?;
         }
         self.insert_rows(connection, no)?;
+        if let Some(entry) = self.enqueue {
+            table::enqueue(connection, entry, self.row.updated_at)?;
+        }
+        for child in &self.children {
+            child.apply(connection)?;
+        }
+        for (to, id, command) in &self.sends {
+            match insert_command(connection, *to, *id, command) {
+                Err(WriteError::Refused(Error::NotFound { .. })) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
+    }
+
+    fn run_changes(&self) -> Vec<RunChange> {
+        let own = RunChange { run: self.run, command: false, queued: self.enqueue.is_some() };
+        let sends = self.sends.iter().map(|(to, ..)| RunChange { run: *to, command: true, queued: true });
+        let children = self.children.iter().flat_map(Self::run_changes);
+        std::iter::once(own).chain(sends).chain(children).collect()
     }
 
     fn insert_rows(&self, connection: &Connection, no: i64) -> rusqlite::Result<()> {
@@ -335,5 +371,6 @@ fn insert_command(
             "INSERT INTO inbox (id, run, command) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![id.to_string(), head.no, command])?;
+    table::unpark(connection, run)?;
     Ok(())
 }

@@ -160,7 +160,7 @@ impl StoreWriter {
             Err(error) => vec![self.retry_with_reserve(writes[0], error)],
         };
         let committed = writes.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-        let mut changes: Vec<RunChange> = committed.filter_map(|(write, _)| write.run_change()).collect();
+        let mut changes: Vec<RunChange> = committed.flat_map(|(write, _)| write.run_changes()).collect();
         changes.sort_unstable();
         changes.dedup();
         if outcomes.iter().any(Result::is_ok) {

@@ -54,6 +54,9 @@ pub fn event_batch(run: RunId, expected: u64, count: u64) -> Batch {
         postings: Vec::new(),
         row: new_run_row(run),
         checkpoint: None,
+        enqueue: None,
+        children: Vec::new(),
+        sends: Vec::new(),
         after: Vec::new(),
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_text, required_text};
 use crate::git::query_git;
-use crate::github::{GitHubApi, GitHubFailure};
+use crate::github::{GitHubApi, GitHubFailure, RequestBody};
 use crate::options::GitHubOptions;
 use crate::path::visible_path;
 use crate::tool_error::{ToolError, into_result, tool_failure};
@@ -83,7 +83,8 @@ impl CreatePullRequest {
             "title": wanted.title, "body": wanted.body, "head": wanted.head, "base": wanted.base,
         });
         let what = format!("repository `{}`", wanted.repo);
-        let failure = match self.api.send_request(Method::POST, &path, Some(&body)).await {
+        let body = RequestBody { json: &body, idempotency_key: env.idempotency_key.as_deref() };
+        let failure = match self.api.send_request(Method::POST, &path, Some(body)).await {
             Ok(answer) if answer.status.is_success() => {
                 return Ok(ToolOutput::ok(format!("Opened {}", describe_pull(&answer.body))));
             }

@@ -33,6 +33,16 @@ impl GitHubFailure {
     }
 }
 
+/// The body of a request that changes something.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestBody<'a> {
+    /// The content.
+    pub(crate) json: &'a Value,
+    /// The key that marks repetitions of the request (draft-ietf-httpapi-idempotency-key-header). GitHub ignores it;
+    /// proxies and compatible servers may not.
+    pub(crate) idempotency_key: Option<&'a str>,
+}
+
 /// A response with any status.
 #[derive(Debug)]
 pub(crate) struct GitHubResponse {
@@ -93,7 +103,7 @@ impl GitHubApi {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<RequestBody<'_>>,
     ) -> Result<GitHubResponse, GitHubFailure> {
         let (token, base) = self.token_and_url()?;
         self.follow_redirects(method, &base, path, body, token).await
@@ -112,7 +122,7 @@ impl GitHubApi {
         method: Method,
         base: &Url,
         path: &str,
-        body: Option<&Value>,
+        body: Option<RequestBody<'_>>,
         token: &GitHubToken,
     ) -> Result<GitHubResponse, GitHubFailure> {
         let bad = |_| GitHubFailure::new(ErrorKind::BadArguments, "the request's URL is invalid");
@@ -137,7 +147,7 @@ impl GitHubApi {
         &self,
         method: Method,
         url: Url,
-        body: Option<&Value>,
+        body: Option<RequestBody<'_>>,
         token: &GitHubToken,
     ) -> Result<GitHubResponse, GitHubFailure> {
         let client = self.client.get_or_init(|| build_client(&self.options));
@@ -152,7 +162,10 @@ impl GitHubApi {
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", "2022-11-28");
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+            request = request.header("content-type", "application/json").body(body.json.to_string());
+            if let Some(key) = body.idempotency_key {
+                request = request.header("idempotency-key", key);
+            }
         }
         let failed = |error: &reqwest::Error| GitHubFailure {
             kind: if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Unavailable },

@@ -1,6 +1,6 @@
 //! Commands that users and programs send to a run.
 
-use crate::RunLimits;
+use crate::{ChildEnd, EffectId, RunLimits};
 use serde::{Deserialize, Serialize};
 
 /// A command to a run. Journalled before it takes effect.
@@ -24,5 +24,12 @@ pub enum RunCommand {
         /// New limits, if they change.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limits: Option<RunLimits>,
+    },
+    /// Reports the end of a child run to its parent. Sent by the process that worked on the child.
+    ChildEnded {
+        /// The effect of the parent that waits for the child.
+        effect: EffectId,
+        /// The end of the child.
+        end: Box<ChildEnd>,
     },
 }

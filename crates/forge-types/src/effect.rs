@@ -1,8 +1,8 @@
 //! Effects of a run and their outcomes.
 
 use crate::{
-    Compaction, ConversationSummary, ErrorInfo, ModelReply, Money, RejectedCandidate, Timestamp, ToolAccess,
-    ToolCall, ToolOutput,
+    ChildEnd, ChildRun, Compaction, ConversationSummary, Digest, ErrorInfo, ModelReply, Money,
+    RejectedCandidate, RunId, Timestamp, ToolAccess, ToolCall, ToolOutput,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,13 +57,30 @@ pub enum Effect {
     RunTool(ToolRun),
     /// Summarises the oldest part of the conversation.
     Compact(Compaction),
+    /// Starts a child run and waits for its end.
+    StartRun(ChildRun),
 }
 
 impl Effect {
+    /// Returns whether the effect acts on something outside of the run's workspace and cannot be undone.
+    pub fn is_outside(&self) -> bool {
+        matches!(self, Self::RunTool(run) if run.access == ToolAccess::Network)
+    }
+
+    /// Returns the key by which a server recognises that a request is a repetition of an earlier one, if the effect is
+    /// [outside](Self::is_outside). All attempts at one tool call have the same key, and no other call of any run has it.
+    pub fn idempotency_key(&self, run: RunId) -> Option<String> {
+        const KEY_DIGITS: usize = 32;
+        let Self::RunTool(ToolRun { call, .. }) = self else { return None };
+        let digest = Digest::of_bytes(format!("{run}/{}", call.id).as_bytes()).to_string();
+        self.is_outside().then(|| digest[..KEY_DIGITS].to_owned())
+    }
+
     /// Returns the earliest time at which the effect may start.
     pub const fn not_before(&self) -> Option<Timestamp> {
         match self {
             Self::CallModel(call) => call.not_before,
+            Self::StartRun(child) => child.not_before,
             Self::RunTool(run) => run.not_before,
             Self::Compact(compaction) => match &compaction.ask {
                 Some(ask) => ask.not_before,
@@ -99,6 +116,11 @@ pub enum Outcome {
         /// The summary and its cost.
         summary: ConversationSummary,
     },
+    /// The child run ended.
+    RunEnded {
+        /// The end of the child run.
+        end: ChildEnd,
+    },
     /// The sandbox was lost before or while the tool ran.
     SandboxLost {
         /// The known cause.
@@ -108,4 +130,9 @@ pub enum Outcome {
     Cancelled,
     /// The process that performed the effect died; its progress is unknown.
     Interrupted,
+    /// The effect reached outside of the workspace, and whether it took place can't be learned.
+    Unknown {
+        /// The reason.
+        why: String,
+    },
 }

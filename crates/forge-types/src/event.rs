@@ -3,8 +3,8 @@
 use crate::usage::is_zero;
 use crate::{
     ApplyOutcome, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind,
-    Message, MessageSpan, Money, Outcome, Payload, RunCommand, RunId, RunStatus, SandboxReport, SandboxState,
-    Seq, SnapshotId, SummaryBy, Timestamp, WaitingFor,
+    Message, MessageSpan, Money, Outcome, ParentRun, Payload, RunCommand, RunId, RunStatus, SandboxReport,
+    SandboxState, Seq, SnapshotId, SummaryBy, Timestamp, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -37,6 +37,9 @@ pub struct RunCreation {
     /// Earlier messages, if the run continues a conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Message>,
+    /// The run that started this one, if it is a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRun>,
     /// The root of the run's tree; the run itself unless it is a child.
     pub root: RunId,
     /// The plan's blob.
@@ -98,6 +101,9 @@ pub enum EventKind {
         /// Money reserved for the effect.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reserved: Option<Money>,
+        /// The idempotency key, if the effect acts on something outside of the workspace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
         /// The workspace before the effect, if the effect may write to it: if the attempt dies, the workspace is
         /// restored to this snapshot and the effect is retried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,6 +268,10 @@ impl EventKind {
                 .collect(),
             Self::Settled { outcome: Outcome::ToolDone { output }, .. } => vec![&mut output.content],
             Self::Settled { outcome: Outcome::Summarised { summary }, .. } => vec![&mut summary.text],
+            Self::Settled { outcome: Outcome::RunEnded { end }, .. } => end.answer.iter_mut().collect(),
+            Self::Commanded { command: RunCommand::ChildEnded { end, .. }, .. } => {
+                end.answer.iter_mut().collect()
+            }
             Self::Compacted { text, .. } => vec![text],
             Self::Created(created) => created.history.iter_mut().flat_map(Message::payloads_mut).collect(),
             Self::Finished { answer: Some(answer), .. } => vec![answer],

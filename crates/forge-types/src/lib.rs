@@ -3,6 +3,7 @@
 //! A run is a journal of [`Event`]s, and [`RunState`] is its fold. Everything here is plain data: this crate depends
 //! on no clock, environment, async runtime or storage.
 
+mod child;
 mod command;
 mod compact;
 mod decision;
@@ -28,6 +29,7 @@ mod time;
 mod tool;
 mod usage;
 
+pub use child::{ChildEnd, ChildRun, ParentRun};
 pub use command::RunCommand;
 pub use compact::{
     CompactCause, Compaction, ContextRule, ConversationSummary, MessageSpan, SummaryBy, SummaryCall,
@@ -53,8 +55,8 @@ pub use model::{
 pub use money::{Money, Price};
 pub use next_step::NextStep;
 pub use plan::{
-    AccountCeiling, CommandRules, CostRule, MemoryGuard, ModelFacts, ModelTarget, Plan, PullRequestRules,
-    RemoteRepository, RetryRule,
+    AccountCeiling, AgentPlan, AgentPlanRef, CommandRules, CostRule, MemoryGuard, ModelFacts, ModelTarget,
+    PipelineNode, PipelinePlan, Plan, PullRequestRules, RemoteRepository, RetryRule, SharedPlan, Work,
 };
 pub use routing::{
     Cooldown, ReferenceModel, RejectedCandidate, RouteStage, RoutingChoice, Savings, StageVerdict, TaskKind,
@@ -65,9 +67,9 @@ pub use sandbox::{
     SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceChange, WorkspaceLimits, WorkspaceMode,
 };
 pub use state::{
-    ApplyOutcome, CallState, CompactionState, FailedTarget, LastReply, OpenEffect, OutOfOrder, Passage,
-    PendingCall, RecallNotice, RunEnding, RunState, ToolRecord, ToolStep, Transcript, TranscriptEntry,
-    WorkspaceHistory, summary_message,
+    ApplyOutcome, CallState, ChildState, CompactionState, FailedTarget, LastReply, OpenEffect, OutOfOrder,
+    Passage, PendingCall, RecallNotice, RunEnding, RunState, ToolRecord, ToolStep, Transcript,
+    TranscriptEntry, WorkspaceHistory, summary_message,
 };
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;

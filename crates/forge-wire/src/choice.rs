@@ -6,16 +6,16 @@ use forge_types::{
 };
 
 impl PlanFacts {
-    /// Returns the provider and model of the target.
-    pub(super) fn route_of(&self, target: u32) -> &ModelRoute {
+    /// Returns the provider and model of the target; `None` if the run calls none itself.
+    pub(super) fn route_of(&self, target: u32) -> Option<&ModelRoute> {
         let other = target.checked_sub(1).and_then(|at| self.fallbacks.get(at as usize));
-        other.unwrap_or(&self.route)
+        other.or(self.route.as_ref())
     }
 
     /// Returns the event for a `call` to another target than `before`, the target of the previous call.
     pub(super) fn routed_event(&self, call: &ModelCall, before: Option<u32>) -> Option<ModelRouted> {
         let routing = self.routing.as_deref()?;
-        let route = self.route_of(call.target);
+        let route = self.route_of(call.target)?;
         let as_planned = before.is_none() && routing.chosen == *route;
         let (stage, reason, rejected) = if as_planned {
             (routing.stage, routing.reason.clone(), routing.rejected.clone())
@@ -59,8 +59,9 @@ pub(super) fn follow_up(
             } else if call.target != target {
                 failed.retry_in_ms = None;
             }
-            failed.next =
-                facts.filter(|_| call.target != target).map(|f| f.route_of(call.target).to_string());
+            failed.next = facts
+                .filter(|_| call.target != target)
+                .and_then(|f| Some(f.route_of(call.target)?.to_string()));
         }
         EventKind::StatusChanged { until: Some(until), .. } => {
             failed.retry_in_ms = Some(until.millis_since(at));

@@ -2,8 +2,8 @@
 
 use super::WireKind;
 use forge_types::{
-    ErrorInfo, FinishReason, LimitKind, RejectedCandidate, RouteStage, RunSource, RunStatus, TaskKind, Tier,
-    Timestamp, Usage, WaitingFor,
+    ErrorInfo, FinishReason, LimitKind, Payload, RejectedCandidate, RouteStage, RunSource, RunStatus,
+    TaskKind, Tier, Timestamp, Usage, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -243,7 +243,7 @@ pub struct ModelFailed {
     pub provider: String,
     /// The model.
     pub model: String,
-    /// The error's kind; `cancelled` or `interrupted` if the call was ended externally.
+    /// The error's kind; `cancelled`, `interrupted` or `outcome_unknown` if the call was ended externally.
     pub reason: String,
     /// The error and the next step for the user.
     pub message: String,
@@ -418,4 +418,13 @@ pub struct BudgetChanged {
     pub limit: f64,
     /// The level.
     pub level: BudgetLevel,
+}
+
+/// Returns the text, or a reference to it if stored. Callers that need the full text load payloads before
+/// projecting.
+pub(crate) fn payload_text(payload: &Payload) -> String {
+    match payload {
+        Payload::Inline(text) => text.clone(),
+        Payload::Stored { blob, chars, .. } => format!("[{chars} characters, stored as {blob}]"),
+    }
 }

@@ -13,6 +13,7 @@ mod project;
 pub mod record;
 mod trace;
 
+pub(crate) use data::payload_text;
 pub use data::{
     BudgetChanged, BudgetKind, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
     IterationStarted, ModelCompleted, ModelFailed, ModelRequested, ModelRouted, RunChanged, RunCreated,
@@ -21,7 +22,7 @@ pub use data::{
 };
 pub use kind::WireKind;
 pub use live::{LiveFrame, OutputStream};
-pub(crate) use project::payload_text;
+
 pub use project::{PlanFacts, Projector};
 
 use forge_types::{RunId, Timestamp};

@@ -3,6 +3,7 @@
 use super::budget::BudgetWatch;
 use super::choice::follow_up;
 use super::compaction;
+use super::payload_text;
 use super::trace::trace_id;
 use super::{
     ExecCompleted, ExecStarted, GuardChecked, IterationCompleted, IterationStarted, ModelCompleted,
@@ -11,9 +12,8 @@ use super::{
 };
 use forge_types::{
     Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply, ModelRoute,
-    Money, OutOfOrder, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits, RunState,
-    RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
-    WaitingFor,
+    Money, OutOfOrder, Outcome, PartKind, Plan, RoutingChoice, RunId, RunLimits, RunState, RunStatus,
+    SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,8 +24,8 @@ const MAX_DETAIL_CHARS: usize = 200;
 /// Facts from a run's plan that the projection needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFacts {
-    /// The provider and model to call.
-    pub route: ModelRoute,
+    /// The provider and model to call; `None` if the run calls none itself.
+    pub route: Option<ModelRoute>,
     /// Tools offered to the model.
     pub tools: u64,
     /// Limits.
@@ -42,13 +42,16 @@ pub struct PlanFacts {
 
 impl From<&Plan> for PlanFacts {
     fn from(plan: &Plan) -> Self {
+        let agent = plan.agent().map(|plan| plan.agent);
         Self {
-            route: plan.first.route.clone(),
-            tools: plan.tools.len() as u64,
-            limits: plan.limits,
-            alert_percent: plan.alert_percent,
-            fallbacks: plan.fallbacks.iter().map(|target| target.route.clone()).collect(),
-            routing: plan.routing.clone(),
+            route: agent.map(|agent| agent.first.route.clone()),
+            tools: agent.map_or(0, |agent| agent.tools.len() as u64),
+            limits: plan.shared.limits,
+            alert_percent: plan.shared.alert_percent,
+            fallbacks: agent
+                .map(|agent| agent.fallbacks.iter().map(|target| target.route.clone()).collect())
+                .unwrap_or_default(),
+            routing: agent.and_then(|agent| agent.routing.clone()),
         }
     }
 }
@@ -160,7 +163,8 @@ impl Projector {
                 Some(Effect::Compact(what)) => {
                     told.0.extend(compaction::summary_settled(self, what, outcome))
                 }
-                None => {}
+                // The child has events of its own.
+                Some(Effect::StartRun(_)) | None => {}
             },
             EventKind::ToolCallRejected { call_id, tool, verdict, error } => {
                 self.call_rejected(call_id, tool, *verdict, error, &before, &mut told);
@@ -221,13 +225,13 @@ impl Projector {
     }
 
     pub(super) fn provider_of(&self, target: u32) -> String {
-        let facts = self.facts.as_ref();
-        facts.map_or_else(|| UNKNOWN_NAME.to_owned(), |facts| facts.route_of(target).provider.clone())
+        let route = self.facts.as_ref().and_then(|facts| facts.route_of(target));
+        route.map_or_else(|| UNKNOWN_NAME.to_owned(), |route| route.provider.clone())
     }
 
     pub(super) fn model_of(&self, target: u32) -> String {
-        let facts = self.facts.as_ref();
-        facts.map_or_else(|| UNKNOWN_NAME.to_owned(), |facts| facts.route_of(target).model.clone())
+        let route = self.facts.as_ref().and_then(|facts| facts.route_of(target));
+        route.map_or_else(|| UNKNOWN_NAME.to_owned(), |route| route.model.clone())
     }
 
     fn effect_started(
@@ -242,6 +246,7 @@ impl Projector {
             Effect::Compact(what) => {
                 told.0.extend(compaction::compaction_started(self, what, before.phase, at))
             }
+            Effect::StartRun(_) => {}
             Effect::RunTool(run) => {
                 told.add(tool_called(&run.call, self.state.iterations));
                 if run.access == ToolAccess::Exec {
@@ -565,6 +570,7 @@ fn error_detail(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<Strin
             Some("interrupted".to_owned()),
             Some("the process that ran it died; its progress is unknown".to_owned()),
         ),
+        (None, Outcome::Unknown { why }) => (Some("outcome_unknown".to_owned()), Some(truncate_detail(why))),
         (None, _) => (Some("cancelled".to_owned()), None),
     }
 }
@@ -580,15 +586,6 @@ fn reply_text(reply: &ModelReply) -> String {
         _ => None,
     });
     texts.collect()
-}
-
-/// Returns the text, or a reference to it if stored. Callers that need the full text load payloads before
-/// projecting.
-pub(crate) fn payload_text(payload: &Payload) -> String {
-    match payload {
-        Payload::Inline(text) => text.clone(),
-        Payload::Stored { blob, chars, .. } => format!("[{chars} characters, stored as {blob}]"),
-    }
 }
 
 fn truncate_detail(text: &str) -> String {

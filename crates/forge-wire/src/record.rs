@@ -96,7 +96,7 @@ pub fn run_record(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> Ru
         repo_path: created.map_or_else(String::new, |c| c.repo.to_string_lossy().into_owned()),
         pipeline: created.map_or_else(String::new, |c| c.pipeline.clone()),
         executor: "react".to_owned(),
-        config: plan.map_or(Value::Null, |plan| plan.config.clone()),
+        config: plan.map_or(Value::Null, |plan| plan.shared.config.clone()),
         status: state.status,
         waiting_for: state.waiting_for,
         phase: state.phase().to_owned(),
@@ -172,6 +172,7 @@ fn settle_invocation(entry: &mut ToolInvocation, outcome: &Outcome) {
         }
         Outcome::SandboxLost { why } => entry.result = format!("the sandbox went away: {why}"),
         Outcome::Interrupted => "interrupted".clone_into(&mut entry.result),
+        Outcome::Unknown { why } => entry.result = format!("outcome unknown: {why}"),
         _ => "cancelled".clone_into(&mut entry.result),
     }
 }
@@ -228,7 +229,8 @@ pub fn all_message_lines(state: &RunState, plan: Option<&Plan>, events: &[Event]
 /// Returns the current conversation, preceded by the system prompt and followed by the results so far of an
 /// unfinished turn.
 pub fn message_lines(state: &RunState, plan: Option<&Plan>) -> Vec<MessageLine> {
-    let system = plan.map(|plan| text_line(Role::System, plan.system.clone()));
+    let agent = plan.and_then(Plan::agent);
+    let system = agent.map(|plan| text_line(Role::System, plan.agent.system.clone()));
     let done = state.calls.iter().filter_map(|pending| match &pending.state {
         CallState::Done(result) => Some(message_line(&Message::tool((**result).clone()))),
         _ => None,
@@ -386,6 +388,7 @@ pub struct RunSummary {
 pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> RunSummary {
     let created = state.created.as_deref();
     let ending = state.ending.as_ref();
+    let route = plan.and_then(|plan| plan.route_at(state.target));
     RunSummary {
         run_id: state.run,
         status: state.status,
@@ -397,8 +400,8 @@ pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Run
         limit: ending.and_then(|ending| ending.limit),
         duration_ms: state.worked_ms(now),
         iterations: state.iterations,
-        provider: plan.map_or_else(String::new, |plan| plan.target_at(state.target).route.provider.clone()),
-        model: plan.map_or_else(String::new, |plan| plan.target_at(state.target).route.model.clone()),
+        provider: route.map_or_else(String::new, |route| route.provider.clone()),
+        model: route.map_or_else(String::new, |route| route.model.clone()),
         tokens: state.usage.into(),
         tokens_known: state.usage.known,
         cost_usd: state.cost.as_usd(),
@@ -414,9 +417,9 @@ pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Run
         sandbox: state.sandbox.as_ref().map(|report| SummarySandbox {
             backend: report.backend.clone(),
             view: report.view.clone(),
-            image: plan.and_then(|plan| plan.sandbox.image.clone()),
-            network: plan.map_or_else(NetworkPolicy::default, |plan| plan.sandbox.network.clone()),
-            limits: plan.map_or_else(SandboxLimits::default, |plan| plan.sandbox.limits),
+            image: plan.and_then(|plan| plan.shared.sandbox.image.clone()),
+            network: plan.map_or_else(NetworkPolicy::default, |plan| plan.shared.sandbox.network.clone()),
+            limits: plan.map_or_else(SandboxLimits::default, |plan| plan.shared.sandbox.limits),
             layers: report.layers.clone(),
             masked: report.masked.clone(),
             warnings: report.warnings.clone(),
@@ -431,13 +434,13 @@ pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Run
 /// Compares the cost with the reference model, if both prices are known and tokens were used.
 fn compute_savings(state: &RunState, plan: &Plan) -> Option<Savings> {
     let used = state.usage.input > 0 || state.usage.output > 0;
-    let reference = plan.reference.as_ref().filter(|_| state.cost_known && used)?;
+    let reference = plan.agent()?.agent.reference.as_ref().filter(|_| state.cost_known && used)?;
     Some(reference.savings(&state.usage, state.cost))
 }
 
 fn workspace_summary(state: &RunState, plan: Option<&Plan>) -> SummaryWorkspace {
     let history = &state.history;
-    let mode = plan.map_or_else(WorkspaceMode::default, |plan| plan.sandbox.mode);
+    let mode = plan.map_or_else(WorkspaceMode::default, |plan| plan.shared.sandbox.mode);
     let steps = u32::try_from(history.steps.len()).unwrap_or(u32::MAX);
     SummaryWorkspace {
         mode,

@@ -11,7 +11,7 @@ use forge_files::UserFile;
 use forge_runtime::{Error, LiveSink, MergePolicy, Project, RunDetails};
 use forge_terminal::live::{DisplayMode as Showing, LiveDisplay, StdoutEvents};
 use forge_terminal::{Ui, Verbosity, report, terminal_width, text};
-use forge_types::{ApplyPolicy, ChangeList, RunCommand, RunId, RunLimits, RunStatus};
+use forge_types::{ApplyPolicy, ChangeList, ModelRoute, RunCommand, RunId, RunLimits, RunStatus};
 use forge_wire::record::RunSummary;
 use forge_wire::{LiveFrame, WireEvent};
 use serde::Serialize;
@@ -40,6 +40,14 @@ pub(crate) enum StartMode {
     New,
     /// Resumption, perhaps with other limits.
     Again(Option<RunLimits>),
+}
+
+/// Returns the line that announces a run, with the model that it calls.
+pub(crate) fn start_line(run: RunId, route: Option<&ModelRoute>) -> String {
+    match route {
+        Some(route) => format!("run {run} · {route}"),
+        None => format!("run {run}"),
+    }
 }
 
 /// Drives a run until it ends or is parked, and prints the result.
@@ -84,7 +92,7 @@ pub(super) async fn ask_to_apply(
     shown: &RunDetails,
 ) -> Result<bool, CliError> {
     let ui = &session.ui;
-    let asks = shown.plan.as_ref().is_some_and(|plan| plan.sandbox.apply == ApplyPolicy::Ask);
+    let asks = shown.plan.as_ref().is_some_and(|plan| plan.shared.sandbox.apply == ApplyPolicy::Ask);
     if !asks || !shown.summary.workspace.pending || shown.state.status != RunStatus::Completed {
         return Ok(false);
     }
@@ -182,7 +190,7 @@ fn print_text_result(ui: &Ui, shown: &RunDetails) {
     if ui.volume == Verbosity::Quiet {
         return;
     }
-    let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.limits));
+    let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.shared.limits));
     let width = if ui.out_is_terminal { terminal_width(&std::io::stdout()) } else { 100 };
     let journal = if shown.kept {
         shown.folder.display().to_string()

@@ -1,6 +1,6 @@
 //! `forge resume`: resumes a run.
 
-use super::drive::{StartMode, drive_run};
+use super::drive::{StartMode, drive_run, start_line};
 use crate::args::ResumeArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
@@ -20,16 +20,16 @@ pub(crate) async fn resume(session: &Session, args: ResumeArgs) -> Result<CliExi
         return Err(CliError::failed(format!("cannot resume run {run}: {damage}"))
             .with_hint(format!("see what remains: forge status {run}")));
     };
-    let limits = override_limits(&args.limits, shown.state.limits.unwrap_or(plan.limits))?;
+    let limits = override_limits(&args.limits, shown.state.limits.unwrap_or(plan.shared.limits))?;
     let repos: Vec<_> =
-        std::iter::once(&plan.sandbox.repo).chain(&plan.sandbox.more_repos).cloned().collect();
+        std::iter::once(&plan.shared.sandbox.repo).chain(&plan.shared.sandbox.more_repos).cloned().collect();
     let output = RunOutput::new(session, &repos, args.output_format, args.report_file)?;
     // Use the keys and addresses of the run's repository, not of the current directory.
     let overlay = ConfigOverrides { flags: plan_flags(plan, run), env_file: args.env };
     let loaded = session.load_with_keys(&created.repo, &overlay)?;
     let output = output.with_log(crate::logging::init_logging(session, &loaded));
     let project = Project::open_in(&forge, loaded)?;
-    session.ui.print_note(&format!("run {run} · {}", plan.first.route));
+    session.ui.print_note(&start_line(run, plan.route_at(0)));
     drive_run(session, &project, run, StartMode::Again(limits), &output).await
 }
 
@@ -45,9 +45,10 @@ fn plan_flags(plan: &Plan, run: RunId) -> Vec<FlagSetting> {
         name: name.clone(),
     };
     let given = RESUMED_FLAGS.into_iter().filter_map(|key| {
-        let entry = &plan.config[key];
+        let entry = &plan.shared.config[key];
         let typed = entry["origin"].as_str().is_some_and(|origin| origin.starts_with("--"));
         typed.then(|| entry["value"].as_str().map(|value| flag(key, value))).flatten()
     });
-    std::iter::once(flag("model.provider", &plan.first.route.provider)).chain(given).collect()
+    let provider = plan.route_at(0).map(|route| flag("model.provider", &route.provider));
+    provider.into_iter().chain(given).collect()
 }

@@ -1,6 +1,6 @@
 //! `forge run`: runs one task as one run.
 
-use super::drive::{StartMode, drive_run};
+use super::drive::{StartMode, drive_run, start_line};
 use crate::args::RunArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;
@@ -22,8 +22,9 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, Cli
     let plan = project.plan_for(&repo, &more, &RoutingJob::code_task(request.task.clone())).await?;
     let new = NewRun { task: request.task, repo, source: RunSource::Cli, history: Vec::new() };
     let run = project.create(new, &plan).await?;
-    let asked = plan.routing.as_ref().map_or(&plan.first.route, |routing| &routing.chosen);
-    session.ui.print_note(&format!("run {run} · {asked}"));
+    let agent = plan.agent().map(|plan| plan.agent);
+    let chosen = agent.and_then(|agent| agent.routing.as_ref()).map(|routing| &routing.chosen);
+    session.ui.print_note(&start_line(run, chosen.or(plan.route_at(0))));
     let ended = drive_run(session, &project, run, StartMode::New, &output).await;
     // Clean up last, so that it does not delay the first answer.
     if let Err(error) = project.run_cleanup().await {

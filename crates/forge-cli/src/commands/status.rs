@@ -43,7 +43,7 @@ struct OneRun<'a> {
 }
 
 fn print_run(ui: &Ui, shown: &RunDetails) {
-    let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.limits));
+    let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.shared.limits));
     if let Some(damage) = &shown.damage {
         let damage = text::sanitize_text(damage);
         ui.print_warning(&format!("the journal of this run is damaged: {damage}. Showing its readable part"));

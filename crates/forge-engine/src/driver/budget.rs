@@ -3,7 +3,7 @@
 
 use super::RunDriver;
 use crate::effects::resolve_request;
-use forge_policy::{agent, budget, context};
+use forge_policy::{budget, context};
 use forge_types::{Decision, EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
 
 impl RunDriver {
@@ -35,15 +35,14 @@ impl RunDriver {
             target: state.target,
             passed: Vec::new(),
         };
-        let mut request = context::model_request(state, &self.plan, &call);
+        let mut request = context::model_request(state, self.plan.agent()?, &call);
         resolve_request(&self.blobs, &mut request).await.ok()?;
         let count = self.parts.count_tokens.clone();
         let tokens = tokio::task::spawn_blocking(move || count(&request)).await.ok()??;
         let mut counted = state.clone();
         counted.last_measured_prompt =
             Some((budget::adjusted_count(state, state.target, tokens), state.message_bytes));
-        let now = self.parts.clock.now();
-        Some(agent::decide_with_cooldowns(&counted, &self.plan, &self.cooldowns, now))
+        Some(self.decide(&counted))
     }
 }
 

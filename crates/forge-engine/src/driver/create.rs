@@ -2,11 +2,16 @@
 
 use super::{CachedNewRun, RunEngine};
 use crate::Error;
+use crate::parts::EngineParts;
 use crate::transaction::JournalTransaction;
-use forge_ports::journal::Blob;
-use forge_ports::queue::Lease;
-use forge_types::{Event, EventKind, Message, Payload, Plan, RunCreation, RunId, RunSource, RunState};
+use forge_ports::journal::{Batch, Blob};
+use forge_ports::queue::{Lease, QueueEntry};
+use forge_types::{
+    EffectId, Event, EventKind, Message, ParentRun, Payload, Plan, RunCreation, RunId, RunSource, RunState,
+    Work,
+};
 use forge_wire::{PlanFacts, Projector};
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// A run to be created.
@@ -29,28 +34,11 @@ impl RunEngine {
     /// If the journal can't be written; nothing is stored then.
     pub async fn create(&self, new: NewRun, plan: &Plan) -> Result<RunId, Error> {
         let run = RunId::generate();
-        let (text, cleaned) = self.redacted_plan(plan)?;
-        let plan = cleaned.as_ref().unwrap_or(plan);
-        let blob = Blob::new(text.into_bytes());
-        let created = RunCreation {
-            task: Payload::Inline(new.task),
-            repo: new.repo,
-            pipeline: "solo".to_owned(),
-            source: new.source,
-            history: new.history,
-            root: run,
-            plan: blob.digest,
-            correlation_id: correlation_id(run),
-        };
-        let now = self.parts.clock.now();
-        let mut transaction = JournalTransaction::new(RunState::new(run), now, plan, &self.parts.redactor);
-        transaction.add_blob(blob);
-        transaction.push(EventKind::Created(Box::new(created)))?;
-        let batch = transaction.into_batch(now, None);
+        let (batch, plan) = creation_batch(&self.parts, run, None, new, plan)?;
         let created = batch.events.first().cloned();
         self.parts.journal.append(batch).await?;
         if let Some(created) = created {
-            self.cache_new_run(plan, &created);
+            self.cache_new_run(plan.as_ref(), &created);
         }
         Ok(run)
     }
@@ -75,27 +63,66 @@ impl RunEngine {
         Ok(state)
     }
 
-    /// Returns the text of a plan, and the plan itself if it contained a key: a prompt or an address in the
-    /// configuration may.
-    fn redacted_plan(&self, plan: &Plan) -> Result<(String, Option<Plan>), Error> {
-        let unwritten =
-            |error: serde_json::Error| Error::Internal { what: format!("a plan can't be written: {error}") };
-        let text = serde_json::to_string(plan).map_err(unwritten)?;
-        match self.parts.redactor.redacted_text(&text) {
-            Some(clean) => {
-                let plan = serde_json::from_str(&clean).map_err(unwritten)?;
-                Ok((clean, Some(plan)))
-            }
-            None => Ok((text, None)),
-        }
-    }
-
     /// Caches a run that was just created, with its only event.
     fn cache_new_run(&self, plan: &Plan, created: &Event) {
         let mut projector = Projector::new(created.run, Some(PlanFacts::from(plan)));
         if projector.project(created).is_ok() {
             *self.new_run.lock() = Some(CachedNewRun { plan: plan.clone(), projector });
         }
+    }
+}
+
+/// Returns the batch that creates a run and queues it, and the plan as it is stored. A child is part of the tree and of
+/// the correlation of its parent; `parent` is the state of that run with the effect that starts the child.
+pub(super) fn creation_batch<'a>(
+    parts: &EngineParts,
+    run: RunId,
+    parent: Option<(&RunState, EffectId)>,
+    new: NewRun,
+    plan: &'a Plan,
+) -> Result<(Batch, Cow<'a, Plan>), Error> {
+    let (text, plan) = redacted_plan(parts, plan)?;
+    let blob = Blob::new(text.into_bytes());
+    let above = parent.and_then(|(state, _)| state.created.as_ref());
+    let root = above.map_or(run, |above| above.root);
+    let created = RunCreation {
+        task: Payload::Inline(new.task),
+        repo: new.repo,
+        pipeline: pipeline_name(&plan.work).to_owned(),
+        source: new.source,
+        history: new.history,
+        parent: parent.map(|(state, effect)| ParentRun { run: state.run, effect }),
+        root,
+        plan: blob.digest,
+        correlation_id: above.map_or_else(|| correlation_id(run), |above| above.correlation_id.clone()),
+    };
+    let now = parts.clock.now();
+    let mut transaction = JournalTransaction::new(RunState::new(run), now, &plan, &parts.redactor);
+    transaction.add_blob(blob);
+    transaction.push(EventKind::Created(Box::new(created)))?;
+    transaction.enqueue(QueueEntry { root, ..QueueEntry::new(run) });
+    Ok((transaction.into_batch(now, None), plan))
+}
+
+const fn pipeline_name(work: &Work) -> &'static str {
+    match work {
+        Work::Agent(_) => "solo",
+        Work::Pipeline(_) => "pipeline",
+    }
+}
+
+/// Returns the text of a plan, and the plan as the text has it: a prompt or an address in the configuration may contain a
+/// key.
+fn redacted_plan<'a>(parts: &EngineParts, plan: &'a Plan) -> Result<(String, Cow<'a, Plan>), Error> {
+    let unwritten =
+        |error: serde_json::Error| Error::Internal { what: format!("a plan can't be written: {error}") };
+    let text = serde_json::to_string(plan).map_err(unwritten)?;
+    match parts.redactor.redacted_text(&text) {
+        Some(clean) => {
+            let plan = serde_json::from_str(&clean).map_err(unwritten)?;
+            Ok((clean, Cow::Owned(plan)))
+        }
+        None => Ok((text, Cow::Borrowed(plan))),
     }
 }
 

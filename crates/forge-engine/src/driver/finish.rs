@@ -1,10 +1,11 @@
 //! The end of a run: its last snapshot, and the transfer of its result to the repository.
 
 use super::RunDriver;
+use super::children::report_end;
 use super::stoppable::WorkDeadline;
 use crate::Error;
 use crate::transaction::JournalTransaction;
-use forge_policy::agent::{self, ResultDisposition};
+use forge_policy::lifecycle::{self, ResultDisposition};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::workspace_store::{ApplyReport, MergePolicy};
 use forge_types::{
@@ -32,7 +33,7 @@ impl RunDriver {
         after.history.current = snapshot.or(after.history.current);
         let (files_modified, files_omitted) = self.modified_files(&after).await;
         if let Some(to) = after.history.current {
-            let outcome = match agent::result_disposition(&after, &self.plan, finish.status) {
+            let outcome = match lifecycle::result_disposition(&after, &self.plan.shared, finish.status) {
                 ResultDisposition::Apply => Some(self.apply(&after, to).await),
                 ResultDisposition::Publish => self.publish(&after, to).await,
                 ResultDisposition::Leave => self.revert_partial_apply(&after).await,
@@ -49,7 +50,9 @@ impl RunDriver {
             files_omitted,
             snapshot,
             answer: finish.answer,
-        })
+        })?;
+        report_end(draft);
+        Ok(())
     }
 
     /// Takes a snapshot of what an interrupted step left, so that it stays reachable.
@@ -72,7 +75,7 @@ impl RunDriver {
             return (Vec::new(), 0);
         }
         let views = &self.parts.workspaces;
-        let changes = views.compare(&self.plan.sandbox, state.run, history.beginning, history.current);
+        let changes = views.compare(&self.plan.shared.sandbox, state.run, history.beginning, history.current);
         match self.run_until_stopped(state, WorkDeadline::End, changes).await {
             Ok(mut changes) => {
                 let omitted = truncate_listing(&mut changes, |change| change.path.len());
@@ -87,7 +90,7 @@ impl RunDriver {
 
     /// Applies the result. If a process died halfway, applying again completes it.
     async fn apply(&self, state: &RunState, to: SnapshotId) -> ApplyOutcome {
-        let (spec, from) = (&self.plan.sandbox, state.history.applied);
+        let (spec, from) = (&self.plan.shared.sandbox, state.history.applied);
         let applied = self.parts.workspaces.apply(spec, state.run, from, Some(to), MergePolicy::No);
         apply_outcome(self.run_until_stopped(state, WorkDeadline::End, applied).await)
     }
@@ -95,7 +98,7 @@ impl RunDriver {
     /// Reverts a partial apply of a run that is not to be applied: its process may have died while applying,
     /// and the repository must be as before. Returns the reason if a part of the result remains.
     async fn revert_partial_apply(&self, state: &RunState) -> Option<ApplyOutcome> {
-        if self.plan.sandbox.mode != WorkspaceMode::Transaction {
+        if self.plan.shared.sandbox.mode != WorkspaceMode::Transaction {
             return None;
         }
         let reverted = self.parts.workspaces.revert_partial_apply(state.run);
@@ -110,7 +113,7 @@ impl RunDriver {
 
     async fn publish(&self, state: &RunState, to: SnapshotId) -> Option<ApplyOutcome> {
         let message = commit_message(state);
-        let published = self.parts.workspaces.publish(&self.plan.sandbox, state.run, to, &message);
+        let published = self.parts.workspaces.publish(&self.plan.shared.sandbox, state.run, to, &message);
         match self.run_until_stopped(state, WorkDeadline::End, published).await {
             Ok(None) => None,
             Ok(Some(made)) => Some(ApplyOutcome::Published { branch: made.branch, commit: made.commit }),

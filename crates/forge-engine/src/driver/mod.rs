@@ -1,6 +1,7 @@
 //! The loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
 
 mod budget;
+mod children;
 mod create;
 mod finish;
 mod provider_outcomes;
@@ -18,23 +19,28 @@ use crate::load::{checkpoint_of, load_run_state};
 use crate::parts::EngineParts;
 use crate::payload_cache::PayloadCache;
 use crate::sandbox_session::SandboxSession;
-use forge_policy::agent;
+use forge_policy::DecisionInput;
 use forge_ports::Workspace;
 use forge_ports::journal::{self, Checkpoint, WatchScope};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_types::{
-    Cooldown, Decision, EffectId, Event, Plan, RunId, RunState, RunStatus, SnapshotId, WorkspaceMode,
+    Cooldown, Decision, Effect, EffectId, Event, Plan, RunId, RunState, RunStatus, SnapshotId, Timestamp,
+    WorkspaceMode,
 };
 use forge_wire::Projector;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 
 /// The number of events between two checkpoints.
 const CHECKPOINT_INTERVAL_EVENTS: u64 = 200;
+
+/// The time until a worker claims a run again on which the work ended with an error.
+const FAILURE_DELAY: Duration = Duration::from_secs(10);
 
 /// An engine that drives runs with these adapters.
 #[derive(Clone)]
@@ -84,6 +90,29 @@ impl RunEngine {
                 self.load_run(run, OpenTiming::Later).await
             }
         };
+        self.drive_loaded(lease, taken_up, live).await
+    }
+
+    /// Works on a claimed run until it ends or is parked, and returns its state.
+    ///
+    /// # Errors
+    /// If its journal can't be read or written.
+    pub async fn drive_claimed(
+        &self,
+        lease: Box<dyn Lease>,
+        live: Arc<dyn LiveSink>,
+    ) -> Result<RunState, Error> {
+        let when = if lease.attempt() == 1 { OpenTiming::Now } else { OpenTiming::Later };
+        let taken_up = self.load_run(lease.run_id(), when).await;
+        self.drive_loaded(lease, taken_up, live).await
+    }
+
+    async fn drive_loaded(
+        &self,
+        lease: Box<dyn Lease>,
+        taken_up: Result<LoadedRun, Error>,
+        live: Arc<dyn LiveSink>,
+    ) -> Result<RunState, Error> {
         let result = match taken_up {
             Ok(taken_up) => {
                 let work = self.drive_leased(lease.as_ref(), taken_up, live);
@@ -92,11 +121,13 @@ impl RunEngine {
             Err(error) => Err(error),
         };
         let status = match &result {
-            Ok(state) if state.status.is_terminal() => ItemStatus::Completed,
-            _ => ItemStatus::Queued,
+            Ok((state, _)) if state.status.is_terminal() => ItemStatus::Completed,
+            Ok((_, wake)) => ItemStatus::Parked { until: *wake },
+            // It would probably fail again at once.
+            Err(_) => ItemStatus::Parked { until: Some(self.parts.clock.now().after(FAILURE_DELAY)) },
         };
         let finished = self.parts.queue.finish(lease, status).await;
-        let state = result?;
+        let (state, _) = result?;
         finished?;
         Ok(state)
     }
@@ -106,7 +137,7 @@ impl RunEngine {
             (OpenTiming::Now, Some(CachedNewRun { plan, projector })) => (plan, projector),
             _ => load_run_state(self.parts.journal.as_ref(), run).await?,
         };
-        let keeper = SandboxSession::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
+        let keeper = SandboxSession::new(self.parts.sandbox.clone(), plan.shared.sandbox.clone(), run);
         keeper.set_restore_point(restore_point(&plan, projector.state()));
         if matches!(when, OpenTiming::Now) && projector.state().attempt == 0 && plan.needs_sandbox() {
             let commands = self.parts.journal.watch(WatchScope::Commands(run));
@@ -120,14 +151,15 @@ impl RunEngine {
         Ok(LoadedRun { plan, projector, session: keeper })
     }
 
+    /// Returns the state of the run and, if it is parked, the time at which it goes on by itself.
     async fn drive_leased(
         &self,
         lease: &dyn Lease,
         LoadedRun { plan, projector, session: keeper }: LoadedRun,
         live: Arc<dyn LiveSink>,
-    ) -> Result<RunState, Error> {
+    ) -> Result<(RunState, Option<Timestamp>), Error> {
         if projector.state().status.is_terminal() {
-            return Ok(projector.state().clone());
+            return Ok((projector.state().clone(), None));
         }
         let blobs = Arc::new(PayloadCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
@@ -158,14 +190,14 @@ impl RunEngine {
             () = lease.lost() => Err(journal::Error::LeaseLost { run }.into()),
         };
         let ended = match ended {
-            Ok(()) => Ok(()),
-            Err(Error::Journal(error)) => drive.record_failure(error).await,
+            Ok(wake) => Ok(wake),
+            Err(Error::Journal(error)) => drive.record_failure(error).await.map(|()| None),
             Err(error) => Err(error),
         };
         drive.abort_baseline();
         drive.tasks.shutdown().await;
         drive.session.close().await;
-        ended.map(|()| drive.projector.state().clone())
+        ended.map(|wake| (drive.projector.state().clone(), wake))
     }
 }
 
@@ -173,7 +205,7 @@ impl RunEngine {
 /// restored to its last snapshot. A repository edited in place may also hold the user's changes and stays as it
 /// is.
 fn restore_point(plan: &Plan, state: &RunState) -> Option<SnapshotId> {
-    match plan.sandbox.mode {
+    match plan.shared.sandbox.mode {
         WorkspaceMode::Transaction | WorkspaceMode::Branch => state.history.current.or_else(|| {
             // The first step that may write was interrupted: back to the baseline.
             state.open.values().find_map(|open| open.snapshot)
@@ -232,7 +264,8 @@ struct RunDriver {
 
 impl RunDriver {
     fn decide(&self, state: &RunState) -> Decision {
-        agent::decide_with_cooldowns(state, &self.plan, &self.cooldowns, self.parts.clock.now())
+        let now = self.parts.clock.now();
+        (self.parts.decide)(DecisionInput { state, plan: &self.plan, cooldowns: &self.cooldowns, now })
     }
 
     /// Returns the run's state as of its journal.
@@ -254,6 +287,9 @@ impl RunDriver {
 
     fn is_ended(&self) -> bool {
         let state = self.state();
-        state.status.is_terminal() || (state.status == RunStatus::Waiting && state.open.is_empty())
+        let only_children = state.open.values().all(|open| matches!(open.what, Effect::StartRun(_)));
+        state.status.is_terminal()
+            || (state.status == RunStatus::Waiting && only_children)
+            || state.waits_for_children()
     }
 }

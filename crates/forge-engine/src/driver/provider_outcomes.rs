@@ -13,7 +13,7 @@ pub(super) enum ProviderOutcome {
 impl RunDriver {
     /// Refreshes the cooldowns. A run without fallbacks does not need them.
     pub(super) async fn refresh_cooldowns(&mut self) {
-        if !self.plan.fallbacks.is_empty() {
+        if self.plan.agent().is_some_and(|plan| !plan.agent.fallbacks.is_empty()) {
             self.cooldowns = self.parts.cooldowns.current_cooldowns(self.parts.clock.now()).await;
         }
     }
@@ -47,19 +47,20 @@ impl RunDriver {
             starts.iter().any(|start| matches!(&start.what, Effect::CallModel(call) if call.target == target))
         };
         let now = self.parts.clock.now();
+        let Some(plan) = self.plan.agent() else { return };
         for heard in heard {
             match heard {
                 ProviderOutcome::Answered(target) => {
                     self.parts
                         .cooldowns
-                        .record_answer(&self.plan.target_at(target).route.provider, now)
+                        .record_answer(&plan.agent.target_at(target).route.provider, now)
                         .await;
                 }
                 // A run that was cancelled or reached a limit would have asked again.
                 ProviderOutcome::Failed(target, error)
                     if !asked(target) && matches!(ended, None | Some(RunStatus::Failed)) =>
                 {
-                    let provider = &self.plan.target_at(target).route.provider;
+                    let provider = &plan.agent.target_at(target).route.provider;
                     self.parts.cooldowns.record_failure(provider, &error, now).await;
                 }
                 ProviderOutcome::Failed(..) => {}

@@ -59,7 +59,7 @@ impl RunDriver {
     async fn wait_for_stop(&self, state: &RunState, until: WorkDeadline) {
         let clock = &self.parts.clock;
         let now = clock.now();
-        let limits = budget::limits(state, &self.plan);
+        let limits = budget::limits(state, &self.plan.shared);
         let left = Duration::from_millis(limits.max_duration_ms.saturating_sub(state.worked_ms(now)));
         // A user who has cancelled should not wait longer than necessary.
         let left = match (until, state.cancel.is_some()) {

@@ -1,13 +1,13 @@
 //! One turn of the loop: fold in the input, decide, append everything at once, then act.
 
 use super::RunDriver;
+use super::children::record_command;
 use super::stoppable::WorkDeadline;
 use crate::Error;
 use crate::effects::{EffectExecutor, EffectInput, EffectResult};
 use crate::sandbox_session;
 use crate::transaction::JournalTransaction;
-use forge_policy::agent;
-use forge_policy::{budget, compact};
+use forge_policy::{budget, compact, context, lifecycle};
 use forge_ports::journal;
 use forge_ports::sandbox;
 use forge_types::{
@@ -28,7 +28,8 @@ pub(super) struct TurnInput {
 const MAX_DECISIONS: usize = 1_000;
 
 impl RunDriver {
-    pub(super) async fn run(&mut self, worker: &str, attempt: u32) -> Result<(), Error> {
+    /// Works on the run until it ends or is parked. Returns the time at which a parked run goes on by itself.
+    pub(super) async fn run(&mut self, worker: &str, attempt: u32) -> Result<Option<Timestamp>, Error> {
         let mut arrived = TurnInput {
             events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
             outcomes: self.interrupted_effects().await?,
@@ -37,7 +38,7 @@ impl RunDriver {
         loop {
             let wake = self.run_turn(std::mem::take(&mut arrived)).await?;
             if self.is_ended() {
-                return Ok(());
+                return Ok(wake);
             }
             arrived = self.next_input(wake).await?;
         }
@@ -48,19 +49,20 @@ impl RunDriver {
     /// interrupted step.
     async fn interrupted_effects(&mut self) -> Result<Vec<(EffectId, EffectResult)>, Error> {
         let mut outcomes = Vec::new();
-        let open: Vec<_> = self.state().open.iter().map(|(effect, open)| (*effect, open.snapshot)).collect();
-        for (effect, before) in open {
+        // A child run outlives the process that works on its parent.
+        let died = self.state().open.iter().filter(|(_, open)| !matches!(open.what, Effect::StartRun(_)));
+        let died: Vec<_> = died
+            .map(|(effect, open)| (*effect, open.snapshot, outcome_of_dead_process(&open.what)))
+            .collect();
+        for (effect, before, outcome) in died {
             let snapshot = self.save_partial_work(before).await?;
-            outcomes.push((
-                effect,
-                EffectResult { snapshot, ..EffectResult::from_outcome(Outcome::Interrupted) },
-            ));
+            outcomes.push((effect, EffectResult { snapshot, ..EffectResult::from_outcome(outcome) }));
         }
         Ok(outcomes)
     }
 
     async fn save_partial_work(&mut self, back_to: Option<SnapshotId>) -> Result<Option<SnapshotId>, Error> {
-        if back_to.is_none() || self.plan.sandbox.mode != WorkspaceMode::Inplace {
+        if back_to.is_none() || self.plan.shared.sandbox.mode != WorkspaceMode::Inplace {
             return Ok(None);
         }
         self.session.set_restore_point(None);
@@ -150,9 +152,10 @@ impl RunDriver {
 
     /// Folds in, decides, appends and acts. Returns the time to decide again.
     async fn run_turn(&mut self, arrived: TurnInput) -> Result<Option<Timestamp>, Error> {
-        let limits = budget::limits(self.state(), &self.plan);
-        let shared =
-            self.plan.day_ceiling.is_some() || limits.day_cost.is_some() || !self.plan.ceilings.is_empty();
+        let limits = budget::limits(self.state(), &self.plan.shared);
+        let shared = self.plan.shared.day_ceiling.is_some()
+            || limits.day_cost.is_some()
+            || !self.plan.shared.ceilings.is_empty();
         let again = shared.then(|| arrived.clone());
         let (error, arrived) = match (self.try_turn(arrived, None).await, again) {
             (Err(Error::Journal(error @ journal::Error::Ceiling { .. })), Some(arrived)) => (error, arrived),
@@ -185,8 +188,7 @@ impl RunDriver {
         }
         self.record_sandbox_open(&mut draft)?;
         for (id, command) in arrived.commands {
-            draft.push(EventKind::Commanded { id, command })?;
-            draft.take_command(id);
+            record_command(&mut draft, id, command)?;
         }
         self.record_egress(&mut draft)?;
         self.refresh_cooldowns().await;
@@ -214,7 +216,7 @@ impl RunDriver {
         self.append(draft).await?;
         self.record_outcomes(heard, &starts, ended).await;
         for effect in decision.cancel {
-            self.abort_effect(effect);
+            self.abort_effect(effect).await?;
         }
         for start in starts {
             self.start_effect(start);
@@ -238,7 +240,12 @@ impl RunDriver {
                 decision.start = decision.start.into_iter().map(compact::without_money).collect();
             }
             if let Some(message) = refused.filter(|_| decision.start.iter().any(|s| s.reserved.is_some())) {
-                decision = agent::reach_limit(draft.state(), &self.plan, LimitKind::Cost, message.to_owned());
+                decision = lifecycle::reach_limit(
+                    draft.state(),
+                    &self.plan.shared,
+                    LimitKind::Cost,
+                    message.to_owned(),
+                );
             }
             if decision.is_quiet() || decision.finish.is_some() {
                 return Ok((decision, starts));
@@ -253,12 +260,16 @@ impl RunDriver {
                 if let Some(amount) = start.reserved {
                     draft.reserve(start.effect, amount);
                 }
+                if let Effect::StartRun(child) = &start.what {
+                    self.create_child(draft, start.effect, child)?;
+                }
                 let snapshot =
                     writes_workspace(&start.what).then(|| draft.state().history.current.or(self.baseline));
                 draft.push(EventKind::Intended {
                     effect: start.effect,
                     what: start.what.clone(),
                     reserved: start.reserved,
+                    key: start.what.idempotency_key(draft.state().run),
                     snapshot: snapshot.flatten(),
                 })?;
                 starts.push(start);
@@ -398,6 +409,10 @@ impl RunDriver {
 
     fn start_effect(&mut self, start: EffectStart) {
         let EffectStart { effect, what, .. } = start;
+        if matches!(what, Effect::StartRun(_)) {
+            // Another lease works on the child; a command reports its end.
+            return;
+        }
         let performer = EffectExecutor {
             parts: self.parts.clone(),
             plan: self.plan.clone(),
@@ -408,24 +423,27 @@ impl RunDriver {
             cuts: self.state().truncated_replies,
             cut_text: self.cut_text.clone(),
         };
-        let said =
-            match &what {
-                Effect::CallModel(call) => EffectInput::Request(Box::new(
-                    forge_policy::context::model_request(self.state(), &self.plan, call),
-                )),
-                Effect::Compact(compaction) => {
-                    EffectInput::Messages(self.state().messages_at(&compaction.gone).cloned().collect())
-                }
-                Effect::RunTool(_) => EffectInput::Nothing,
-            };
+        let said = match (&what, self.plan.agent()) {
+            (Effect::CallModel(call), Some(plan)) => {
+                EffectInput::Request(Box::new(context::model_request(self.state(), plan, call)))
+            }
+            (Effect::Compact(compaction), _) => {
+                EffectInput::Messages(self.state().messages_at(&compaction.gone).cloned().collect())
+            }
+            (Effect::CallModel(_) | Effect::RunTool(_) | Effect::StartRun(_), _) => EffectInput::Nothing,
+        };
         let handle = self.tasks.spawn(async move { (effect, performer.execute(what, said).await) });
         self.names.insert(handle.id(), effect);
         self.handles.insert(effect, handle);
     }
 
-    fn abort_effect(&mut self, effect: EffectId) {
+    async fn abort_effect(&mut self, effect: EffectId) -> Result<(), Error> {
         if let Some(handle) = self.handles.remove(&effect) {
             handle.abort();
+        }
+        match self.state().open.get(&effect).map(|open| &open.what) {
+            Some(Effect::StartRun(child)) => Ok(self.cancel_child(child.run).await?),
+            _ => Ok(()),
         }
     }
 
@@ -440,9 +458,11 @@ impl RunDriver {
         let mut draft =
             JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor)
                 .with_fence(self.fence);
-        let open: Vec<_> = draft.state().open.keys().copied().collect();
-        for effect in open {
-            draft.settle_effect(effect, Outcome::Interrupted, None)?;
+        let open = draft.state().open.iter();
+        let open: Vec<_> =
+            open.map(|(effect, open)| (*effect, outcome_of_dead_process(&open.what))).collect();
+        for (effect, outcome) in open {
+            draft.settle_effect(effect, outcome, None)?;
         }
         let limit = matches!(error, journal::Error::Ceiling { .. }).then_some(LimitKind::Cost);
         let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
@@ -452,6 +472,15 @@ impl RunDriver {
         self.finish_run(&mut draft, finish).await?;
         self.append(draft).await.map_err(Error::from)
     }
+}
+
+/// Returns the outcome of an effect that nothing works on any more.
+fn outcome_of_dead_process(what: &Effect) -> Outcome {
+    if what.is_outside() {
+        let why = "the process that made this call died after it may have been sent".to_owned();
+        return Outcome::Unknown { why };
+    }
+    Outcome::Interrupted
 }
 
 fn writes_workspace(what: &Effect) -> bool {

@@ -5,7 +5,9 @@ use crate::payload_cache::PayloadCache;
 use forge_policy::compact::{lookup, text};
 use forge_ports::transcript::{Error, TranscriptMatches};
 use forge_ports::{Journal, TranscriptSearch, async_trait};
-use forge_types::{Compaction, ErrorInfo, ErrorKind, Message, Outcome, RunId, Seq, SummaryCost, Transcript};
+use forge_types::{
+    AgentPlanRef, Compaction, ErrorInfo, ErrorKind, Message, Outcome, RunId, Seq, SummaryCost, Transcript,
+};
 use std::sync::Arc;
 
 impl EffectExecutor {
@@ -13,6 +15,7 @@ impl EffectExecutor {
     /// follows.
     pub(super) async fn summarize(
         &self,
+        plan: AgentPlanRef<'_>,
         compaction: &Compaction,
         mut messages: Vec<Arc<Message>>,
     ) -> Outcome {
@@ -25,10 +28,10 @@ impl EffectExecutor {
         let Some(call) = &compaction.ask else {
             return Outcome::Summarised { summary: text::extract(compaction, &messages) };
         };
-        let request = text::summary_request(&self.plan, call, compaction, &messages);
+        let request = text::summary_request(plan, call, compaction, &messages);
         match self.parts.model.request_reply(request, &()).await {
             Ok(reply) => {
-                let price = self.plan.target_at(call.target).facts.price;
+                let price = plan.agent.target_at(call.target).facts.price;
                 let asked = SummaryCost {
                     model: reply.model.clone(),
                     usage: reply.usage,

@@ -8,8 +8,8 @@ use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, InheritedEnv}
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_redact::Redactor;
 use forge_types::{
-    ErrorInfo, ErrorKind, FinishReason, Message, MessagePart, ModelReply, ModelRequest, Plan, Role, ToolCall,
-    ToolOutput, ToolRun, Usage,
+    AgentPlanRef, ErrorInfo, ErrorKind, FinishReason, Message, MessagePart, ModelReply, ModelRequest, Role,
+    ToolCall, ToolOutput, ToolRun, Usage,
 };
 use forge_wire::LiveFrame;
 use parking_lot::Mutex;
@@ -36,24 +36,24 @@ const DEFAULT_ENV_VARS: [&str; 10] = [
 ];
 
 /// Builds a reply that no model produced.
-fn synthetic_reply(parts: Vec<MessagePart>, finish: FinishReason, plan: &Plan) -> ModelReply {
+fn synthetic_reply(parts: Vec<MessagePart>, finish: FinishReason, plan: AgentPlanRef<'_>) -> ModelReply {
     let usage = Usage { known: true, ..Usage::default() };
-    ModelReply { parts, usage, model: plan.first.route.model.clone(), finish, latency_ms: 0 }
+    ModelReply { parts, usage, model: plan.agent.first.route.model.clone(), finish, latency_ms: 0 }
 }
 
 /// Returns the canned reply of a turn, beginning with the first. One that names a tool in the router's format
 /// becomes a call of it.
-pub(super) fn stub_reply(plan: &Plan, replies: &[String], request: &ModelRequest) -> ModelReply {
+pub(super) fn stub_reply(plan: AgentPlanRef<'_>, replies: &[String], request: &ModelRequest) -> ModelReply {
     let answered = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
     let at = answered % replies.len().max(1);
     let text = replies.get(at).cloned().unwrap_or_default();
     let reply = synthetic_reply(vec![MessagePart::text(text.clone())], FinishReason::Stop, plan);
-    let (routed, decision) = router::route_reply(reply.clone(), &plan.tools);
+    let (routed, decision) = router::route_reply(reply.clone(), &plan.agent.tools);
     if decision.how == DecisionSource::Json && !text.trim().is_empty() { routed } else { reply }
 }
 
 /// Builds the only turn of a program: a call that starts it with its task.
-pub(super) fn subprocess_call(plan: &Plan, request: &ModelRequest) -> ModelReply {
+pub(super) fn subprocess_call(plan: AgentPlanRef<'_>, request: &ModelRequest) -> ModelReply {
     let said = |message: &Arc<Message>| {
         let text: String = message.text_parts().filter_map(|text| text.inline_text()).collect();
         (message.role, text)
@@ -201,8 +201,8 @@ impl RouterDebug<'_> {
     }
 
     /// Reports the tools, once, before the first request.
-    pub(super) fn tools_registered(&self, plan: &Plan, made_in_ms: u64) {
-        for tool in &plan.tools {
+    pub(super) fn tools_registered(&self, plan: AgentPlanRef<'_>, made_in_ms: u64) {
+        for tool in &plan.agent.tools {
             let data = json!({"tool": tool.name, "aliases": tool.aliases, "duration_ms": made_in_ms});
             self.emit_debug("tool.registered", data);
         }

@@ -63,18 +63,21 @@ impl EffectExecutor {
         if let Some(time) = what.not_before() {
             self.parts.clock.sleep_until(time).await;
         }
+        let Some(plan) = self.plan.agent() else {
+            return EffectResult::from_outcome(Outcome::Interrupted);
+        };
         match (what, said) {
             (Effect::CallModel(call), EffectInput::Request(request)) => {
-                EffectResult::from_outcome(self.call_model(&call, *request).await)
+                EffectResult::from_outcome(self.call_model(plan, &call, *request).await)
             }
             (Effect::Compact(compaction), EffectInput::Messages(messages)) => {
-                EffectResult::from_outcome(self.summarize(&compaction, messages).await)
+                EffectResult::from_outcome(self.summarize(plan, &compaction, messages).await)
             }
-            (Effect::CallModel(_) | Effect::Compact(_), _) => {
+            (Effect::CallModel(_) | Effect::Compact(_) | Effect::StartRun(_), _) => {
                 EffectResult::from_outcome(Outcome::Interrupted)
             }
             (Effect::RunTool(run), _) => {
-                let outcome = self.run_tool(&run).await;
+                let outcome = self.run_tool(plan, &run).await;
                 self.snapshot_after(&run, outcome).await
             }
         }

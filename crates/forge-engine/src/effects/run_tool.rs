@@ -7,7 +7,8 @@ use crate::program_tool::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Workspace, sandbox};
 use forge_types::{
-    ErrorInfo, ErrorKind, Executor, Outcome, ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
+    AgentPlanRef, Effect, ErrorInfo, ErrorKind, Executor, Outcome, ToolAccess, ToolCall, ToolLayer,
+    ToolOutput, ToolRun,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -15,15 +16,15 @@ use std::time::Duration;
 
 impl EffectExecutor {
     /// Runs a tool. Failures are outcomes.
-    pub(super) async fn run_tool(&self, run: &ToolRun) -> Outcome {
-        let debug = matches!(self.plan.executor, Executor::Router { debug: true, .. });
+    pub(super) async fn run_tool(&self, plan: AgentPlanRef<'_>, run: &ToolRun) -> Outcome {
+        let debug = matches!(plan.agent.executor, Executor::Router { debug: true, .. });
         let tell = executor_replies::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
         if debug {
             let data = json!({"tool": run.call.name, "arguments": run.call.arguments, "duration_ms": 0});
             tell.emit_debug("tool.dispatch", data);
         }
-        let outcome = match self.plan.tool_layer {
-            ToolLayer::Real => self.run_real_tool(run).await,
+        let outcome = match plan.agent.tool_layer {
+            ToolLayer::Real => self.run_real_tool(plan, run).await,
             ToolLayer::Mock => Outcome::ToolDone { output: executor_replies::mock_output(run) },
         };
         if debug && let Outcome::ToolDone { output } = &outcome {
@@ -36,7 +37,7 @@ impl EffectExecutor {
         outcome
     }
 
-    async fn run_real_tool(&self, run: &ToolRun) -> Outcome {
+    async fn run_real_tool(&self, plan: AgentPlanRef<'_>, run: &ToolRun) -> Outcome {
         let workspace: Arc<dyn Workspace> = if run.access == ToolAccess::Nothing {
             Arc::new(NoWorkspace)
         } else {
@@ -49,19 +50,20 @@ impl EffectExecutor {
             Ok(arguments) => arguments,
             Err(output) => return Outcome::ToolDone { output },
         };
-        let max_timeout = Duration::from_millis(self.plan.sandbox.limits.command_ms);
+        let max_timeout = Duration::from_millis(plan.shared.sandbox.limits.command_ms);
         let output = Arc::new(LiveOutput::new(self.live.clone(), self.parts.redactor.clone()));
         let env = ToolEnv {
             workspace,
-            memory: (self.parts.open_memory)(&self.plan),
-            pull_requests: self.plan.pull_requests.clone(),
+            memory: (self.parts.open_memory)(plan.agent),
+            pull_requests: plan.shared.pull_requests.clone(),
             past: Some(Arc::new(self.transcript())),
             output: output.clone(),
-            default_timeout: Duration::from_millis(self.plan.command_ms).min(max_timeout),
+            idempotency_key: Effect::RunTool(run.clone()).idempotency_key(self.run),
+            default_timeout: Duration::from_millis(plan.shared.command_ms).min(max_timeout),
             max_timeout,
         };
         let begun = self.parts.clock.now();
-        let result = match (&self.plan.executor, self.parts.tools.get(&run.call.name)) {
+        let result = match (&plan.agent.executor, self.parts.tools.get(&run.call.name)) {
             (Executor::Subprocess { argv, passthrough }, _) if run.call.name == PROGRAM_TOOL => {
                 let request =
                     arguments.get(REQUEST_PARAMETER).and_then(|text| text.as_str()).unwrap_or_default();

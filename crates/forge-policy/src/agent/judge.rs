@@ -6,14 +6,14 @@
 use crate::budget;
 use crate::guard;
 use forge_types::{
-    CallState, Decision, Effect, EffectId, EffectStart, ErrorInfo, ErrorKind, EventKind, PendingCall, Plan,
-    RunState, ToolAccess, ToolCall, ToolCallVerdict, ToolRun, ToolSpec,
+    AgentPlanRef, CallState, Decision, Effect, EffectId, EffectStart, ErrorInfo, ErrorKind, EventKind,
+    PendingCall, RunState, ToolAccess, ToolCall, ToolCallVerdict, ToolRun, ToolSpec,
 };
 
 /// Maximum number of reads in flight.
 const MAX_PARALLEL_READS: usize = 8;
 
-pub(super) fn next_calls(state: &RunState, plan: &Plan) -> Decision {
+pub(super) fn next_calls(state: &RunState, plan: AgentPlanRef<'_>) -> Decision {
     let mut decision = Decision::default();
     let mut reads = 0;
     for (index, pending) in state.calls.iter().enumerate() {
@@ -79,7 +79,7 @@ fn refuse<T>(verdict: ToolCallVerdict, kind: ErrorKind, message: String) -> Resu
 
 fn judge<'p>(
     state: &RunState,
-    plan: &'p Plan,
+    plan: AgentPlanRef<'p>,
     index: usize,
     pending: &PendingCall,
     tries: u32,
@@ -94,7 +94,7 @@ fn judge<'p>(
         let text = "not executed: another call of the same reply has the same id. Send this one again";
         return refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text.to_owned());
     }
-    let most = budget::limits(state, plan).max_tool_calls_per_turn as usize;
+    let most = budget::limits(state, plan.shared).max_tool_calls_per_turn as usize;
     if index >= most {
         let text = format!("not executed: at most {most} tool calls are taken from one reply. Ask for fewer");
         return refuse(ToolCallVerdict::Limit, ErrorKind::BudgetExceeded, text);
@@ -115,13 +115,13 @@ fn judge<'p>(
     Ok(tool)
 }
 
-fn find_tool<'p>(plan: &'p Plan, call: &ToolCall) -> Result<&'p ToolSpec, CallRefusal> {
-    if let Some(tool) = plan.find_tool(&call.name) {
+fn find_tool<'p>(plan: AgentPlanRef<'p>, call: &ToolCall) -> Result<&'p ToolSpec, CallRefusal> {
+    if let Some(tool) = plan.agent.find_tool(&call.name) {
         return Ok(tool);
     }
-    let names: Vec<_> = plan.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let names: Vec<_> = plan.agent.tools.iter().map(|tool| tool.name.as_str()).collect();
     let there = names.join(", ");
-    if plan.disabled.contains(&call.name) {
+    if plan.agent.disabled.contains(&call.name) {
         let text = format!("the tool `{}` is not enabled in this run. Available tools: {there}", call.name);
         return refuse(ToolCallVerdict::Malformed, ErrorKind::NotEnabled, text);
     }
@@ -129,12 +129,12 @@ fn find_tool<'p>(plan: &'p Plan, call: &ToolCall) -> Result<&'p ToolSpec, CallRe
     refuse(ToolCallVerdict::Malformed, ErrorKind::UnknownTool, text)
 }
 
-fn judge_command(state: &RunState, plan: &Plan, line: &str) -> Result<(), CallRefusal> {
-    let most = budget::limits(state, plan).max_shell_commands;
+fn judge_command(state: &RunState, plan: AgentPlanRef<'_>, line: &str) -> Result<(), CallRefusal> {
+    let most = budget::limits(state, plan.shared).max_shell_commands;
     if state.tools.shell_commands >= most {
         let text = format!("Shell command budget exhausted ({most})");
         return refuse(ToolCallVerdict::Limit, ErrorKind::BudgetExceeded, text);
     }
-    guard::command::check_command(line, &plan.commands)
+    guard::command::check_command(line, &plan.agent.commands)
         .or_else(|why| refuse(ToolCallVerdict::Command, ErrorKind::Denied, why.to_string()))
 }

@@ -1,16 +1,21 @@
 //! The next model call, or the end of the run.
 
-use super::{park_event, reach_limit};
 use crate::budget::{self, Allowance, BudgetRefusal};
 use crate::compact;
 use crate::fallback::{FallbackChain, FallbackStep};
+use crate::lifecycle::{park_event, reach_limit};
 use forge_types::{
-    CompactCause, Cooldown, Decision, Effect, EffectStart, ErrorInfo, ErrorKind, FinishReason, LastReply,
-    LimitKind, ModelCall, Plan, RunState, RunStatus, Timestamp, WaitingFor,
+    AgentPlanRef, CompactCause, Cooldown, Decision, Effect, EffectStart, ErrorInfo, ErrorKind, FinishReason,
+    LastReply, LimitKind, ModelCall, RunState, RunStatus, Timestamp, WaitingFor,
 };
 
 /// Continues once all calls of the last reply have results: asks the model, retries, or ends the run.
-pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
+pub(crate) fn next_turn(
+    state: &RunState,
+    plan: AgentPlanRef<'_>,
+    cooling: &[Cooldown],
+    now: Timestamp,
+) -> Decision {
     if !state.open.is_empty() {
         return Decision::default();
     }
@@ -35,11 +40,11 @@ pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now
 }
 
 /// Returns the end of the run that follows from this reply, or `None` if the run continues.
-fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decision> {
+fn after_reply(state: &RunState, plan: AgentPlanRef<'_>, reply: LastReply) -> Option<Decision> {
     if reply.empty && state.empty_replies > 1 {
         let text = format!(
             "{} gave an empty or broken reply twice in a row. Try another model",
-            plan.target_at(state.target).route
+            plan.agent.target_at(state.target).route
         );
         return Some(Decision::with_failure(ErrorInfo::fatal(ErrorKind::MalformedResponse, text)));
     }
@@ -68,7 +73,7 @@ fn with_overflow_note(mut decision: Decision, state: &RunState) -> Decision {
 #[derive(Clone, Copy)]
 struct NextCall<'a> {
     state: &'a RunState,
-    plan: &'a Plan,
+    plan: AgentPlanRef<'a>,
     cooldowns: &'a [Cooldown],
     now: Timestamp,
 }
@@ -77,9 +82,14 @@ impl NextCall<'_> {
     /// Decides the call to the model or to its fallback.
     fn decide_call(self, iteration: u32) -> Decision {
         let Self { state, plan, .. } = self;
-        let limits = budget::limits(state, plan);
+        let limits = budget::limits(state, plan.shared);
         if iteration > limits.max_iterations {
-            return reach_limit(state, plan, LimitKind::Iterations, budget::iterations_message(&limits));
+            return reach_limit(
+                state,
+                plan.shared,
+                LimitKind::Iterations,
+                budget::iterations_message(&limits),
+            );
         }
         if !state.is_consistent() {
             let text = "a tool call has no result, or two: the conversation can't be sent. This is a bug in forge; \
@@ -107,7 +117,9 @@ impl NextCall<'_> {
                     }
                     allowance
                 }
-                Err(BudgetRefusal::Limit(limit, message)) => return reach_limit(state, plan, limit, message),
+                Err(BudgetRefusal::Limit(limit, message)) => {
+                    return reach_limit(state, plan.shared, limit, message);
+                }
                 // Prefer the run's own model to one with a larger window, and another model to a shorter conversation.
                 Err(BudgetRefusal::Error(error))
                     if target == 0 && error.kind == ErrorKind::ContextOverflow =>
@@ -115,13 +127,13 @@ impl NextCall<'_> {
                     if let Some(shorter) = self.compact_for_target(target) {
                         return shorter;
                     }
-                    if plan.fallbacks.is_empty() {
+                    if plan.agent.fallbacks.is_empty() {
                         return Decision::with_failure(error);
                     }
                     unfit.push((target, error));
                     continue;
                 }
-                Err(BudgetRefusal::Error(error)) if plan.fallbacks.is_empty() => {
+                Err(BudgetRefusal::Error(error)) if plan.agent.fallbacks.is_empty() => {
                     return Decision::with_failure(error);
                 }
                 Err(BudgetRefusal::Error(error)) => {

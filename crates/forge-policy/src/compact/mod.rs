@@ -11,8 +11,8 @@ pub mod text;
 use crate::budget;
 use crate::retry;
 use forge_types::{
-    CompactCause, Compaction, CostRule, Decision, Effect, EffectStart, ErrorKind, EventKind, ModelSettings,
-    Money, Plan, RunState, SummaryCall, Timestamp,
+    AgentPlanRef, CompactCause, Compaction, CostRule, Decision, Effect, EffectStart, ErrorKind, EventKind,
+    ModelSettings, Money, RunState, SummaryCall, Timestamp,
 };
 
 /// Maximum size of a summary in tokens (MEM-4).
@@ -33,8 +33,8 @@ pub(crate) const fn summary_settings(max_tokens: u64, timeout_ms: u64) -> ModelS
 
 /// Returns the maximum size of a summary for the target's window, in bytes. After a refusal as too long the real window
 /// is smaller than assumed, so the conversation must become much shorter.
-fn max_summary_bytes(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> u64 {
-    let room = MAX_SUMMARY_BYTES.min(plan.target_at(target).facts.window.saturating_mul(3) / 8);
+fn max_summary_bytes(state: &RunState, plan: AgentPlanRef<'_>, target: u32, cause: CompactCause) -> u64 {
+    let room = MAX_SUMMARY_BYTES.min(plan.agent.target_at(target).facts.window.saturating_mul(3) / 8);
     match cause {
         CompactCause::Grown => room,
         CompactCause::Overflow => room.min(state.message_bytes / 8),
@@ -42,15 +42,20 @@ fn max_summary_bytes(state: &RunState, plan: &Plan, target: u32, cause: CompactC
 }
 
 /// Returns whether the prompt of the next call exceeds its share of the target's window.
-pub fn is_due(state: &RunState, plan: &Plan, target: u32) -> bool {
-    let window = u128::from(plan.target_at(target).facts.window);
+pub fn is_due(state: &RunState, plan: AgentPlanRef<'_>, target: u32) -> bool {
+    let window = u128::from(plan.agent.target_at(target).facts.window);
     let input = u128::from(budget::estimate_input(state, plan, target));
-    plan.executor.asks_model() && input * 100 > window * u128::from(plan.context.compact_percent)
+    plan.agent.executor.asks_model() && input * 100 > window * u128::from(plan.agent.context.compact_percent)
 }
 
 /// Starts a compaction, if a summary of some messages would free space.
-pub fn start_compaction(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> Option<Decision> {
-    if !plan.executor.asks_model() {
+pub fn start_compaction(
+    state: &RunState,
+    plan: AgentPlanRef<'_>,
+    target: u32,
+    cause: CompactCause,
+) -> Option<Decision> {
+    if !plan.agent.executor.asks_model() {
         return None;
     }
     let (gone, bytes) = select::replaced_spans(state, plan, target, cause)?;
@@ -71,7 +76,11 @@ pub fn start_compaction(state: &RunState, plan: &Plan, target: u32, cause: Compa
 }
 
 /// Decides the next step of a compaction in progress; `None` if there is none.
-pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp) -> Option<Decision> {
+pub(crate) fn continue_compaction(
+    state: &RunState,
+    plan: AgentPlanRef<'_>,
+    now: Timestamp,
+) -> Option<Decision> {
     let current = state.compact.current.as_ref()?;
     if let Some(summary) = &state.compact.ready {
         let event = EventKind::Compacted {
@@ -79,7 +88,7 @@ pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp)
             cause: current.cause,
             by: summary.by,
             text: summary.text.clone(),
-            recall: plan.context.recall.is_some(),
+            recall: plan.agent.context.recall.is_some(),
             note: summary.note.clone(),
         };
         return Some(Decision { record: vec![event], ..Decision::default() });
@@ -97,7 +106,7 @@ pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp)
         Some(error) => {
             let seed = retry::stable_seed(state.run, state.next_effect, current.attempt);
             let why = format!("the request to the model failed: {}", error.message);
-            match retry::decide_retry(&plan.retry, current.attempt, 0, error, seed, now) {
+            match retry::decide_retry(&plan.agent.retry, current.attempt, 0, error, seed, now) {
                 retry::RetryDecision::TryAt(at) => (Some(at), why),
                 _ => return Some(compaction_decision(state, without_model(next, why), None)),
             }
@@ -141,12 +150,12 @@ fn compaction_decision(state: &RunState, compaction: Compaction, reserved: Optio
 /// reason why no model is asked. The call may use at most half of the remaining money, so that the run can continue.
 fn summary_call(
     state: &RunState,
-    plan: &Plan,
+    plan: AgentPlanRef<'_>,
     at: u32,
     bytes: u64,
     not_before: Option<Timestamp>,
 ) -> Result<(SummaryCall, u64, Option<Money>), String> {
-    let target = plan.target_at(at);
+    let target = plan.agent.target_at(at);
     let window = target.facts.window;
     let max_tokens =
         MAX_SUMMARY_TOKENS.min(window / 8).min(target.facts.max_output.unwrap_or(u64::MAX)).max(1);
@@ -158,14 +167,14 @@ fn summary_call(
     }
     let sent = most + REQUEST_OVERHEAD_BYTES;
     let input_estimate = sent.div_ceil(3);
-    let limits = budget::limits(state, plan);
+    let limits = budget::limits(state, plan.shared);
     let left = limits.max_tokens.saturating_sub(state.usage.counted());
     if (input_estimate + max_tokens) * 2 > left {
         return Err("the token limit leaves too little to ask a model".to_owned());
     }
     let call = SummaryCall { target: at, max_tokens, input_estimate, not_before };
     match target.facts.price {
-        None if plan.cost_rule == CostRule::Strict => {
+        None if plan.shared.cost_rule == CostRule::Strict => {
             Err(format!("the price of {} is unknown", target.route))
         }
         None => Ok((call, most, None)),

@@ -6,7 +6,7 @@
 use super::max_summary_bytes;
 use crate::budget;
 use forge_types::{
-    CompactCause, Executor, Message, MessageSpan, PartKind, Plan, RunState, ToolCall, ToolResultPart,
+    AgentPlanRef, CompactCause, Executor, Message, MessageSpan, PartKind, RunState, ToolCall, ToolResultPart,
 };
 use std::sync::Arc;
 
@@ -27,11 +27,11 @@ struct MessageGroup {
 /// Returns the messages to replace and their size in bytes; `None` if replacing them gains nothing.
 pub(super) fn replaced_spans(
     state: &RunState,
-    plan: &Plan,
+    plan: AgentPlanRef<'_>,
     target: u32,
     cause: CompactCause,
 ) -> Option<(Vec<MessageSpan>, u64)> {
-    let window = plan.target_at(target).facts.window;
+    let window = plan.agent.target_at(target).facts.window;
     let groups = group_messages(state, plan, window);
     let free = |group: &&MessageGroup| !group.kept;
     let all: u64 = groups.iter().filter(free).map(|group| group.bytes).sum();
@@ -42,7 +42,7 @@ pub(super) fn replaced_spans(
         after.message_bytes = (state.message_bytes + room).saturating_sub(removed);
         budget::estimate_input(&after, plan, target)
     };
-    let share = window.saturating_mul(plan.context.compact_percent.into()) / 100;
+    let share = window.saturating_mul(plan.agent.context.compact_percent.into()) / 100;
     let (last, older) = groups.split_last()?;
     let (mut spans, mut removed) = (Vec::new(), 0);
     // One summary covers everything before it, so an existing summary is replaced wherever it is.
@@ -70,11 +70,11 @@ fn add_group(group: &MessageGroup, spans: &mut Vec<MessageSpan>, removed: &mut u
     }
 }
 
-fn group_messages(state: &RunState, plan: &Plan, window: u64) -> Vec<MessageGroup> {
+fn group_messages(state: &RunState, plan: AgentPlanRef<'_>, window: u64) -> Vec<MessageGroup> {
     let failures = open_failures(state);
     let task = state.compact.pinned.first().copied().unwrap_or(0);
     // A router's steps are counted by their results, and there are few of them.
-    let steps_stay = matches!(plan.executor, Executor::Router { .. });
+    let steps_stay = matches!(plan.agent.executor, Executor::Router { .. });
     let mut groups: Vec<MessageGroup> = Vec::new();
     let mut calls = 0_usize;
     for (place, message) in (0_u32..).zip(&state.messages) {

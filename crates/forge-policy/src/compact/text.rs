@@ -2,8 +2,8 @@
 
 use super::summary_settings;
 use forge_types::{
-    Compaction, ConversationSummary, FinishReason, Message, ModelReply, ModelRequest, PartKind, Payload,
-    Plan, ReplyFormat, Role, SummaryBy, SummaryCall, SummaryCost,
+    AgentPlanRef, Compaction, ConversationSummary, FinishReason, Message, ModelReply, ModelRequest, PartKind,
+    Payload, ReplyFormat, Role, SummaryBy, SummaryCall, SummaryCost,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,12 +33,12 @@ const MIN_LOOP_WORDS: usize = 10;
 
 /// Builds the request for a summary of these messages, with texts loaded. It fits the window whatever their content.
 pub fn summary_request(
-    plan: &Plan,
+    plan: AgentPlanRef<'_>,
     call: &SummaryCall,
     compaction: &Compaction,
     messages: &[Arc<Message>],
 ) -> ModelRequest {
-    let target = plan.target_at(call.target);
+    let target = plan.agent.target_at(call.target);
     let most = usize::try_from(compaction.most).unwrap_or(usize::MAX);
     let text = format!("{PROMPT_PREFIX}{}{PROMPT_SUFFIX}", format_transcript(messages, most));
     ModelRequest {
@@ -46,7 +46,7 @@ pub fn summary_request(
         system: SYSTEM_PROMPT.to_owned(),
         messages: vec![Arc::new(Message::user(text))],
         tools: Vec::new(),
-        settings: summary_settings(call.max_tokens, plan.settings.timeout_ms),
+        settings: summary_settings(call.max_tokens, plan.agent.settings.timeout_ms),
         format: ReplyFormat::Text,
         organization: target.organization.clone(),
     }

@@ -2,10 +2,10 @@
 
 use super::reply::wants_more;
 use super::{BACKEND_DOWN, NO_REPLY, REPEATED_STEP};
-use crate::agent;
+use crate::{agent, lifecycle};
 use forge_types::{
-    CallState, Cooldown, Decision, ErrorInfo, ErrorKind, Executor, LimitKind, Message, MessagePart, PartKind,
-    Payload, Plan, Role, RunFinish, RunState, RunStatus, Timestamp, ToolResultPart,
+    AgentPlanRef, CallState, Cooldown, Decision, ErrorInfo, ErrorKind, Executor, LimitKind, Message,
+    MessagePart, PartKind, Payload, Role, RunFinish, RunState, RunStatus, Timestamp, ToolResultPart,
 };
 
 /// The result of a router run.
@@ -39,7 +39,7 @@ impl AgentResult {
 }
 
 /// Decides the step after the last one; asks the model if nothing ends the run.
-pub fn next_step(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
+pub fn next_step(state: &RunState, plan: AgentPlanRef<'_>, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if let Some(decision) = after_step(state, plan) {
         return decision;
     }
@@ -54,17 +54,17 @@ pub fn next_step(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Times
 }
 
 /// Returns the end of the run that follows from its last step, or `None` if the run continues.
-fn after_step(state: &RunState, plan: &Plan) -> Option<Decision> {
+fn after_step(state: &RunState, plan: AgentPlanRef<'_>) -> Option<Decision> {
     if !state.open.is_empty() || state.last_error.is_some() || !state.steering.is_empty() {
         return None;
     }
     let reply = state.last_reply?;
     if reply.empty || !reply.has_calls {
-        let text = format!("{} returned neither a tool nor an answer", plan.first.route);
+        let text = format!("{} returned neither a tool nor an answer", plan.agent.first.route);
         return Some(fail_with_answer(ErrorKind::RouterParse, text, NO_REPLY.into()));
     }
     let (call, result) = last_result(state)?;
-    let more = wants_more(call) && matches!(plan.executor, Executor::Router { .. });
+    let more = wants_more(call) && matches!(plan.agent.executor, Executor::Router { .. });
     if more && count_steps(state) < max_steps(plan) {
         return None;
     }
@@ -80,7 +80,7 @@ fn after_step(state: &RunState, plan: &Plan) -> Option<Decision> {
     if more {
         let message =
             format!("the router asked for more than {} (router.max_steps)", format_steps(max_steps(plan)));
-        let mut decision = agent::reach_limit(state, plan, LimitKind::Steps, message);
+        let mut decision = lifecycle::reach_limit(state, plan.shared, LimitKind::Steps, message);
         if let Some(finish) = &mut decision.finish {
             finish.answer = Some(result.content.clone());
         }
@@ -95,16 +95,16 @@ fn format_steps(steps: u32) -> String {
     if steps == 1 { "one step".to_owned() } else { format!("{steps} steps") }
 }
 
-const fn max_steps(plan: &Plan) -> u32 {
-    match &plan.executor {
+const fn max_steps(plan: AgentPlanRef<'_>) -> u32 {
+    match &plan.agent.executor {
         Executor::Router { max_steps, .. } => *max_steps,
         _ => 1,
     }
 }
 
 /// Ends the run if it would dispatch a step that it already dispatched (LOOP-8).
-pub fn detect_repetition(state: &RunState, plan: &Plan) -> Option<Decision> {
-    if !matches!(plan.executor, Executor::Router { .. }) {
+pub fn detect_repetition(state: &RunState, plan: AgentPlanRef<'_>) -> Option<Decision> {
+    if !matches!(plan.agent.executor, Executor::Router { .. }) {
         return None;
     }
     let before = |pending: &forge_types::PendingCall| {

@@ -19,10 +19,10 @@ proptest! {
         used in (0_u64..=1_000, 0_u64..=1_000, 0_u64..=1_000),
     ) {
         let mut plan = plan();
-        plan.limits.max_tokens = u64::MAX / 4;
-        plan.limits.max_cost = Money(ceiling);
+        plan.shared.limits.max_tokens = u64::MAX / 4;
+        plan.shared.limits.max_cost = Money(ceiling);
         let price = Price { input: prices.0, output: prices.1, cached_input: prices.0 / 10, cache_write: prices.2 };
-        plan.first.facts.price = Some(price);
+        plan.agent_mut().expect("an agent").first.facts.price = Some(price);
         let mut state = RunState::new(RunId::from_u128(1));
         state.cost = Money(spent);
         for text in &texts {
@@ -30,13 +30,13 @@ proptest! {
             state.messages.push(std::sync::Arc::new(Message::user(text.as_str())));
         }
         state.last_measured_prompt = measured.map(|(tokens, bytes)| (tokens, bytes.min(state.message_bytes)));
-        match budget::call_allowance(&state, &plan, 0) {
+        match budget::call_allowance(&state, plan.agent().expect("an agent"), 0) {
             Ok(allowance) => {
                 let reserved = allowance.reserve.expect("the price is known");
                 prop_assert!(state.cost.plus(reserved) <= Money(ceiling), "{reserved:?}");
                 let bytes: u64 = texts.iter().map(|text| text.len() as u64).sum();
                 // What a tokenizer of bytes makes of it at most, unless it was measured.
-                let most = state.last_measured_prompt.map_or(bytes + plan.system.len() as u64, |(tokens, had)| tokens + bytes - had);
+                let most = state.last_measured_prompt.map_or(bytes + plan.agent().expect("an agent").agent.system.len() as u64, |(tokens, had)| tokens + bytes - had);
                 let input = most * used.0 / 1_000;
                 let cached = input * used.1 / 1_000;
                 let usage = Usage {

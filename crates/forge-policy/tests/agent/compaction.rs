@@ -70,15 +70,16 @@ struct Long {
 impl Long {
     fn new(window: u64, history: &[u16], summaries: Vec<Summarised>) -> Self {
         let mut plan = plan();
-        plan.first.facts.window = window;
-        plan.limits = RunLimits {
+        plan.agent_mut().expect("an agent").first.facts.window = window;
+        plan.shared.limits = RunLimits {
             max_iterations: 10_000,
             max_tokens: u64::MAX / 4,
             max_cost: Money(i64::MAX / 4),
             max_shell_commands: 10_000,
-            ..plan.limits
+            ..plan.shared.limits
         };
-        plan.context.recall = Some(tool("recall", ToolAccess::Nothing, "query"));
+        plan.agent_mut().expect("an agent").context.recall =
+            Some(tool("recall", ToolAccess::Nothing, "query"));
         let mut world = World::new(plan);
         if !history.is_empty() {
             let run = world.state.run;
@@ -93,6 +94,7 @@ impl Long {
                 pipeline: "solo".into(),
                 source: RunSource::Chat,
                 history: history.iter().enumerate().map(said).collect(),
+                parent: None,
                 root: run,
                 plan: Digest::of_bytes(b""),
                 correlation_id: String::new(),
@@ -111,7 +113,7 @@ impl Long {
             match open {
                 Some(Effect::Compact(compaction)) => self.summarise(&compaction),
                 Some(Effect::CallModel(call)) => return self.look_at(&call),
-                Some(Effect::RunTool(_)) => return,
+                Some(Effect::RunTool(_) | Effect::StartRun(_)) => return,
                 None if self.world.state.status == RunStatus::Waiting => {
                     self.world.command(RunCommand::Resume { limits: None });
                 }
@@ -128,9 +130,14 @@ impl Long {
         let outcome = match &compaction.ask {
             None => Outcome::Summarised { summary: text::extract(compaction, &messages) },
             Some(call) => {
-                let request = text::summary_request(&self.world.plan, call, compaction, &messages);
+                let request = text::summary_request(
+                    self.world.plan.agent().expect("an agent"),
+                    call,
+                    compaction,
+                    &messages,
+                );
                 let sent = request.system.len() as u64 + request.messages[0].approx_bytes();
-                let window = self.world.plan.first.facts.window;
+                let window = self.world.plan.agent().expect("an agent").agent.first.facts.window;
                 assert!(sent.div_ceil(3) + call.max_tokens <= window, "{sent} bytes for {window}");
                 assert!(
                     sent.div_ceil(3) <= call.input_estimate,
@@ -152,9 +159,12 @@ impl Long {
         self.calls += 1;
         self.compactions = state.compact.times;
         assert!(state.is_consistent(), "a call without its result");
-        assert!(call.input_estimate + call.max_tokens <= plan.first.facts.window, "over the window");
-        let request = context::model_request(state, plan, call);
-        assert_eq!(request.system, plan.system);
+        assert!(
+            call.input_estimate + call.max_tokens <= plan.agent().expect("an agent").agent.first.facts.window,
+            "over the window"
+        );
+        let request = context::model_request(state, plan.agent().expect("an agent"), call);
+        assert_eq!(request.system, plan.agent().expect("an agent").agent.system);
         let texts: Vec<String> = request
             .messages
             .iter()
@@ -331,7 +341,7 @@ fn a_long_conversation_is_compacted_again_and_again_and_never_ends_for_its_lengt
 /// A world with two finished turns of so many bytes each.
 fn grown(change: impl FnOnce(&mut Plan), bytes: u16) -> World {
     let mut plan = plan();
-    plan.first.facts.window = 4_000;
+    plan.agent_mut().expect("an agent").first.facts.window = 4_000;
     change(&mut plan);
     let mut world = World::new(plan);
     world.decide();
@@ -378,12 +388,12 @@ fn a_summary_is_asked_for_twice_at_most_and_then_an_extract_is_made() {
 
 #[test]
 fn where_money_is_short_nobody_is_asked_for_a_summary() {
-    let world = grown(|plan| plan.limits.max_cost = Money(15_000_000_000), 3_900);
+    let world = grown(|plan| plan.shared.limits.max_cost = Money(15_000_000_000), 3_900);
     assert!(world.log.contains("by extract try 1 (Grown)"), "{}", world.log);
     let world = grown(
         |plan| {
-            plan.first.facts.price = None;
-            plan.cost_rule = CostRule::AllowUnknown;
+            plan.agent_mut().expect("an agent").first.facts.price = None;
+            plan.shared.cost_rule = CostRule::AllowUnknown;
         },
         3_900,
     );
@@ -392,7 +402,7 @@ fn where_money_is_short_nobody_is_asked_for_a_summary() {
 
 #[test]
 fn a_request_that_is_too_long_is_shortened_once() {
-    let mut world = grown(|plan| plan.first.facts.window = 100_000, 3_900);
+    let mut world = grown(|plan| plan.agent_mut().expect("an agent").first.facts.window = 100_000, 3_900);
     assert!(world.log.contains("ask #5 turn 3.1"), "{}", world.log);
     world.model(failure("context_overflow!"));
     world.log.clear();
@@ -424,7 +434,7 @@ fn a_request_that_is_too_long_is_shortened_once() {
 #[test]
 fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
     let mut plan = plan();
-    plan.first.facts.window = 4_000;
+    plan.agent_mut().expect("an agent").first.facts.window = 4_000;
     let mut world = World::new(plan);
     world.decide();
     let mut failed = 0;
@@ -461,7 +471,7 @@ fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
 #[test]
 fn a_failure_that_nothing_mended_stays() {
     let mut plan = plan();
-    plan.first.facts.window = 4_000;
+    plan.agent_mut().expect("an agent").first.facts.window = 4_000;
     let mut world = World::new(plan);
     world.decide();
     let mut turn = |call: &str, text: &str, ok: bool| {

@@ -5,8 +5,8 @@ use forge_policy::router::{AgentResult, route_reply};
 
 fn router(max_steps: u32) -> Plan {
     let mut plan = plan();
-    plan.tools.push(tool("chat", ToolAccess::Nothing, "content"));
-    plan.executor = Executor::Router { max_steps, debug: false };
+    plan.agent_mut().expect("an agent").tools.push(tool("chat", ToolAccess::Nothing, "content"));
+    plan.agent_mut().expect("an agent").executor = Executor::Router { max_steps, debug: false };
     plan
 }
 
@@ -26,7 +26,7 @@ fn told(max_steps: u32, story: &str) -> (String, AgentResult) {
                     finish: FinishReason::Length,
                     latency_ms: 1,
                 };
-                let (reply, _) = route_reply(reply, &world.plan.tools);
+                let (reply, _) = route_reply(reply, &world.plan.agent().expect("an agent").agent.tools);
                 world.model(Outcome::Replied { reply, cost: Some(Money(1)) });
             }
             Some(("failed", text)) => {

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 fn three() -> Plan {
     let other = |provider: &str| ModelTarget {
         route: ModelRoute { provider: provider.into(), model: "m".into() },
-        facts: plan().first.facts,
+        facts: plan().agent_mut().expect("an agent").first.facts.clone(),
         organization: None,
     };
-    Plan {
-        fallbacks: vec![other("q"), other("r")],
-        retry: RetryRule { tries: 2, base_ms: 1_000, ..RetryRule::default() },
-        ..plan()
-    }
+    let mut plan = plan();
+    let agent = plan.agent_mut().expect("an agent");
+    agent.fallbacks = vec![other("q"), other("r")];
+    agent.retry = RetryRule { tries: 2, base_ms: 1_000, ..RetryRule::default() };
+    plan
 }
 
 #[allow(clippy::needless_pass_by_value)]
@@ -201,9 +201,9 @@ fn a_single_candidate_is_asked_although_it_is_left_alone() {
 #[test]
 fn a_model_whose_price_is_not_known_is_passed_over_under_a_ceiling() {
     let mut plan = three();
-    plan.cost_rule = CostRule::Strict;
-    plan.first.facts.price = None;
-    plan.fallbacks[0].facts.price = None;
+    plan.shared.cost_rule = CostRule::Strict;
+    plan.agent_mut().expect("an agent").first.facts.price = None;
+    plan.agent_mut().expect("an agent").fallbacks[0].facts.price = None;
     let world = tell(plan, "begin");
     let Some(Effect::CallModel(call)) = world.state.open.values().next().map(|open| &open.what) else {
         panic!("a call was to come: {}", world.log)
@@ -240,9 +240,9 @@ proptest! {
         cool in proptest::option::of(0_usize..3),
     ) {
         let mut plan = three();
-        plan.retry = RetryRule { tries, base_ms: 500, max_wait_ms, ..RetryRule::default() };
-        plan.limits.max_duration_ms = u64::MAX / 4;
-        plan.limits.max_iterations = 1_000;
+        plan.agent_mut().expect("an agent").retry = RetryRule { tries, base_ms: 500, max_wait_ms, ..RetryRule::default() };
+        plan.shared.limits.max_duration_ms = u64::MAX / 4;
+        plan.shared.limits.max_iterations = 1_000;
         let mut world = World::new(plan);
         world.decide();
         if let Some(at) = cool {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn limits_end_the_run() {
     check_with(
-        |plan| plan.limits.max_iterations = 2,
+        |plan| plan.shared.limits.max_iterations = 2,
         "begin\nmodel: !read a\ntool: A\nmodel: !read b\ntool: B",
         expect![[r#"
             begin
@@ -22,7 +22,7 @@ fn limits_end_the_run() {
         "#]],
     );
     check_with(
-        |plan| plan.limits.max_tokens = 400,
+        |plan| plan.shared.limits.max_tokens = 400,
         "begin\nmodel: !read a\ntool: A",
         expect![[r#"
             begin
@@ -35,7 +35,7 @@ fn limits_end_the_run() {
         "#]],
     );
     check_with(
-        |plan| plan.limits.max_duration_ms = 5_000,
+        |plan| plan.shared.limits.max_duration_ms = 5_000,
         "begin\nafter: 4999\nafter: 1\nmodel cancelled",
         expect![[r#"
             begin
@@ -49,7 +49,7 @@ fn limits_end_the_run() {
         "#]],
     );
     check_with(
-        |plan| plan.limits.max_cost = Money(1_500_000_000),
+        |plan| plan.shared.limits.max_cost = Money(1_500_000_000),
         "begin\nmodel: !read a\ntool: A",
         expect![[r#"
             begin
@@ -62,7 +62,7 @@ fn limits_end_the_run() {
         "#]],
     );
     check_with(
-        |plan| plan.limits.max_cost = Money(1_200_000_000),
+        |plan| plan.shared.limits.max_cost = Money(1_200_000_000),
         "begin",
         expect![[r#"
             begin
@@ -76,8 +76,8 @@ fn limits_end_the_run() {
 fn a_limit_can_wait_to_be_raised() {
     check_with(
         |plan| {
-            plan.limits.max_iterations = 1;
-            plan.limits.on_limit = OnLimit::Wait;
+            plan.shared.limits.max_iterations = 1;
+            plan.shared.limits.on_limit = OnLimit::Wait;
         },
         "begin\nmodel: !read a\ntool: A\nresume\nraise\nmodel: done",
         expect![[r#"
@@ -103,7 +103,7 @@ fn a_limit_can_wait_to_be_raised() {
 #[test]
 fn waiting_does_not_count_as_working() {
     check_with(
-        |plan| plan.limits.max_duration_ms = 5_000,
+        |plan| plan.shared.limits.max_duration_ms = 5_000,
         "begin\nmodel: !read a\npause\ntool: A\nafter: 999999\nresume\nafter: 4000\nmodel: done",
         expect![[r#"
             begin
@@ -128,7 +128,7 @@ fn waiting_does_not_count_as_working() {
 #[test]
 fn unknown_prices_matter_only_under_the_users_own_ceiling() {
     check_with(
-        |plan| plan.first.facts.price = None,
+        |plan| plan.agent_mut().expect("an agent").first.facts.price = None,
         "begin\nmodel: done",
         expect![[r#"
         begin
@@ -140,8 +140,8 @@ fn unknown_prices_matter_only_under_the_users_own_ceiling() {
     );
     check_with(
         |plan| {
-            plan.first.facts.price = None;
-            plan.cost_rule = CostRule::Strict;
+            plan.agent_mut().expect("an agent").first.facts.price = None;
+            plan.shared.cost_rule = CostRule::Strict;
         },
         "begin",
         expect![[r#"
@@ -155,7 +155,7 @@ fn unknown_prices_matter_only_under_the_users_own_ceiling() {
 #[test]
 fn a_conversation_that_outgrows_the_window_ends_with_a_reason() {
     check_with(
-        |plan| plan.first.facts.window = 200,
+        |plan| plan.agent_mut().expect("an agent").first.facts.window = 200,
         "begin",
         expect![[r#"
             begin
@@ -167,17 +167,17 @@ fn a_conversation_that_outgrows_the_window_ends_with_a_reason() {
 
 #[test]
 fn only_what_completed_goes_into_the_repository_and_only_if_the_run_may_apply() {
-    use forge_policy::agent::{ResultDisposition, result_disposition};
+    use forge_policy::lifecycle::{ResultDisposition, result_disposition};
     let id = |n: u8| SnapshotId(Digest::of_bytes(&[n]));
     let close = |mode, apply, status, current: u8, applied: Option<u8>| {
         let mut plan = plan();
-        plan.sandbox.mode = mode;
-        plan.sandbox.apply = apply;
+        plan.shared.sandbox.mode = mode;
+        plan.shared.sandbox.apply = apply;
         let mut state = RunState::new(RunId::from_u128(7));
         state.history.beginning = Some(id(0));
         state.history.current = Some(id(current));
         state.history.applied = applied.map(id);
-        result_disposition(&state, &plan, status)
+        result_disposition(&state, &plan.shared, status)
     };
     use {ApplyPolicy::*, RunStatus::*, WorkspaceMode::*};
     assert_eq!(close(Transaction, Auto, Completed, 1, None), ResultDisposition::Apply);

@@ -4,7 +4,7 @@
 //! each decision is written down. `model:` lines settle the open model call, `tool:` lines the first open tool call.
 
 use expect_test::{Expect, expect};
-use forge_policy::agent::decide_with_cooldowns;
+use forge_policy::{DecisionInput, decide};
 use forge_types::*;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -22,8 +22,7 @@ fn tool(name: &str, access: ToolAccess, param: &str) -> ToolSpec {
 }
 
 fn plan() -> Plan {
-    Plan {
-        version: 1,
+    let agent = AgentPlan {
         first: ModelTarget {
             route: ModelRoute { provider: "p".into(), model: "m".into() },
             facts: ModelFacts {
@@ -40,7 +39,6 @@ fn plan() -> Plan {
         tool_layer: forge_types::ToolLayer::Real,
         memory: None,
         memory_guard: None,
-        pull_requests: forge_types::PullRequestRules::default(),
         settings: ModelSettings { max_tokens: Some(1_000), temperature: None, top_p: None, timeout_ms: 1 },
         system: "be good".into(),
         tools: vec![
@@ -49,18 +47,22 @@ fn plan() -> Plan {
             tool("shell", ToolAccess::Exec, "command"),
         ],
         disabled: vec!["fly".into()],
+        retry: RetryRule::default(),
+        context: ContextRule::default(),
+        commands: CommandRules::default(),
+    };
+    let shared = SharedPlan {
+        pull_requests: forge_types::PullRequestRules::default(),
         limits: RunLimits { max_tool_calls_per_turn: 3, max_shell_commands: 2, ..RunLimits::default() },
         cost_rule: CostRule::Default,
         alert_percent: 80,
         day_ceiling: None,
         ceilings: Vec::new(),
-        retry: RetryRule::default(),
-        context: ContextRule::default(),
-        commands: CommandRules::default(),
         command_ms: 1_000,
         sandbox: SandboxSpec::new("native", "/r"),
         config: serde_json::Value::Null,
-    }
+    };
+    Plan::for_agent(shared, agent)
 }
 
 struct World {
@@ -84,6 +86,7 @@ impl World {
             pipeline: "solo".into(),
             source: RunSource::Cli,
             history: Vec::new(),
+            parent: None,
             root: run,
             plan: Digest::of_bytes(b""),
             correlation_id: String::new(),
@@ -114,7 +117,12 @@ impl World {
     /// Decides until nothing new follows and writes it down.
     fn decide(&mut self) {
         for _ in 0..50 {
-            let decision = decide_with_cooldowns(&self.state, &self.plan, &self.cooling, self.now);
+            let decision = decide(DecisionInput {
+                state: &self.state,
+                plan: &self.plan,
+                cooldowns: &self.cooling,
+                now: self.now,
+            });
             self.note(&decision);
             if decision.is_quiet() {
                 return;
@@ -124,7 +132,7 @@ impl World {
             }
             for start in decision.start {
                 let (effect, what, reserved) = (start.effect, start.what, start.reserved);
-                self.push(EventKind::Intended { effect, what, reserved, snapshot: None });
+                self.push(EventKind::Intended { effect, what, reserved, key: None, snapshot: None });
             }
             if let Some(finish) = decision.finish {
                 let (status, limit, error, answer) =
@@ -166,7 +174,10 @@ impl World {
                 Effect::CallModel(call) => {
                     let whom = match call.target {
                         0 => String::new(),
-                        _ => format!(" {}", self.plan.target_at(call.target).route),
+                        _ => format!(
+                            " {}",
+                            self.plan.agent().expect("an agent").agent.target_at(call.target).route
+                        ),
                     };
                     writeln!(
                         log,
@@ -186,6 +197,7 @@ impl World {
                         compaction.cause
                     )
                 }
+                Effect::StartRun(child) => writeln!(log, "  start #{} {}{after}", start.effect, child.node),
                 Effect::RunTool(run) => {
                     writeln!(
                         log,
@@ -231,7 +243,7 @@ impl World {
             "pause" => self.command(RunCommand::Pause),
             "resume" => self.command(RunCommand::Resume { limits: None }),
             "raise" => {
-                let limits = RunLimits { max_iterations: 99, ..self.plan.limits };
+                let limits = RunLimits { max_iterations: 99, ..self.plan.shared.limits };
                 self.command(RunCommand::Resume { limits: Some(limits) });
             }
             "cool" => self.cool(rest),

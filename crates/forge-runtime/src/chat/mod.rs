@@ -11,7 +11,8 @@ use forge_engine::LiveSink;
 use forge_policy::router::{self, AgentResult};
 use forge_ports::Memory;
 use forge_types::{
-    ChatMessage, Executor, MemoryFact, Message, Plan, Role, RunId, RunSource, RunStatus, TaskKind,
+    AgentPlan, ChatMessage, Executor, MemoryFact, Message, Plan, Role, RunId, RunSource, RunStatus,
+    SharedPlan, TaskKind,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub struct ChatAnswer {
 pub struct ChatConversation {
     project: Project,
     repo: PathBuf,
-    plan: Plan,
+    shared: SharedPlan,
+    agent: AgentPlan,
     own: Option<String>,
     max_history: usize,
     memory: Option<Arc<dyn Memory>>,
@@ -64,13 +66,14 @@ impl ChatConversation {
     /// # Errors
     /// As [`Project::plan`].
     pub async fn open(project: Project, repo: &Path) -> Result<Self, Error> {
-        let plan = conversation_plan(&project, repo).await?;
-        let memory = executors::open_memory(&plan, &project.parts().clock);
+        let (shared, agent) = conversation_plan(&project, repo).await?;
+        let memory = executors::open_memory(&agent, &project.parts().clock);
         let settings = project.config().settings.clone();
         let mut conversation = Self {
             project,
             repo: repo.to_owned(),
-            plan,
+            shared,
+            agent,
             own: settings.agent.system_prompt.clone(),
             max_history: usize::try_from(settings.memory.max_history).unwrap_or(usize::MAX),
             memory,
@@ -87,14 +90,14 @@ impl ChatConversation {
     /// # Errors
     /// As [`Project::plan`]; the conversation then continues unchanged.
     pub async fn reconfigure(&mut self, project: Project) -> Result<(), Error> {
-        self.plan = conversation_plan(&project, &self.repo).await?;
+        (self.shared, self.agent) = conversation_plan(&project, &self.repo).await?;
         self.project = project;
         Ok(())
     }
 
-    /// Returns the plan of the conversation.
-    pub const fn plan(&self) -> &Plan {
-        &self.plan
+    /// Returns the plan of the agent that answers.
+    pub const fn agent(&self) -> &AgentPlan {
+        &self.agent
     }
 
     /// Takes the pending warning about the memory.
@@ -133,14 +136,16 @@ impl ChatConversation {
     pub async fn start_turn(&mut self, text: &str) -> Result<RunId, Error> {
         self.load_memory().await;
         let (older, facts) = (std::mem::take(&mut self.older), self.facts().await);
-        self.plan.system = executors::system_prompt(&self.plan, self.own.as_deref(), &facts);
+        self.agent.system =
+            executors::system_prompt(&self.agent, &self.shared.sandbox, self.own.as_deref(), &facts);
         let new = NewRun {
             task: text.to_owned(),
             repo: self.repo.clone(),
             source: RunSource::Chat,
             history: self.replayed_history(text, &older),
         };
-        self.project.create(new, &self.plan).await
+        let plan = Plan::for_agent(self.shared.clone(), self.agent.clone());
+        self.project.create(new, &plan).await
     }
 
     /// Works on the turn until it ends, and saves it to memory if it was answered.
@@ -182,7 +187,7 @@ impl ChatConversation {
     /// Selects the earlier messages to send: the newest, uncut, as many as fit with the prompt, the task and a
     /// reply.
     fn replayed_history(&self, task: &str, older: &[ChatMessage]) -> Vec<Message> {
-        let plan = &self.plan;
+        let plan = &self.agent;
         let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.first.facts.window / 4);
         let tools: usize = plan.tools.iter().map(|tool| tool.prompt_signature().len() * 2 + 60).sum();
         let taken = (plan.system.len() + tools + task.len()) as u64;
@@ -212,7 +217,7 @@ impl ChatConversation {
     }
 
     fn history_message(&self, said: &ChatMessage) -> Message {
-        match (said.role, &self.plan.executor) {
+        match (said.role, &self.agent.executor) {
             (Role::User, _) => Message::user(said.content.clone()),
             // In the form that the model itself would write, so that it sees only one form.
             (_, Executor::Router { .. }) => Message::assistant(router::format_answer(&said.content)),
@@ -232,7 +237,7 @@ impl ChatConversation {
             }),
             status => Some(format!("the run is {status}")),
         });
-        if output.is_empty() || (!ok && !self.plan.executor.answers_with_tool_output()) {
+        if output.is_empty() || (!ok && !self.agent.executor.answers_with_tool_output()) {
             // A partial answer is discarded.
             output = match shown.state.last_error {
                 Some(_) => router::BACKEND_DOWN.to_owned(),
@@ -242,7 +247,7 @@ impl ChatConversation {
         ChatAnswer {
             run,
             output,
-            tool: result.tool.filter(|_| self.plan.executor.answers_with_tool_output()),
+            tool: result.tool.filter(|_| self.agent.executor.answers_with_tool_output()),
             steps: result.steps,
             ok,
             error,
@@ -253,9 +258,9 @@ impl ChatConversation {
 }
 
 /// Builds the plan of the turns: that of any run, plus the tool that saves facts if there is a memory.
-async fn conversation_plan(project: &Project, repo: &Path) -> Result<Plan, Error> {
+async fn conversation_plan(project: &Project, repo: &Path) -> Result<(SharedPlan, AgentPlan), Error> {
     let job = RoutingJob::task_of_kind(TaskKind::Chat, String::new());
-    let mut plan = project.plan_for(repo, &[], &job).await?;
+    let (shared, mut plan) = project.plan_agent(repo, &[], &job).await?;
     let wanted = plan.memory.is_some()
         && project.config().settings.tools.enabled.is_empty()
         && !matches!(plan.executor, Executor::Subprocess { .. })
@@ -264,5 +269,5 @@ async fn conversation_plan(project: &Project, repo: &Path) -> Result<Plan, Error
         plan.tools.push(spec.clone());
         plan.disabled.retain(|name| name != REMEMBER_TOOL);
     }
-    Ok(plan)
+    Ok((shared, plan))
 }

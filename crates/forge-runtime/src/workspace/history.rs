@@ -80,7 +80,7 @@ impl Project {
             Some(0) => return Err(no_such_step(run, 0, history)),
             Some(n) => (Some(snapshot_at(run, n - 1, history)?), Some(snapshot_at(run, n, history)?)),
         };
-        Ok((to.is_some() && from != to).then_some((plan.sandbox, from, to)))
+        Ok((to.is_some() && from != to).then_some((plan.shared.sandbox, from, to)))
     }
 
     /// Stops the host work of this process for a run that it does not drive: a comparison, an undo, an apply.
@@ -134,7 +134,7 @@ impl Project {
         to: SnapshotId,
         travel: HistoryDirection,
     ) -> Result<UndoOutcome, Error> {
-        let (spec, run, history) = (&held.plan.sandbox, held.state.run, &held.state.history);
+        let (spec, run, history) = (&held.plan.shared.sandbox, held.state.run, &held.state.history);
         let views = &self.parts().workspaces;
         let files = ChangeList::from(views.compare(spec, run, history.current, Some(to)).await?);
         // A branch stays as published; `forge apply` publishes again.
@@ -176,7 +176,7 @@ impl Project {
         step: Option<u32>,
         merge: MergePolicy,
     ) -> Result<ApplyOutcome, Error> {
-        let (spec, run, history) = (&held.plan.sandbox, held.state.run, &held.state.history);
+        let (spec, run, history) = (&held.plan.shared.sandbox, held.state.run, &held.state.history);
         let invalid = |what: String| Error::Invalid { what };
         if spec.mode == WorkspaceMode::Inplace {
             return Err(invalid(format!(

@@ -84,7 +84,7 @@ pub(crate) async fn read_run(journal: &Arc<dyn Journal>, run: RunId) -> Result<R
 /// Reads the plan of a run; the error describes the damage.
 async fn read_plan(journal: &Arc<dyn Journal>, digest: Digest) -> Result<Plan, String> {
     let bytes = journal.read_blob(digest).await.map_err(damage_message)?;
-    serde_json::from_slice(&bytes).map_err(|error| format!("its plan can't be parsed: {error}"))
+    Plan::from_json(&bytes).map_err(|error| format!("its plan can't be parsed: {error}"))
 }
 
 /// Describes damage without the prefix `damaged:`, as the message around it has its own.

@@ -96,14 +96,12 @@ fn prepare(world: &World) -> Plan {
         std::fs::write(world.repo().join(format!("file{n}.txt")), text).expect("a file");
     }
     let mut plan = plan(&world.repo());
-    plan.first.facts.window = 8_000;
-    plan.limits.max_iterations = 100;
-    let (recall, tools) = plan.tools.into_iter().partition(|tool| tool.name == "recall");
-    let recall: Vec<ToolSpec> = recall;
+    plan.shared.limits.max_iterations = 100;
+    let agent = plan.agent_mut().expect("an agent");
+    agent.first.facts.window = 8_000;
+    agent.context.recall = agent.tools.iter().find(|tool| tool.name == "recall").cloned();
     // Few words of tools, so that the window is filled by what is said.
-    let reads = |tool: &ToolSpec| tool.name == "read_file";
-    plan.tools = Vec::from_iter(tools).into_iter().filter(reads).collect();
-    plan.context.recall = recall.into_iter().next();
+    agent.tools.retain(|tool| tool.name == "read_file");
     plan
 }
 
@@ -239,7 +237,7 @@ async fn an_answer_that_the_request_is_too_long_leads_to_a_compaction_and_one_re
     for (times, status) in [(1, RunStatus::Completed), (2, RunStatus::Failed)] {
         let world = World::new();
         let mut plan = prepare(&world);
-        plan.first.facts.window = 100_000;
+        plan.agent_mut().expect("an agent").first.facts.window = 100_000;
         let project = world.project(&world.store, Arc::new(refusing(times)));
         let run = world.create(&project, &plan).await;
         let shown = project.drive(run, Arc::new(())).await.expect("it ends");

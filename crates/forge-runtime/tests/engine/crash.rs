@@ -1,7 +1,7 @@
 //! A process may die before and after every append; whoever resumes the run ends it as if nothing had happened.
 
 use crate::harness::{World, assert_one_outcome_per_intent, plan};
-use crate::model::Brain;
+use crate::model::{Brain, call, say};
 use forge_testkit::memory::{AppendFault, AppendMoment, AppendPoint, MemoryStore};
 use forge_testkit::scale;
 use forge_types::*;
@@ -27,7 +27,7 @@ async fn run_with_crash(
     let world = World::on(MemoryStore::new());
     let project = world.project(&world.store, Arc::new(Brain::careful()));
     let mut plan = plan(&world.repo());
-    plan.sandbox.mode = mode;
+    plan.shared.sandbox.mode = mode;
     let run = world.create(&project, &plan).await;
     for wanted in [point, second, None] {
         let process = world.store.reopen_with_hook(crash(wanted));
@@ -113,6 +113,42 @@ async fn a_crash_while_resuming_is_no_different() {
 }
 
 #[tokio::test]
+async fn a_call_to_the_outside_that_died_with_its_process_is_not_repeated() {
+    let world = World::new();
+    let model = || {
+        Arc::new(Brain::new(|request, _| {
+            let answered = request.messages.len() > 1;
+            Ok(if answered { say("done") } else { call("pr", "create_pr", r#"{"title":"t","body":"b"}"#) })
+        }))
+    };
+    let run = world.create(&world.project(&world.store, model()), &plan(&world.repo())).await;
+    // Dies once the intent of the call is durable.
+    let dead = world.store.reopen_with_hook(|at| match at {
+        AppendPoint { index: 1, moment: AppendMoment::After } => AppendFault::Crash,
+        _ => AppendFault::None,
+    });
+    world.project(&dead, model()).drive(run, Arc::new(())).await.expect_err("it dies");
+    let shown =
+        world.project(&world.store.reopen(), model()).drive(run, Arc::new(())).await.expect("it ends");
+    assert_eq!(shown.state.status, RunStatus::Completed);
+    let events = world.events(run).await;
+    let keys: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::Intended { key: Some(key), .. } => Some(key.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(keys.len(), 1, "one intent, with a key: {keys:?}");
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(&event.kind, EventKind::Settled { outcome: Outcome::Unknown { .. }, .. }))
+    );
+    assert_one_outcome_per_intent(&events);
+}
+
+#[tokio::test]
 async fn every_request_extends_the_one_before() {
     let world = World::new();
     let brain = Arc::new(Brain::careful());
@@ -141,7 +177,7 @@ async fn a_long_run_goes_on_from_its_checkpoint() {
     let world = World::new();
     let project = world.project(&world.store, Arc::new(brain()));
     let mut plan = plan(&world.repo());
-    plan.limits.max_iterations = 100;
+    plan.shared.limits.max_iterations = 100;
     let run = world.create(&project, &plan).await;
     let crash = |at: AppendPoint| if at.index == 130 { AppendFault::Crash } else { AppendFault::None };
     let process = world.store.reopen_with_hook(crash);

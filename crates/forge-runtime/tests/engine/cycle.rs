@@ -26,7 +26,7 @@ async fn until(world: &World, run: RunId, reached: impl Fn(&RunState) -> bool) {
 /// A plan whose commands work where the test sees what they do.
 fn in_place(world: &World) -> Plan {
     let mut plan = plan(&world.repo());
-    plan.sandbox.mode = WorkspaceMode::Inplace;
+    plan.shared.sandbox.mode = WorkspaceMode::Inplace;
     plan
 }
 

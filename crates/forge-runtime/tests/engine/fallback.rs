@@ -14,8 +14,9 @@ fn busy() -> Error {
 /// The plan with another provider to ask.
 fn with_other(plan: &mut Plan) {
     let route = ModelRoute { provider: "q".into(), model: "m".into() };
-    plan.fallbacks = vec![ModelTarget { route, facts: plan.first.facts.clone(), organization: None }];
-    plan.retry.tries = 3;
+    let agent = plan.agent_mut().expect("an agent");
+    agent.fallbacks = vec![ModelTarget { route, facts: agent.first.facts.clone(), organization: None }];
+    agent.retry.tries = 3;
 }
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn what_a_call_costs_is_what_its_own_model_charges() {
     let shown = world
         .run(brain, |plan| {
             with_other(plan);
-            plan.fallbacks[0].facts.price = Some(dear);
+            plan.agent_mut().expect("an agent").fallbacks[0].facts.price = Some(dear);
         })
         .await;
     assert_eq!(shown.state.cost, dear.cost(&shown.state.usage));

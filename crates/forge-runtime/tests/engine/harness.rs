@@ -3,7 +3,7 @@
 use crate::model::Brain;
 use forge_config::{ConfigSources, ResolvedConfig};
 use forge_ports::{Journal as _, Model};
-use forge_runtime::{CooldownCache, EngineParts, Forge, LiveSink, NewRun, Project, Redactor};
+use forge_runtime::{CooldownCache, DecideFn, EngineParts, Forge, LiveSink, NewRun, Project, Redactor};
 use forge_testkit::clock::TestClock;
 use forge_testkit::memory::MemoryStore;
 use forge_types::*;
@@ -18,6 +18,7 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) clock: TestClock,
     pub(crate) cooling: Arc<CooldownCache>,
+    pub(crate) decide: DecideFn,
 }
 
 impl World {
@@ -30,7 +31,9 @@ impl World {
         std::fs::create_dir(folder.path().join("repo")).expect("a repository");
         let start = Timestamp::from_micros(1_700_000_000_000_000);
         let clock = TestClock::skipping(start, Duration::from_secs(60));
-        Self { folder, store, clock, cooling: Arc::new(CooldownCache::process_local()) }
+        let store = store.with_clock(Arc::new(clock.clone()));
+        let cooling = Arc::new(CooldownCache::process_local());
+        Self { folder, store, clock, cooling, decide: Arc::new(forge_policy::decide) }
     }
 
     pub(crate) fn repo(&self) -> std::path::PathBuf {
@@ -57,7 +60,7 @@ impl World {
         let boxes =
             Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
         let parts = EngineParts {
-            open_memory: Arc::new(|_: &forge_types::Plan| None),
+            open_memory: Arc::new(|_: &AgentPlan| None),
             journal: store.clone(),
             ledger: store.clone(),
             count_tokens: Arc::new(|_: &forge_types::ModelRequest| None),
@@ -68,6 +71,7 @@ impl World {
             workspaces: Arc::new(boxes.workspaces()),
             clock: Arc::new(self.clock.clone()),
             redactor: Arc::new(redactor),
+            decide: Arc::clone(&self.decide),
             cooldowns: self.cooling.clone(),
         };
         let process = Forge::from_parts(&parts, data, "test:1".to_owned());
@@ -119,8 +123,7 @@ pub(crate) fn default_config(root: &Path) -> ResolvedConfig {
 
 /// A plan whose box is the folder itself.
 pub(crate) fn plan(repo: &Path) -> Plan {
-    Plan {
-        version: 1,
+    let agent = AgentPlan {
         first: ModelTarget {
             route: ModelRoute { provider: "p".into(), model: "m".into() },
             facts: ModelFacts {
@@ -137,7 +140,6 @@ pub(crate) fn plan(repo: &Path) -> Plan {
         tool_layer: forge_types::ToolLayer::Real,
         memory: None,
         memory_guard: None,
-        pull_requests: forge_types::PullRequestRules::default(),
         settings: ModelSettings {
             max_tokens: Some(1_000),
             temperature: None,
@@ -147,18 +149,22 @@ pub(crate) fn plan(repo: &Path) -> Plan {
         system: "be good".into(),
         tools: forge_tools::builtin_tools().list_specs().cloned().collect(),
         disabled: vec![],
+        retry: RetryRule::default(),
+        context: ContextRule::default(),
+        commands: CommandRules::default(),
+    };
+    let shared = SharedPlan {
+        pull_requests: forge_types::PullRequestRules::default(),
         limits: RunLimits { max_duration_ms: 100_000_000, ..RunLimits::default() },
         cost_rule: CostRule::Default,
         alert_percent: 80,
         day_ceiling: None,
         ceilings: Vec::new(),
-        retry: RetryRule::default(),
-        context: ContextRule::default(),
-        commands: CommandRules::default(),
         command_ms: 60_000,
         sandbox: SandboxSpec { allow_unisolated: true, ..SandboxSpec::new("process", repo) },
         config: serde_json::Value::Null,
-    }
+    };
+    Plan::for_agent(shared, agent)
 }
 
 /// Keeps what was shown live.

@@ -86,7 +86,7 @@ fn project(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Project,
     let queue = Arc::new(forge_store::LocalQueue::new(options, store.as_ref().clone(), clock.clone()));
     let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
     let parts = EngineParts {
-        open_memory: Arc::new(|_: &forge_types::Plan| None),
+        open_memory: Arc::new(|_: &AgentPlan| None),
         journal: store.clone(),
         ledger: store.clone(),
         count_tokens: Arc::new(|_: &ModelRequest| None),
@@ -98,6 +98,7 @@ fn project(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Project,
         clock,
         redactor: Arc::new(Redactor::default()),
         cooldowns: Arc::new(CooldownCache::process_local()),
+        decide: Arc::new(forge_policy::decide),
     };
     let process = Forge::from_parts(&parts, data, "test:1".to_owned());
     (Project::assemble(process, default_config(folder), parts, boxes), store)
@@ -106,9 +107,9 @@ fn project(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Project,
 /// The plan of run `n`: no tools, so no box.
 fn plan_of(repo: &Path, n: usize, ceiling: Money) -> Plan {
     let mut plan = plan(repo);
-    plan.tools.clear();
-    plan.system = format!("you are run {n}");
-    plan.day_ceiling = Some(ceiling);
+    plan.agent_mut().expect("an agent").tools.clear();
+    plan.agent_mut().expect("an agent").system = format!("you are run {n}");
+    plan.shared.day_ceiling = Some(ceiling);
     plan
 }
 

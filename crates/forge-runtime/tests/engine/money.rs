@@ -27,8 +27,9 @@ async fn the_ceiling_of_a_day_is_never_passed() {
     let ceiling = Money(9_000_000);
     let mut ended = Vec::new();
     for _ in 0..60 {
-        let shown =
-            world.run(Brain::new(|_, _| Ok(say("done"))), |plan| plan.day_ceiling = Some(ceiling)).await;
+        let shown = world
+            .run(Brain::new(|_, _| Ok(say("done"))), |plan| plan.shared.day_ceiling = Some(ceiling))
+            .await;
         ended.push(shown.state.status);
         let balance =
             world.store.reopen().balance(&format!("day:{}", shown.state.created_at.utc_day())).await;
@@ -54,7 +55,7 @@ async fn runs_side_by_side_share_the_ceiling() {
             let world = world.clone();
             tokio::spawn(async move {
                 let mut plan = plan(&world.repo());
-                plan.day_ceiling = Some(ceiling);
+                plan.shared.day_ceiling = Some(ceiling);
                 let project = world.project(&world.store.reopen(), Arc::new(Brain::careful()));
                 let run = world.create(&project, &plan).await;
                 project.drive(run, Arc::new(())).await.expect("it ends").state

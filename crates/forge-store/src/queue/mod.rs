@@ -12,7 +12,7 @@ use crate::write::WriteOp;
 use async_trait::async_trait;
 use forge_ports::Clock;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, NextClaim, Queue, QueueEntry, QueueScope};
 use forge_types::{RunId, Timestamp};
 use lock::{LockAttempt, LockDirectory, RunLock};
 use std::io;
@@ -100,15 +100,26 @@ impl LocalQueue {
         Ok(Box::new(LocalLease { run, attempt, _lock: lock }))
     }
 
-    async fn is_open(&self, run: RunId) -> Result<bool, Error> {
-        Ok(self.store.open_items().await?.iter().any(|item| item.run == run))
+    /// Returns the items of a scope that can be claimed now, and the time at which the first of the others can.
+    async fn claimable(&self, scope: QueueScope) -> Result<(Vec<RunId>, Option<Timestamp>), Error> {
+        let (now, mut next) = (self.clock.now(), None);
+        let mut runs = Vec::new();
+        for item in self.store.open_items(scope).await? {
+            match item.status {
+                ItemStatus::Parked { until: Some(until) } if until > now => {
+                    next = Some(next.map_or(until, |next: Timestamp| next.min(until)));
+                }
+                _ => runs.push(item.run),
+            }
+        }
+        Ok((runs, next))
     }
 }
 
 #[async_trait]
 impl Queue for LocalQueue {
-    async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
-        self.store.enqueue_item(run, priority, self.clock.now()).await
+    async fn enqueue(&self, entry: QueueEntry) -> Result<(), Error> {
+        self.store.enqueue_item(entry, self.clock.now()).await
     }
 
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
@@ -118,15 +129,16 @@ impl Queue for LocalQueue {
         }
     }
 
-    async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
-        for item in self.store.open_items().await? {
-            let LockAttempt::Locked(lock) = self.try_lock_run(item.run).await? else { continue };
+    async fn claim_next(&self, scope: QueueScope) -> Result<NextClaim, ClaimError> {
+        let (runs, next) = self.claimable(scope).await?;
+        for run in runs {
+            let LockAttempt::Locked(lock) = self.try_lock_run(run).await? else { continue };
             // Between the read of the table and the lock, another process may have finished the item.
-            if self.is_open(item.run).await? {
-                return self.start_lease(item.run, lock).await.map(Some);
+            if self.claimable(scope).await?.0.contains(&run) {
+                return self.start_lease(run, lock).await.map(NextClaim::Claimed);
             }
         }
-        Ok(None)
+        Ok(NextClaim::Nothing { next })
     }
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
@@ -153,7 +165,7 @@ impl Queue for LocalQueue {
     }
 
     async fn queued_count(&self) -> Result<usize, Error> {
-        let items = self.store.open_items().await?;
+        let items = self.store.open_items(QueueScope::All).await?;
         Ok(items.iter().filter(|item| item.status == ItemStatus::Queued).count())
     }
 }
@@ -161,13 +173,13 @@ impl Queue for LocalQueue {
 /// The table of the queue. Every call is one transaction.
 impl SqliteStore {
     /// Inserts the item, or replaces its status and priority.
-    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
-        self.submit_write(WriteOp::Enqueue { run, priority, at }).await.map(|_| ())
+    async fn enqueue_item(&self, entry: QueueEntry, at: Timestamp) -> Result<(), Error> {
+        self.submit_write(WriteOp::Enqueue { entry, at }).await.map(|_| ())
     }
 
-    /// Returns queued and processing items, highest priority first, oldest first among equals.
-    async fn open_items(&self) -> Result<Vec<QueueItem>, Error> {
-        self.query(table::open_items).await
+    /// Returns the open items of a scope, highest priority first, oldest first among equals.
+    async fn open_items(&self, scope: QueueScope) -> Result<Vec<QueueItem>, Error> {
+        self.query(move |connection| table::open_items(connection, scope)).await
     }
 
     /// Marks the item as processing and counts the attempt; returns the count. Creates the item if there is none.

@@ -3,6 +3,7 @@
 use crate::{database, events, open};
 use forge_ports::feed::{Feed, Position};
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunQuery, RunRow};
+use forge_ports::queue::{NextClaim, QueueEntry, QueueScope};
 use forge_ports::{Journal, Ledger, Queue};
 use forge_store::{LocalQueue, Options, QueueOptions, SqliteStore};
 use forge_testkit::clock::TestClock;
@@ -73,7 +74,7 @@ async fn data_of_a_newer_version_is_left_alone() {
     let error = SqliteStore::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
     match &error {
         Error::TooNew { path, found, known } => {
-            assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 3));
+            assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 4));
         }
         other => panic!("too new was to come, not {other:?}"),
     }
@@ -105,14 +106,14 @@ fn what_can_not_be_a_data_folder_is_named() {
 /// The database of each version, as it was written then, never edited: old journals must load.
 #[tokio::test]
 async fn the_databases_of_all_versions_load() {
-    for golden in [GOLDEN_1, GOLDEN_2, GOLDEN] {
+    for golden in [GOLDEN_1, GOLDEN_2, GOLDEN_3, GOLDEN] {
         loads(golden).await;
     }
 }
 
 #[tokio::test]
-async fn advice_of_versions_2_and_3_loads() {
-    for golden in [GOLDEN_2, GOLDEN] {
+async fn advice_of_later_versions_loads() {
+    for golden in [GOLDEN_2, GOLDEN_3, GOLDEN] {
         let dir = tempfile::tempdir().unwrap();
         database(dir.path()).execute_batch(&fs::read_to_string(golden).unwrap()).unwrap();
         crate::advice::check_golden(&open(dir.path())).await;
@@ -129,7 +130,8 @@ async fn loads(golden: &str) {
 
 const GOLDEN_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.sql");
 const GOLDEN_2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2.sql");
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v3.sql");
+const GOLDEN_3: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v3.sql");
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v4.sql");
 const GOLDEN_RUN: RunId = RunId::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
 fn golden_row() -> RunRow {
@@ -153,7 +155,7 @@ async fn write_golden(store: &SqliteStore) {
     store.append(Batch { postings, checkpoint, blobs, row, ..event_batch(GOLDEN_RUN, 0, 3) }).await.unwrap();
     store.send_command(GOLDEN_RUN, CommandId::from_u128(7), RunCommand::Pause).await.unwrap();
     let queue = golden_queue(store);
-    queue.enqueue(GOLDEN_RUN, 2).await.unwrap();
+    queue.enqueue(QueueEntry { priority: 2, ..QueueEntry::new(GOLDEN_RUN) }).await.unwrap();
     drop(queue.claim(GOLDEN_RUN).await.unwrap());
     crate::advice::write_golden(store).await;
 }
@@ -171,7 +173,9 @@ async fn check_golden(store: &SqliteStore) {
     // It was being worked on once.
     let queue = golden_queue(store);
     assert_eq!(queue.queued_count().await.unwrap(), 0);
-    let lease = queue.claim_next().await.unwrap().expect("its process is gone");
+    let NextClaim::Claimed(lease) = queue.claim_next(QueueScope::Tree(GOLDEN_RUN)).await.unwrap() else {
+        panic!("its process is gone");
+    };
     assert_eq!((lease.run_id(), lease.attempt()), (GOLDEN_RUN, 2));
     store.append(event_batch(GOLDEN_RUN, 3, 1)).await.unwrap();
 }

@@ -35,6 +35,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
                     passed: Vec::new(),
                 }),
                 reserved: reserved.map(Money),
+                key: None,
                 snapshot: None,
             }
         ),

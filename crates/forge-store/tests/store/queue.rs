@@ -5,6 +5,7 @@ use forge_ports::Queue;
 use forge_ports::queue::{ClaimError, ItemStatus};
 use forge_store::{LocalQueue, QueueOptions, SqliteStore};
 use forge_testkit::clock::TestClock;
+use forge_testkit::contract::scheduling::Scheduler;
 use forge_types::RunId;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,16 @@ fn make_fenced() -> (SqliteStore, Arc<dyn Queue>, TempDir) {
 }
 
 forge_testkit::fence_contract!(make_fenced);
+fn scheduler() -> (Scheduler<SqliteStore, LocalQueue>, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = TestClock::default();
+    let journal = open_store(dir.path());
+    let options = QueueOptions::new(dir.path().to_owned());
+    let queue = LocalQueue::new(options, journal.clone(), Arc::new(clock.clone()));
+    (Scheduler { journal, queue, clock }, dir)
+}
+
+forge_testkit::scheduling_contract!(scheduler);
 
 /// What tells a copy of this test program that it is to hold a lease, and in which folder.
 const DIR: &str = "FORGE_QUEUE_TEST_DIR";

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a contract suite is a test: what it finds is a panic")]
 
+use super::queue::claim_any;
 use crate::sample::event_batch;
 use forge_ports::journal::{Batch, Error, Journal};
-use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue, QueueEntry};
 use forge_types::{RunId, Seq};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,14 +84,14 @@ pub async fn an_expired_item_comes_next_in_the_queue(
     pass_time: impl AsyncFn(Duration),
 ) {
     let run = RunId::generate();
-    one.enqueue(run, 0).await.unwrap();
-    let lease = one.claim_next().await.unwrap().expect("it is queued");
-    assert!(other.claim_next().await.unwrap().is_none());
+    one.enqueue(QueueEntry::new(run)).await.unwrap();
+    let lease = claim_any(&one).await.expect("it is queued");
+    assert!(claim_any(&other).await.is_none());
     for _ in 0..MAX_INTERVALS {
         pass_time(interval(lease.as_ref())).await;
     }
     assert_eq!(other.holder(run).await.unwrap(), None);
     assert_eq!(other.idle_fence(run).await.unwrap(), Some(lease.fence()));
-    let next = other.claim_next().await.unwrap().expect("nobody works on it");
+    let next = claim_any(&other).await.expect("nobody works on it");
     assert_eq!((next.run_id(), next.attempt()), (run, 2));
 }

@@ -5,6 +5,7 @@
 //! ```ignore
 //! forge_testkit::journal_contract!(make); // fn make() -> (impl Journal + Ledger, keep-alive)
 //! forge_testkit::feed_contract!(make);    // fn make() -> (impl Journal + Feed, another on its data, keep-alive)
+//! forge_testkit::scheduling_contract!(make); // fn make() -> (Scheduler, keep-alive)
 //! forge_testkit::queue_contract!(make);   // fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, keep-alive)
 //! forge_testkit::fence_contract!(make);   // fn make() -> (impl Journal + Ledger, Arc<dyn Queue>, keep-alive)
 //! forge_testkit::heartbeat_contract!(make); // only if leases expire; see there
@@ -17,6 +18,7 @@ pub mod journal;
 pub mod ledger;
 pub mod model;
 pub mod queue;
+pub mod scheduling;
 
 /// One test per promise of the journal and the ledger.
 ///
@@ -91,6 +93,32 @@ macro_rules! feed_contract {
     };
 }
 
+/// One test per promise of a journal and a queue on the same data.
+///
+/// The argument is a function that gives a [`scheduling::Scheduler`] on empty data, and something that is kept as long as
+/// it is used.
+#[macro_export]
+macro_rules! scheduling_contract {
+    ($make:path) => {
+        $crate::scheduling_contract! { @cases $make:
+            a_run_is_queued_by_the_batch_that_creates_it
+            children_are_created_with_the_batch_of_their_parent
+            a_command_queues_a_parked_run
+            a_run_with_commands_is_queued_instead_of_parked
+            a_parked_run_is_queued_at_its_time
+        }
+    };
+    (@cases $make:path: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, _keep) = $make();
+                $crate::contract::scheduling::$case(store).await;
+            }
+        )*
+    };
+}
+
 /// One test per promise of a queue.
 ///
 /// The argument is a function that gives two queues on the same data, as two processes have them, and something
@@ -109,6 +137,8 @@ macro_rules! queue_contract {
             any_run_can_be_claimed_by_name
             an_idle_run_has_the_number_of_its_last_claim
             a_held_lease_can_be_renewed
+            a_parked_item_is_not_claimed_until_it_is_queued
+            a_tree_is_claimed_on_its_own
         }
     };
     (@cases $make:path: $($case:ident)*) => {

@@ -10,10 +10,10 @@ mod tables;
 mod tests;
 
 use crate::clock::TestClock;
-use forge_ports::async_trait;
 use forge_ports::feed::{Feed, FeedPage, Position};
 use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
 use forge_ports::ledger::{Balance, Ledger};
+use forge_ports::{Clock, async_trait};
 use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -72,6 +72,8 @@ struct SharedData {
     processes: AtomicU64,
     /// How long leases live without being renewed, if they expire.
     expiry: Option<LeaseExpiry>,
+    /// The clock that ends the time of parked items; without one the time of each has come.
+    clock: Mutex<Option<Arc<dyn Clock>>>,
 }
 
 /// Leases that expire.
@@ -123,8 +125,16 @@ impl MemoryStore {
             changes: Mutex::default(),
             processes: AtomicU64::new(0),
             expiry,
+            clock: Mutex::default(),
         };
         Self::open_process(Arc::new(data), hook)
+    }
+
+    /// Sets the clock of the queue.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        *self.data.clock.lock() = Some(clock);
+        self
     }
 
     /// Another process on the same data, in which nothing goes wrong.
@@ -181,7 +191,8 @@ impl MemoryStore {
         let changes = self.data.changes.lock();
         for (scope, counter) in changes.iter() {
             let moved = match scope {
-                WatchScope::All => true,
+                // Too often rather than too rarely.
+                WatchScope::All | WatchScope::Queue => true,
                 WatchScope::Run(watched) => run.is_none_or(|run| run == *watched),
                 WatchScope::Commands(watched) => run.is_none_or(|run| run == *watched && command),
             };
@@ -222,8 +233,15 @@ impl Journal for MemoryStore {
             durable.wait().await.map_err(|why| Error::Unavailable { path: "memory".to_owned(), why })?;
         }
         let run = batch.run;
+        let children: Vec<RunId> = batch.children.iter().map(|child| child.run).collect();
+        let sent: Vec<RunId> = batch.sends.iter().map(|sent| sent.to).collect();
         self.lock_if_alive()?.append(batch)?;
-        self.notify_change(Some(run), false);
+        for run in std::iter::once(run).chain(children) {
+            self.notify_change(Some(run), false);
+        }
+        for run in sent {
+            self.notify_change(Some(run), true);
+        }
         self.ask_hook(index, AppendMoment::After)
     }
 

@@ -4,7 +4,7 @@ use super::tables::{HeldLease, Tables};
 use super::{LeaseExpiry, MemoryStore};
 use forge_ports::async_trait;
 use forge_ports::journal::{Error, WatchScope};
-use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, NextClaim, Queue, QueueEntry, QueueScope};
 use forge_ports::{Clock as _, Journal as _};
 use forge_types::{RunId, Timestamp};
 use std::time::Duration;
@@ -111,13 +111,9 @@ impl MemoryStore {
 
 #[async_trait]
 impl Queue for MemoryStore {
-    async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
-        // In the order of calls: each comes later than all before it.
-        let mut tables = self.lock_if_alive()?;
-        let latest = tables.open_items().iter().map(|item| item.created_at.as_micros()).max().unwrap_or(0);
-        tables.enqueue_item(run, priority, Timestamp::from_micros(latest + 1));
-        drop(tables);
-        self.notify_change(Some(run), false);
+    async fn enqueue(&self, entry: QueueEntry) -> Result<(), Error> {
+        self.lock_if_alive()?.enqueue_item(entry);
+        self.notify_change(Some(entry.run), false);
         Ok(())
     }
 
@@ -129,11 +125,22 @@ impl Queue for MemoryStore {
         }
     }
 
-    async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
+    async fn claim_next(&self, scope: QueueScope) -> Result<NextClaim, ClaimError> {
         let mut tables = self.lock_if_alive()?;
-        let now = self.lease_time();
-        let next = tables.open_items().into_iter().find(|item| tables.lease(item.run, now).is_none());
-        Ok(next.map(|item| self.grant_lease(&mut tables, item.run)))
+        let leased_at = self.lease_time();
+        let now =
+            self.data.clock.lock().as_ref().map_or(Timestamp::from_micros(i64::MAX), |clock| clock.now());
+        let mut next: Option<Timestamp> = None;
+        for item in tables.open_items(scope) {
+            match item.status {
+                ItemStatus::Parked { until: Some(until) } if until > now => {
+                    next = Some(next.map_or(until, |next| next.min(until)));
+                }
+                _ if tables.lease(item.run, leased_at).is_some() => {}
+                _ => return Ok(NextClaim::Claimed(self.grant_lease(&mut tables, item.run))),
+            }
+        }
+        Ok(NextClaim::Nothing { next })
     }
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
@@ -156,6 +163,11 @@ impl Queue for MemoryStore {
     }
 
     async fn queued_count(&self) -> Result<usize, Error> {
-        Ok(self.lock_if_alive()?.open_items().iter().filter(|item| item.status == ItemStatus::Queued).count())
+        Ok(self
+            .lock_if_alive()?
+            .open_items(QueueScope::All)
+            .iter()
+            .filter(|item| item.status == ItemStatus::Queued)
+            .count())
     }
 }

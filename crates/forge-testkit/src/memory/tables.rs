@@ -2,9 +2,9 @@
 
 use super::unavailable_error;
 use forge_ports::feed::{FeedEvent, FeedPage, Position};
-use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Posting, RunQuery, RunRow};
+use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Posting, RunQuery, RunRow, SentCommand};
 use forge_ports::ledger::Balance;
-use forge_ports::queue::ItemStatus;
+use forge_ports::queue::{ItemStatus, QueueEntry, QueueScope};
 use forge_types::{CommandId, Digest, EffectId, Event, Money, RunCommand, RunId, Seq, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,6 +16,7 @@ pub(super) struct QueueItem {
     pub(super) created_at: Timestamp,
     pub(super) status: ItemStatus,
     pub(super) attempts: u32,
+    pub(super) root: RunId,
 }
 
 /// A lease that was given out and not given back.
@@ -96,7 +97,18 @@ impl AccountTable {
 }
 
 impl Tables {
+    /// Appends a batch with its children, or changes nothing.
     pub(super) fn append(&mut self, batch: Batch) -> Result<(), Error> {
+        if batch.children.is_empty() {
+            return self.append_single(batch);
+        }
+        let mut tables = self.clone();
+        tables.append_single(batch)?;
+        *self = tables;
+        Ok(())
+    }
+
+    fn append_single(&mut self, batch: Batch) -> Result<(), Error> {
         let run = batch.run;
         let actual = self.runs.get(&run).and_then(|run| run.events.last()).map_or(Seq(0), |event| event.seq);
         let mut next = batch.expected;
@@ -139,6 +151,16 @@ impl Tables {
         stored.events.extend(batch.events);
         stored.inbox = inbox;
         stored.checkpoint = batch.checkpoint.or(stored.checkpoint.take());
+        if let Some(entry) = batch.enqueue {
+            self.enqueue_item(entry);
+        }
+        for child in batch.children {
+            self.append_single(child)?;
+        }
+        for SentCommand { to, id, command } in batch.sends {
+            // A run that was removed takes no command.
+            let _ = self.send_command(to, id, command);
+        }
         Ok(())
     }
 
@@ -200,6 +222,7 @@ impl Tables {
         if self.known.insert(id) {
             stored.inbox.push((id, command));
         }
+        self.unpark(run);
         Ok(())
     }
 
@@ -246,14 +269,35 @@ impl Tables {
         names.into_iter().map(|name| (name.clone(), self.ledger.balance(name))).collect()
     }
 
-    pub(super) fn enqueue_item(&mut self, run: RunId, priority: i32, at: Timestamp) {
+    /// Queues an item behind all others of its priority.
+    pub(super) fn enqueue_item(&mut self, entry: QueueEntry) {
+        let QueueEntry { run, root, priority } = entry;
+        let latest = self.items.values().map(|item| item.created_at.as_micros()).max().unwrap_or(0);
         let attempts = self.items.get(&run).map_or(0, |item| item.attempts);
-        let item = QueueItem { run, priority, created_at: at, status: ItemStatus::Queued, attempts };
+        let created_at = Timestamp::from_micros(latest + 1);
+        let item = QueueItem { run, priority, created_at, status: ItemStatus::Queued, attempts, root };
         self.items.insert(run, item);
     }
 
-    pub(super) fn open_items(&self) -> Vec<QueueItem> {
-        let is_open = |item: &&QueueItem| matches!(item.status, ItemStatus::Queued | ItemStatus::Processing);
+    fn unpark(&mut self, run: RunId) {
+        let parked = |item: &&mut QueueItem| matches!(item.status, ItemStatus::Parked { .. });
+        if let Some(item) = self.items.get_mut(&run).filter(parked) {
+            item.status = ItemStatus::Queued;
+        }
+    }
+
+    pub(super) fn open_items(&self, scope: QueueScope) -> Vec<QueueItem> {
+        let is_open = |item: &&QueueItem| {
+            let there = match scope {
+                QueueScope::All => true,
+                QueueScope::Tree(root) => item.root == root,
+            };
+            there
+                && matches!(
+                    item.status,
+                    ItemStatus::Queued | ItemStatus::Processing | ItemStatus::Parked { until: Some(_) }
+                )
+        };
         let mut items: Vec<_> = self.items.values().filter(is_open).cloned().collect();
         items.sort_by_key(|item| (std::cmp::Reverse(item.priority), item.created_at, item.run));
         items
@@ -266,6 +310,7 @@ impl Tables {
             created_at: at,
             status: ItemStatus::Processing,
             attempts: 0,
+            root: run,
         });
         item.status = ItemStatus::Processing;
         item.attempts += 1;
@@ -275,6 +320,9 @@ impl Tables {
     pub(super) fn set_status(&mut self, run: RunId, attempt: u32, status: ItemStatus) -> Result<(), Error> {
         let item = self.items.get_mut(&run).filter(|item| item.attempts == attempt);
         item.ok_or(Error::LeaseLost { run })?.status = status;
+        if matches!(status, ItemStatus::Parked { .. }) && !self.pending_commands(run).is_empty() {
+            self.unpark(run);
+        }
         Ok(())
     }
 

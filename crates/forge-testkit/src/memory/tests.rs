@@ -2,6 +2,7 @@
 
 use super::{AppendFault, AppendMoment, AppendPoint, MemoryStore};
 use crate::clock::TestClock;
+use crate::contract::scheduling::Scheduler;
 use crate::sample::event_batch;
 use forge_ports::journal::{Error, Journal};
 use forge_ports::queue::{ItemStatus, Queue};
@@ -61,6 +62,16 @@ fn expiring_queues() -> (SharedQueue, SharedQueue, ()) {
 
 mod expiring_queue {
     crate::queue_contract!(super::expiring_queues);
+}
+
+fn scheduler() -> (Scheduler<MemoryStore, MemoryStore>, ()) {
+    let clock = TestClock::default();
+    let store = MemoryStore::new().with_clock(Arc::new(clock.clone()));
+    (Scheduler { journal: store.clone(), queue: store, clock }, ())
+}
+
+mod scheduling {
+    crate::scheduling_contract!(super::scheduler);
 }
 
 mod queue {

@@ -127,6 +127,7 @@ fn a_pull_request_is_opened() {
     assert!(
         headers.contains("accept: application/vnd.github+json") && headers.contains("user-agent: forge/")
     );
+    assert!(headers.contains("idempotency-key: key-of-this-call"), "{headers}");
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Bench {
             pull_requests: self.pull_requests.clone(),
             workspace: self.workspace.clone(),
             output: Arc::new(()),
+            idempotency_key: Some("key-of-this-call".to_owned()),
             default_timeout: Duration::from_secs(120),
             max_timeout: Duration::from_secs(300),
         }

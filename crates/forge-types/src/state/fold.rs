@@ -1,7 +1,9 @@
 //! Application of events to the state. Pure: equal events give equal states.
 
 use super::calls::admit_calls;
-use super::{ApplyOutcome, CallState, FailedTarget, LastReply, OpenEffect, RunEnding, RunState, ToolStep};
+use super::{
+    ApplyOutcome, CallState, ChildState, FailedTarget, LastReply, OpenEffect, RunEnding, RunState, ToolStep,
+};
 use crate::{
     Effect, EffectId, ErrorInfo, Event, EventKind, FinishReason, HistoryDirection, Message, MessagePart,
     ModelCall, ModelReply, Money, Outcome, Payload, RunCommand, RunStatus, SandboxState, Seq, SnapshotId,
@@ -14,6 +16,7 @@ const CONTINUE_PROMPT: &str = "Your reply was cut off at the token limit. Contin
 /// Result for the model of a writing call that was interrupted by the death of its process.
 const INTERRUPTED_NOTE: &str = "interrupted: the process that ran this call died. Whether it took effect, in whole or \
      in part, is not known. Look at the files before you repeat it.";
+const UNKNOWN_NOTE: &str = "Check on the server whether the call took effect before you repeat it.";
 const CANCELLED_NOTE: &str = "cancelled before it ended";
 /// Maximum number of characters of a call's arguments in a step.
 const MAX_STEP_CHARS: usize = 120;
@@ -66,7 +69,7 @@ impl RunState {
                 self.started_at.get_or_insert(event.at);
             }
             EventKind::Commanded { command, .. } => self.apply_command(command),
-            EventKind::Intended { effect, what, reserved, snapshot } => {
+            EventKind::Intended { effect, what, reserved, key: _, snapshot } => {
                 self.start_effect(*effect, what, event.at);
                 let open = OpenEffect {
                     what: what.clone(),
@@ -173,6 +176,8 @@ impl RunState {
                 self.cancel.get_or_insert_with(|| by.clone());
             }
             RunCommand::Steer { text } => self.steering.push(text.clone()),
+            // Settles the effect that waits for the child, in an event of its own.
+            RunCommand::ChildEnded { .. } => {}
             RunCommand::Pause => self.pause = true,
             RunCommand::Resume { limits } => {
                 self.pause = false;
@@ -202,6 +207,10 @@ impl RunState {
             Effect::CallModel(call) => self.begin_model_call(call, at),
             Effect::RunTool(run) => self.begin_tool(effect, run),
             Effect::Compact(compaction) => self.begin_compaction(compaction),
+            Effect::StartRun(child) => {
+                let state = ChildState { run: child.run, attempt: child.attempt, end: None };
+                self.children.insert(child.node.clone(), state);
+            }
         }
         self.next_effect = EffectId(self.next_effect.0.max(effect.0 + 1));
     }
@@ -249,6 +258,7 @@ impl RunState {
         match &open.what {
             Effect::CallModel(call) => self.settle_model(call, outcome, at),
             Effect::Compact(_) => self.settle_compaction(outcome),
+            Effect::StartRun(child) => self.settle_child(&child.node, outcome),
             Effect::RunTool(run) => {
                 self.record_tool_effect(effect, run, &open, outcome, snapshot, at);
                 self.settle_tool(effect, run, outcome, open.snapshot.is_some(), at);
@@ -267,6 +277,14 @@ impl RunState {
             }
             _ => {}
         }
+    }
+
+    fn settle_child(&mut self, node: &str, outcome: &Outcome) {
+        let (Some(child), Outcome::RunEnded { end }) = (self.children.get_mut(node), outcome) else { return };
+        self.usage = self.usage.plus(&end.usage);
+        self.cost = self.cost.plus(end.cost);
+        self.cost_known &= end.cost_known;
+        child.end = Some(end.clone());
     }
 
     fn record_failure(&mut self, target: u32, error: &ErrorInfo, at: Timestamp) {
@@ -369,6 +387,9 @@ impl RunState {
                 retry(Some(at.after(READ_RETRY_DELAY)))
             }
             Outcome::Interrupted => self.finish_call(index, INTERRUPTED_NOTE.into(), false),
+            Outcome::Unknown { why } => {
+                self.finish_call(index, format!("outcome unknown: {why}. {UNKNOWN_NOTE}").into(), false);
+            }
             Outcome::SandboxLost { why } => {
                 let text = format!("the sandbox went away ({why}). {INTERRUPTED_NOTE}");
                 self.finish_call(index, text.into(), false);

@@ -15,8 +15,8 @@ pub use transcript::{Passage, Transcript, TranscriptEntry};
 
 use crate::usage::is_zero;
 use crate::{
-    Effect, EffectId, ErrorInfo, FinishReason, LimitKind, Message, Money, Payload, RunCreation, RunId,
-    RunLimits, RunStatus, SandboxReport, Seq, SnapshotId, Timestamp, Usage, WaitingFor,
+    ChildEnd, Effect, EffectId, ErrorInfo, FinishReason, LimitKind, Message, Money, Payload, RunCreation,
+    RunId, RunLimits, RunStatus, SandboxReport, Seq, SnapshotId, Timestamp, Usage, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,17 @@ pub struct OpenEffect {
     /// The workspace before the effect, if the effect may write to it.
     #[serde(default)]
     pub snapshot: Option<SnapshotId>,
+}
+
+/// A child run as far as its parent knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildState {
+    /// The child.
+    pub run: RunId,
+    /// The attempt at its node, from 1.
+    pub attempt: u32,
+    /// The end of the child; `None` while it is in progress.
+    pub end: Option<ChildEnd>,
 }
 
 /// Totals of the run's tool calls.
@@ -114,6 +125,9 @@ pub struct RunState {
     pub waited_ms: u64,
     /// Number of claims.
     pub attempt: u32,
+    /// Child runs, by the name of their node: the last attempt at each.
+    #[serde(default)]
+    pub children: BTreeMap<String, ChildState>,
     /// Effects in flight.
     pub open: BTreeMap<EffectId, OpenEffect>,
     /// Identifier of the next effect.
@@ -218,6 +232,7 @@ impl RunState {
             wait_since: None,
             waited_ms: 0,
             attempt: 0,
+            children: BTreeMap::new(),
             open: BTreeMap::new(),
             next_effect: EffectId(1),
             messages: Vec::new(),
@@ -255,6 +270,14 @@ impl RunState {
             compact: CompactionState::default(),
             ending: None,
         }
+    }
+
+    /// Returns whether the run is in progress and nothing but its child runs is in flight, so that no process has to
+    /// work on it until one of them ends.
+    pub fn waits_for_children(&self) -> bool {
+        self.status == RunStatus::Running
+            && !self.open.is_empty()
+            && self.open.values().all(|open| matches!(open.what, Effect::StartRun(_)))
     }
 
     /// Returns the money reserved for effects in flight.

@@ -3,8 +3,8 @@
 use crate::journal::{Writer, part_call, run, steps, write};
 use forge_types::{
     Digest, Effect, EffectId, ErrorKind, Event, EventKind, FinishReason, HistoryDirection, Message,
-    MessagePart, Outcome, RunState, RunStatus, Seq, SnapshotId, Timestamp, ToolAccess, ToolCall, ToolOutput,
-    ToolResultPart, ToolRun, ToolStep, WaitingFor, WorkspaceHistory,
+    MessagePart, Outcome, PartKind, RunId, RunState, RunStatus, Seq, SnapshotId, Timestamp, ToolAccess,
+    ToolCall, ToolOutput, ToolResultPart, ToolRun, ToolStep, WaitingFor, WorkspaceHistory,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -188,7 +188,7 @@ fn a_write_whose_workspace_is_put_back_is_repeated() {
     for attempt in 1..=3 {
         let effect = writer.state.next_effect;
         let what = write(attempt);
-        writer.add(EventKind::Intended { effect, what, reserved: None, snapshot: Some(before) });
+        writer.add(EventKind::Intended { effect, what, reserved: None, key: None, snapshot: Some(before) });
         assert_eq!(writer.state.open[&effect].snapshot, Some(before));
         if attempt < 3 {
             writer.add(EventKind::Settled { effect, outcome: Outcome::Interrupted, snapshot: None });
@@ -293,4 +293,29 @@ fn a_failed_tool_is_a_result_and_not_the_end() {
     assert_eq!(writer.state.status, RunStatus::Running);
     assert_eq!(writer.state.tools.shell_commands, 1);
     assert!(writer.state.is_consistent());
+}
+
+#[test]
+fn a_call_to_the_outside_that_died_has_an_unknown_outcome_and_is_not_repeated() {
+    let mut writer = Writer::new();
+    writer.start();
+    let effect = writer.ask();
+    writer.reply(effect, vec![part_call("p", "create_pr", "{}")], FinishReason::ToolCalls);
+    let call = |attempt| {
+        let call = ToolCall { id: "p".into(), name: "create_pr".into(), arguments: "{}".into() };
+        Effect::RunTool(ToolRun { call, access: ToolAccess::Network, attempt, not_before: None })
+    };
+    let run = writer.state.run;
+    let key = call(1).idempotency_key(run).expect("it acts outside");
+    assert_eq!(Some(&key), call(2).idempotency_key(run).as_ref(), "each attempt has the same key");
+    assert_ne!(Some(&key), call(1).idempotency_key(RunId::from_u128(9)).as_ref(), "another run");
+    let effect = writer.state.next_effect;
+    writer.add(EventKind::Intended { effect, what: call(1), reserved: None, key: Some(key), snapshot: None });
+    let why = "the process that made this call died".to_owned();
+    writer.add(EventKind::Settled { effect, outcome: Outcome::Unknown { why }, snapshot: None });
+    let last = writer.state.messages.last().expect("the result");
+    let PartKind::Result(result) = &last.parts[0].kind else { panic!("{last:?}") };
+    expect_test::expect![[r#"
+        outcome unknown: the process that made this call died. Check on the server whether the call took effect before you repeat it."#]]
+    .assert_eq(result.content.inline_text().expect("in place"));
 }

@@ -15,7 +15,7 @@ pub(crate) fn run() -> RunId {
 
 pub(crate) fn facts() -> PlanFacts {
     PlanFacts {
-        route: ModelRoute { provider: "scripted".into(), model: "tiny".into() },
+        route: Some(ModelRoute { provider: "scripted".into(), model: "tiny".into() }),
         tools: 7,
         limits: RunLimits { max_tokens: 1_000, max_shell_commands: 3, ..RunLimits::default() },
         alert_percent: 80,
@@ -39,6 +39,7 @@ impl Writer {
             pipeline: "solo".into(),
             source: RunSource::Cli,
             history: Vec::new(),
+            parent: None,
             root: run(),
             plan: Digest::of_bytes(b"plan"),
             correlation_id: "00112233aabbccdd".into(),
@@ -68,7 +69,13 @@ impl Writer {
 
     pub(crate) fn intend(&mut self, what: Effect) -> EffectId {
         let effect = self.state.next_effect;
-        self.add(EventKind::Intended { effect, what, reserved: Some(Money(1_000)), snapshot: None });
+        self.add(EventKind::Intended {
+            effect,
+            what,
+            reserved: Some(Money(1_000)),
+            key: None,
+            snapshot: None,
+        });
         effect
     }
 

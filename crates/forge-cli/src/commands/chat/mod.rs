@@ -102,7 +102,7 @@ fn listen_for_signals() -> Result<ChatSignals, CliError> {
 impl ChatSession<'_> {
     fn print_greeting(&mut self) {
         let ui = &self.session.ui;
-        let plan = self.conversation.plan();
+        let plan = self.conversation.agent();
         let known = self.conversation.history().len();
         let mut line = format!(
             "{} · {} · {}",
@@ -259,7 +259,7 @@ impl ChatSession<'_> {
                 answer.run
             ));
         }
-        if answer.details.plan.as_ref().is_some_and(|plan| plan.sandbox.apply == ApplyPolicy::Ask)
+        if answer.details.plan.as_ref().is_some_and(|plan| plan.shared.sandbox.apply == ApplyPolicy::Ask)
             && let Err(error) = ask_to_apply(self.session, &self.project, &answer.details).await
         {
             error.print_on(ui);
@@ -296,9 +296,9 @@ impl ChatSession<'_> {
                 format_count(self.tokens),
                 format_dollars(self.cost)
             )],
-            ChatLine::Model(None) => vec![self.conversation.plan().first.route.to_string()],
+            ChatLine::Model(None) => vec![self.conversation.agent().first.route.to_string()],
             ChatLine::Model(Some(name)) => match self.change_model(&name).await {
-                Ok(()) => vec![format!("model changed to {}", self.conversation.plan().first.route)],
+                Ok(()) => vec![format!("model changed to {}", self.conversation.agent().first.route)],
                 Err(error) => return self.print_failure(&error),
             },
             ChatLine::Unknown(text) => {
@@ -332,7 +332,7 @@ impl ChatSession<'_> {
     }
 
     async fn memory_lines(&self) -> Vec<String> {
-        let Some(file) = &self.conversation.plan().memory else {
+        let Some(file) = &self.conversation.agent().memory else {
             return vec!["The memory is disabled: memory.enabled is false.".to_owned()];
         };
         let (said, facts) = (self.conversation.history().len(), self.conversation.facts().await.len());
