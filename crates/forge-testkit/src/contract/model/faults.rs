@@ -94,7 +94,7 @@ pub async fn a_stream_cut_after_its_end_is_an_answer(fixture: &dyn Fixture) {
 /// A server that never answers does not hold the run.
 pub async fn silence_ends_in_a_timeout(fixture: &dyn Fixture) {
     let error =
-        AdapterSetup::with_replies(fixture, [MockReply::fault(ReplyFault::Hang)]).expect_error().await;
+        AdapterSetup::with_replies(fixture, [MockReply::fault(ReplyFault::Hang)]).expect_timeout().await;
     assert_eq!(error.kind, ErrorKind::Timeout);
     assert!(error.class().retryable());
     assert!(error.message.contains("200 ms"), "{error}");
@@ -103,7 +103,7 @@ pub async fn silence_ends_in_a_timeout(fixture: &dyn Fixture) {
 /// Nor does one that stops in the middle.
 pub async fn a_stalled_stream_ends_in_a_timeout(fixture: &dyn Fixture) {
     let error =
-        AdapterSetup::with_replies(fixture, [MockReply::fault(ReplyFault::Stall)]).expect_error().await;
+        AdapterSetup::with_replies(fixture, [MockReply::fault(ReplyFault::Stall)]).expect_timeout().await;
     assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
 }
 

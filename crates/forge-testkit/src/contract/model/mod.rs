@@ -165,6 +165,11 @@ impl AdapterSetup {
 
     /// Asks a simple question that must fail.
     async fn expect_error(&self) -> Error {
+        self.ask_model(hello_messages()).await.expect_err("an error")
+    }
+
+    /// Asks a simple question of a server that stops answering, with a short time limit.
+    async fn expect_timeout(&self) -> Error {
         let mut request = self.build_request(hello_messages());
         request.settings.timeout_ms = 200;
         self.model.request_reply(request, &()).await.expect_err("an error")
