@@ -162,7 +162,13 @@ pub(crate) fn recall_tool(
 
 /// Returns whether runs with these settings may need a sandbox, as far as that is known before there is a plan.
 pub(crate) fn may_need_sandbox(loaded: &ResolvedConfig) -> bool {
-    !uses_router(loaded) || !loaded.settings.tools.enabled.is_empty()
+    let tools = &loaded.settings.tools;
+    match executor_name(loaded) {
+        ExecutorName::Subprocess => true,
+        _ if tools.mock => false,
+        ExecutorName::Router => !tools.enabled.is_empty(),
+        ExecutorName::React | ExecutorName::Stub => true,
+    }
 }
 
 /// Returns the specification of a sandbox that is never opened.
