@@ -82,7 +82,7 @@ impl Project {
     pub fn open_for_run(config: ResolvedConfig, repo: &Path) -> Result<Self, Error> {
         let scratch = match config.settings.store.durable {
             true => None,
-            false => Some(EphemeralDataDir::create()?),
+            false => Some(EphemeralDataDir::create(&config.dirs.data)?),
         };
         let data = scratch.as_ref().map_or_else(|| config.dirs.data.clone(), EphemeralDataDir::path);
         let backends = Arc::new(sandbox::open_backends(&config, &data)?);

@@ -173,6 +173,7 @@ impl Backends {
         let store = self.options.workspace_storage();
         let work = move || {
             forge_workspace::remove_stale_packs(&store);
+            forge_workspace::remove_stale_entries(&store);
             Ok::<_, Error>(remove_stale_resources(&temporary))
         };
         let here = forge_workspace::run_blocking(work).await.unwrap_or_default();
@@ -270,6 +271,18 @@ pub fn remove_stale_resources(temporary: &Path) -> Vec<PathBuf> {
     let mut removed = forge_jail::prune_stale_groups();
     removed.extend(stale_temps::remove_stale_temps(temporary));
     removed
+}
+
+/// Undoes the applies of all runs in the directory `workspaces` that were interrupted by the death of their process.
+/// Must precede the removal of such a directory. Returns notes on paths that changed since. Blocks the thread. `locks` is
+/// the directory of repository locks.
+///
+/// # Errors
+/// Returns the first error: a repository contains a part of a run's result, and the directory must be kept.
+pub fn undo_applies_before_removal(workspaces: &Path, locks: &Path) -> Result<Vec<String>, Error> {
+    let (workspaces, locks) = (workspaces.to_owned(), locks.to_owned());
+    let options = BackendOptions { workspaces, locks, ..BackendOptions::default() };
+    forge_workspace::undo_applies_before_removal(&options.workspace_storage())
 }
 
 /// Runs as the init of a sandbox, or as a program that runs inside it, if the binary was started under such a name.

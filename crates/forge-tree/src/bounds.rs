@@ -47,6 +47,12 @@ impl WorkBounds {
         Self { limits: self.limits, stop: Some(stop) }
     }
 
+    /// Returns bounds without ceilings and with the same stop flag.
+    #[must_use]
+    pub fn without_ceilings(&self) -> Self {
+        Self { limits: WorkspaceLimits::NONE, stop: self.stop.clone() }
+    }
+
     /// Returns bounds without ceilings that are never stopped.
     pub const fn unbounded() -> &'static Self {
         &Self { limits: WorkspaceLimits::NONE, stop: None }

@@ -6,12 +6,14 @@
 
 pub mod active_work;
 mod apply_history;
+mod apply_index;
 mod apply_marker;
 mod baseline;
 mod blocking;
 mod errors;
 mod git;
 mod gitdir;
+mod interrupted;
 mod layout;
 mod learned_contents;
 mod lock;
@@ -28,8 +30,10 @@ mod store;
 mod stored_path;
 mod strategy;
 
+pub use apply_index::remove_stale_entries;
 pub use blocking::run_blocking;
 pub use errors::{OpenError, workspace_error};
+pub use interrupted::undo_applies_before_removal;
 pub use layout::{WorkspaceKind, XattrNamespace};
 pub use open::{WorkspaceHandle, prepare_workspace, prepare_workspace_then};
 pub use publish::remove_stale_packs;

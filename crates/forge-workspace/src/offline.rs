@@ -1,6 +1,7 @@
 //! A run's workspace without a sandbox: comparing two states of it, and applying one to its repositories.
 
 use super::apply_history::ApplyHistory;
+use super::apply_index::IndexEntry;
 use super::apply_marker::ApplyMarker;
 use super::git::GitIndex;
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
@@ -18,7 +19,7 @@ use forge_snapshot::compare::{
 use forge_snapshot::{BaseManifest, ObjectStore, RelPath, TreeDelta, WorkBounds};
 use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceChange, truncate_listing};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The access to a workspace.
@@ -48,12 +49,60 @@ impl OfflineAccess<'_> {
 }
 
 /// The source of the changes that an apply makes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InversePolicy {
+#[derive(Clone, Copy)]
+pub(crate) enum InversePolicy<'a> {
     /// Those that the last apply recorded, if this apply undoes it.
     AsRecorded,
-    /// The differences between the two states; the marker of a killed apply stays as it is.
-    ByDiff,
+    /// The differences between the two states, except at some paths; the marker of a killed apply stays as it is.
+    ByDiff(&'a SkippedPaths),
+}
+
+/// Paths of each repository that an apply leaves as they are.
+#[derive(Debug, Default)]
+pub(crate) struct SkippedPaths(BTreeSet<(usize, RelPath)>);
+
+impl SkippedPaths {
+    /// Adds the paths of conflicts. Returns whether conflicts are the only errors, with a path that was not known.
+    pub(crate) fn add_conflicts(&mut self, failed: &[(usize, apply::Error)]) -> bool {
+        let mut is_new = false;
+        for (index, error) in failed {
+            let apply::Error::Conflicts(conflicts) = error else { return false };
+            for conflict in conflicts {
+                is_new |= self.0.insert((*index, conflict.path.clone()));
+            }
+        }
+        is_new
+    }
+
+    fn remove_from(&self, deltas: &mut [TreeDelta]) {
+        for (index, path) in &self.0 {
+            deltas[*index].remove(path);
+        }
+    }
+}
+
+/// The reason why an apply failed.
+pub(crate) enum ApplyFailure {
+    /// Errors of repositories, by their indices.
+    Repositories(Vec<(usize, apply::Error)>),
+    /// Another error.
+    Other(Error),
+}
+
+impl From<Error> for ApplyFailure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl ApplyFailure {
+    /// Returns the reason as an error.
+    pub(crate) fn into_error(self, closed: &OfflineWorkspace) -> Error {
+        match self {
+            Self::Repositories(failed) => closed.apply_error(failed),
+            Self::Other(error) => error,
+        }
+    }
 }
 
 /// A run's workspace without a sandbox.
@@ -62,6 +111,8 @@ pub(crate) struct OfflineWorkspace {
     pub(crate) meta: WorkspaceMeta,
     pub(crate) roots: Vec<OfflineRepo>,
     pub(crate) bounds: WorkBounds,
+    /// Entry in the index of applies.
+    entry: IndexEntry,
 }
 
 /// A repository of an [`OfflineWorkspace`].
@@ -114,7 +165,8 @@ impl OfflineWorkspace {
                 (GitIndex::for_repo(open.clone(), &store.temporary, bounds), place.load_base(index)?);
             roots.push(OfflineRepo { repo, open, git, base, objects });
         }
-        Ok(Self { layout: place, meta, roots, bounds: bounds.clone() })
+        let entry = IndexEntry::for_run(store, run);
+        Ok(Self { layout: place, meta, roots, bounds: bounds.clone(), entry })
     }
 
     /// Returns how each repository differs from the baseline in a state, without masked files.
@@ -233,18 +285,32 @@ impl OfflineWorkspace {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
+    /// Moves the repositories from one state to another, as a whole or not at all.
     pub(crate) fn apply(
         &self,
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
         merge: MergePolicy,
-        how: InversePolicy,
-        locks: &Path,
+        store: &WorkspaceStorage,
     ) -> Result<ApplyReport, Error> {
-        let _locks = lock::lock_for_apply(self.roots.iter().filter_map(|root| root.open.as_ref()), locks)?;
+        self.try_apply((from, to), merge, InversePolicy::AsRecorded, store)
+            .map_err(|failure| failure.into_error(self))
+    }
+
+    /// Does the same as [`OfflineWorkspace::apply`], with a choice of the changes, and returns errors by repository.
+    pub(crate) fn try_apply(
+        &self,
+        (from, to): (Option<SnapshotId>, Option<SnapshotId>),
+        merge: MergePolicy,
+        how: InversePolicy<'_>,
+        store: &WorkspaceStorage,
+    ) -> Result<ApplyReport, ApplyFailure> {
+        let repos = self.roots.iter().filter_map(|root| root.open.as_ref());
+        let _locks = lock::lock_for_apply(repos, &store.locks)?;
         let mut record = ApplyHistory::load(&self.layout)?;
-        let mut marker = (how == InversePolicy::AsRecorded).then(|| ApplyMarker::new(&self.layout, from, to));
-        let (stood, wanted) =
+        let is_recorded = matches!(how, InversePolicy::AsRecorded);
+        let mut marker = is_recorded.then(|| ApplyMarker::new(&self.layout, self.entry.clone(), (from, to)));
+        let (mut stood, mut wanted) =
             (self.repo_deltas_with(from, record.learned())?, self.repo_deltas_with(to, record.learned())?);
         // A state without differences is the baseline, which has no id.
         let named = |state: Option<SnapshotId>, deltas: &[TreeDelta]| {
@@ -253,7 +319,11 @@ impl OfflineWorkspace {
         let (from, to) = (named(from, &stood), named(to, &wanted));
         let inverse = record.take_inverse(from, to);
         let is_new = inverse.is_none();
-        let way_back = inverse.filter(|_| how == InversePolicy::AsRecorded);
+        let way_back = inverse.filter(|_| is_recorded);
+        if let InversePolicy::ByDiff(skipped) = how {
+            skipped.remove_from(&mut stood);
+            skipped.remove_from(&mut wanted);
+        }
         let notes: Vec<String> =
             self.nested_repos(&wanted).into_iter().chain(self.setid_warning(&wanted)).collect();
         let (before, after) = match way_back {
@@ -284,7 +354,7 @@ impl OfflineWorkspace {
                 if let Some(marker) = marker.filter(|_| failed.iter().any(is_partial)) {
                     marker.keep();
                 }
-                return Err(self.apply_error(failed));
+                return Err(ApplyFailure::Repositories(failed));
             }
         };
         let step = is_new.then_some((from, to));
@@ -298,6 +368,14 @@ impl OfflineWorkspace {
         result.notes.extend(notes);
         truncate_with_note(&mut result.notes, "notes");
         Ok(result)
+    }
+
+    /// Returns skipped paths as a text.
+    pub(crate) fn describe_paths(&self, skipped: &SkippedPaths) -> String {
+        let mut paths: Vec<String> =
+            skipped.0.iter().map(|(index, path)| self.workspace_path(*index, path)).collect();
+        truncate_with_note(&mut paths, "paths");
+        paths.join(", ")
     }
 
     /// Converts the results to the port's report.
@@ -363,7 +441,7 @@ impl OfflineWorkspace {
         Error::Conflicts { conflicts, omitted }
     }
 
-    fn apply_error(&self, failed: Vec<(usize, apply::Error)>) -> Error {
+    pub(crate) fn apply_error(&self, failed: Vec<(usize, apply::Error)>) -> Error {
         let mut conflicts = Vec::new();
         let mut others = Vec::new();
         let (mut stopped, mut ceiling) = (false, None);

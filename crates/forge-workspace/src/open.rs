@@ -1,9 +1,11 @@
 //! Opening a run's workspace while an earlier sandbox of the run is still ending, or is dead but still referenced.
 
 use super::layout::WorkspaceLayout;
-use super::{OpenError, RunWorkspace, WorkspaceStorage, lock, repos};
+use super::repos::OpenRepo;
+use super::{OpenError, RunWorkspace, WorkspaceStorage, interrupted, lock, repos};
 use crate::active_work;
 use forge_ports::sandbox::Error;
+use forge_snapshot::apply::RepoLockGuard;
 use forge_snapshot::{Tracker, WorkBounds};
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceLimits};
 use parking_lot::Mutex;
@@ -87,6 +89,11 @@ pub(super) async fn retry_while_busy<T: Send + 'static>(
 }
 
 impl RunWorkspace {
+    /// Adds warnings to the report on the workspace.
+    fn add_warnings(&mut self, warnings: Vec<String>) {
+        self.meta.warnings.extend(warnings);
+    }
+
     /// Records that a copy that was just made now belongs to the sandbox's user.
     pub fn record_owner_change(&self) -> std::io::Result<()> {
         let mut trackers = self.trackers.lock();
@@ -112,6 +119,27 @@ fn wait_for_init_exit(place: &WorkspaceLayout, run: RunId) {
     {
         std::thread::park_timeout(POLL_INTERVAL);
     }
+}
+
+/// Open repositories, the locks of those that are changed directly, and notes for the user.
+type OpenForWork = (Vec<OpenRepo>, Vec<Arc<RepoLockGuard>>, Vec<String>);
+
+/// Opens the repositories of a run, after undoing applies to them that were interrupted, and locks those that the run
+/// changes directly.
+pub(super) fn open_for_work(
+    store: &WorkspaceStorage,
+    spec: &SandboxSpec,
+    run: RunId,
+    bounds: &WorkBounds,
+) -> Result<OpenForWork, OpenError> {
+    let repos = repos::open_run_repos(&WorkspaceLayout::for_run(&store.workspaces, run), spec)?;
+    let notes = interrupted::undo_interrupted_applies(store, &repos, bounds)?;
+    let locks = lock::lock_direct_repos(store, spec, &repos, run)?;
+    if !locks.is_empty() && interrupted::has_interrupted_applies(store, &repos)? {
+        let why = "another run was being applied when this one began; begin it again".to_owned();
+        return Err(OpenError::Busy(Error::View { why }));
+    }
+    Ok((repos, locks, notes))
 }
 
 /// Resources that must be dropped after a sandbox has ended.
@@ -143,11 +171,10 @@ pub async fn prepare_workspace_then<T: Send + 'static>(
     let (spec, limits) = (spec.clone(), spec.workspace);
     let then = Arc::new(Mutex::new(Some(then)));
     let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
-        let place = WorkspaceLayout::for_run(&store.workspaces, run);
-        let repos = repos::open_run_repos(&place, &spec)?;
-        let locks = lock::lock_direct_repos(store, &spec, &repos, run)?;
-        wait_for_init_exit(&place, run);
-        let view = RunWorkspace::prepare(store, &spec, repos, run, at, bounds)?;
+        let (repos, locks, notes) = open_for_work(store, &spec, run, bounds)?;
+        wait_for_init_exit(&WorkspaceLayout::for_run(&store.workspaces, run), run);
+        let mut view = RunWorkspace::prepare(store, &spec, repos, run, at, bounds)?;
+        view.add_warnings(notes);
         // An attempt that is retried fails before this point.
         let then = then.lock().take();
         let then = then.expect("a workspace is prepared once");

@@ -49,6 +49,12 @@ impl OpenRepo {
         Ok(found)
     }
 
+    /// Returns whether this is the same directory as `other`, or one of them contains the other.
+    pub(crate) fn shares_files_with(&self, other: &Self) -> bool {
+        (self.stamp.dev, self.stamp.ino) == (other.stamp.dev, other.stamp.ino)
+            || overlap(&self.record.path, &other.record.path)
+    }
+
     /// Checks that this is the repository of a record. Its device is no part of the record: some file systems get
     /// another number whenever they are mounted.
     fn check_same(&self, record: &RunRepo, kind: WorkspaceKind) -> Result<(), Error> {

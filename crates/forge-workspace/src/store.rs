@@ -1,12 +1,13 @@
 //! Operations on the workspaces of runs outside any sandbox: comparing, restoring, applying, removing.
 
+use super::apply_index::IndexEntry;
 use super::apply_marker::InterruptedApply;
 use super::layout::{WorkspaceLayout, WorkspaceMeta};
-use super::offline::{InversePolicy, OfflineAccess, OfflineWorkspace};
-use super::open::{POLL_INTERVAL, retry_while_busy};
+use super::offline::{OfflineAccess, OfflineWorkspace};
+use super::open::{POLL_INTERVAL, open_for_work, retry_while_busy};
 use super::publish::{BranchPublisher, delete_branch};
 use super::repos::OpenRepo;
-use super::{RunWorkspace, WorkspaceStorage, lock, repos};
+use super::{RunWorkspace, WorkspaceStorage, interrupted, repos};
 use crate::active_work::{self, ActiveWork};
 use crate::blocking::run_blocking;
 use forge_ports::sandbox::Error;
@@ -83,8 +84,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
                 // The run has not begun, so its workspace is at the baseline.
                 return Ok(());
             }
-            let repos = repos::open_run_repos(&place, &spec)?;
-            let _locks = lock::lock_direct_repos(store, &spec, &repos, run)?;
+            let (repos, _locks, _) = open_for_work(store, &spec, run, bounds)?;
             Ok(RunWorkspace::prepare(store, &spec, repos, run, None, bounds)?.restore(to, bounds)?)
         };
         retry_while_busy(&self.storage, run, limits, work).await
@@ -104,7 +104,7 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
         let (spec, limits) = (spec.clone(), spec.workspace);
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let closed = OfflineWorkspace::open(store, run, OfflineAccess::ChangeNamed(&spec), bounds)?;
-            Ok(closed.apply(from, to, merge, InversePolicy::AsRecorded, &store.locks)?)
+            Ok(closed.apply(from, to, merge, store)?)
         };
         retry_while_busy(&self.storage, run, limits, work).await
     }
@@ -162,15 +162,18 @@ impl<S: Sandbox> WorkspaceStore for LocalWorkspaces<S> {
     async fn revert_partial_apply(&self, run: RunId) -> Result<bool, Error> {
         let work = move |store: &WorkspaceStorage, bounds: &WorkBounds| {
             let place = WorkspaceLayout::for_run(&store.workspaces, run);
-            let Some(InterruptedApply { from, to, .. }) = InterruptedApply::load(&place) else {
-                return Ok(false);
-            };
+            let Some(interrupted) = InterruptedApply::load(&place) else { return Ok(false) };
             let closed = OfflineWorkspace::open(store, run, OfflineAccess::ChangeRecorded, bounds)?;
-            // Complete the apply first, so that the repository is in one state. What it finds already done is no
-            // change of its own, so the reversal covers all differences.
-            closed.apply(from, to, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
-            closed.apply(to, from, MergePolicy::No, InversePolicy::ByDiff, &store.locks)?;
-            InterruptedApply::remove(&place);
+            let entry = IndexEntry::for_run(store, run);
+            match interrupted::revert_completely(&closed, &interrupted, store) {
+                Ok(()) => InterruptedApply::remove(&place, &entry),
+                Err(Error::Stopped) => return Err(Error::Stopped.into()),
+                Err(error) => {
+                    // The run's record contains the error, and other runs are not refused because of it.
+                    entry.remove();
+                    return Err(error.into());
+                }
+            }
             Ok(true)
         };
         retry_while_busy(&self.storage, run, WorkspaceLimits::NONE, work).await

@@ -181,7 +181,7 @@ const MANY: usize = 600;
 fn killed_while_it_is_applied() -> (World, ModelServer, String) {
     let first_is_new = |world: &World| world.read("d/0").starts_with("new");
     // The moment is short; a run that was faster tells nothing.
-    (0..10).find_map(|_| try_to_kill_when(&first_is_new)).expect("one of ten is killed in time")
+    (0..10).find_map(|_| try_to_kill_when(&first_is_new, &[])).expect("one of ten is killed in time")
 }
 
 /// Kills a run when all files are new and some of the removed ones can't be renamed back any more.
@@ -191,10 +191,13 @@ fn killed_while_it_cleans_up() -> (World, ModelServer, String) {
             world.repo().join("d/more").exists() && new_files(world) == MANY && removed(world) == MANY;
         is_done && temporaries(&world.repo().join("e")).len() < MANY
     };
-    (0..20).find_map(|_| try_to_kill_when(&is_cleaning)).expect("one of twenty is killed in time")
+    (0..20).find_map(|_| try_to_kill_when(&is_cleaning, &[])).expect("one of twenty is killed in time")
 }
 
-fn try_to_kill_when(is_time: &dyn Fn(&World) -> bool) -> Option<(World, ModelServer, String)> {
+fn try_to_kill_when(
+    is_time: &dyn Fn(&World) -> bool,
+    more: &[&'static str],
+) -> Option<(World, ModelServer, String)> {
     let mut world = World::new();
     for n in 0..MANY {
         world.file(&format!("d/{n}"), &format!("old {n}\n"));
@@ -203,15 +206,18 @@ fn try_to_kill_when(is_time: &dyn Fn(&World) -> bool) -> Option<(World, ModelSer
     world.file("e/stays", "");
     let rewrite = "for n in $(ls d); do echo new $n > d/$n; done; echo more > d/more; rm e/[0-9]*";
     let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
+        0 if call.messages.iter().any(|message| message.text.starts_with("Look")) => {
+            MockReply::text("").and_call("c", "run_shell", json!({ "command": "cat d/* > looked" }))
+        }
         0 => MockReply::text("").and_call("c", "run_shell", json!({ "command": rewrite })),
         _ => MockReply::text("Done."),
     }));
     let flags = world.uses(&server, VendorFormat::OpenAi);
-    let run = world.start(&[&["run", "Rewrite"][..], &flags].concat());
+    let run = world.start(&[&["run", "Rewrite"][..], &flags, more].concat());
     until("the moment of the apply", || is_time(&world).then_some(()));
     run.signal(Signal::KILL);
     let in_time = run.wait().code.is_none();
-    let id = world.only_run();
+    let id = if more.is_empty() { world.only_run() } else { String::new() };
     let left = ["d", "e"].map(|directory| temporaries(&world.repo().join(directory)));
     (in_time && !left.concat().is_empty()).then_some((world, server, id))
 }
@@ -278,4 +284,52 @@ fn cancel_restores((world, _server, id): (World, ModelServer, String)) {
     world.forge(&["apply", &id]).exits(0);
     assert_eq!((new_files(&world), temporaries(&world.repo().join("d"))), (MANY, Vec::new()));
     println!("kill -9 during an apply, then cancelled: {before} of {MANY} files were new");
+}
+
+/// Asserts that nothing of an interrupted apply is in the repository.
+fn assert_undone(world: &World, after: &str) {
+    let left = ["d", "e"].map(|directory| temporaries(&world.repo().join(directory))).concat();
+    assert_eq!((new_files(world), removed(world), left), (0, 0, Vec::new()), "{after}");
+    assert!(!world.repo().join("d/more").exists(), "{after}");
+}
+
+#[test]
+fn a_kill_while_the_result_is_applied_and_another_run_on_the_repository() {
+    for mode in ["transaction", "inplace"] {
+        let (mut world, server, id) = killed_while_it_is_applied();
+        let flags = world.uses(&server, VendorFormat::OpenAi);
+        let other = world.run(&[&flags[..], &["--workspace", mode]].concat(), "Look at it").exits(0);
+        assert_undone(&world, mode);
+        assert!(
+            !world.read("looked").contains("new"),
+            "{mode} began with the repository as it was: {other:?}"
+        );
+        world.forge(&["resume", &id]).exits(0).shows(&["applied to the repository"]);
+        assert_eq!((new_files(&world), temporaries(&world.repo().join("d"))), (MANY, Vec::new()), "{mode}");
+    }
+}
+
+#[test]
+fn a_kill_while_the_result_is_applied_and_a_command_in_a_sandbox() {
+    let (world, _server, id) = killed_while_it_is_applied();
+    let command =
+        ["sandbox", "exec", "--", "sh", "-c", "cat d/* | grep -c new; ls -A d | grep -c forge-tmp; :"];
+    world.forge(&command).exits(0).shows(&["0\n0\n"]);
+    assert_undone(&world, "a command");
+    world.forge(&["resume", &id]).exits(0);
+    assert_eq!((new_files(&world), temporaries(&world.repo().join("d"))), (MANY, Vec::new()));
+}
+
+#[test]
+fn a_kill_while_the_result_of_a_run_that_is_not_kept_is_applied() {
+    let first_is_new = |world: &World| world.read("d/0").starts_with("new");
+    let killed = || {
+        let kill = |_| try_to_kill_when(&first_is_new, &["--no-durable"]);
+        (0..10).find_map(kill).expect("one of ten is killed in time").0
+    };
+    for words in [["sandbox", "prune"].as_slice(), &["sandbox", "exec", "--", "true"]] {
+        let world = killed();
+        let done = world.forge(words).exits(0);
+        assert_undone(&world, &format!("{done:?}"));
+    }
 }

@@ -227,6 +227,7 @@ fn nobodys(world: &World) -> Vec<PathBuf> {
     let mut found = entries(&data, |name| !kept.contains(&name) && !folders.contains(&name));
     found.extend(entries(&data.join("tmp"), |_| true));
     found.extend(entries(&data.join("runs"), |name| !runs.contains(name)));
+    found.extend(entries(&data.join("locks/applying"), |_| true));
     for folder in ["locks", "wake"] {
         found.extend(entries(&data.join(folder), |name| {
             let stem = name.split('.').next().unwrap_or_default();

@@ -13,6 +13,7 @@ use forge_ports::sandbox::MissingPart;
 use forge_sandbox::probes::{ProbeScope, ProbeVerdict, run_probes};
 use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{NetworkPolicy, NextStep, SandboxLimits, SandboxSpec, WorkspaceLimits};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// The kinds of per-process directories in a data directory: for probes, and for sandboxes without a run.
@@ -44,7 +45,7 @@ pub(crate) async fn prune(loaded: &ResolvedConfig) -> Vec<String> {
     };
     let folders = tokio::task::spawn_blocking(move || {
         let mut left = forge_files::remove_stale(&data, &[VERIFY_DIR_KIND, EXEC_DIR_KIND]);
-        left.extend(crate::workspace::ephemeral_data_dir::remove_stale());
+        left.extend(crate::workspace::ephemeral_data_dir::remove_stale(&data));
         left
     });
     removed.extend(folders.await.unwrap_or_default().iter().map(|path| path.display().to_string()));
@@ -71,7 +72,7 @@ pub(crate) fn open_backends_in(
         workspaces: views.to_owned(),
         temporary: temp_root(data),
         runtime: loaded.dirs.runtime.clone(),
-        locks: data.join("locks"),
+        locks: locks_dir(&loaded.dirs.data, data),
         // All data directories of a user, those in memory included, share the images.
         images: loaded.dirs.data.join("images"),
         protected: own_places::list_own_places(loaded, data),
@@ -80,6 +81,14 @@ pub(crate) fn open_backends_in(
         caches: loaded.settings.sandbox.writable_cache_mounts,
         ..BackendOptions::default()
     }))
+}
+
+/// Returns the directory of repository locks. Runs that are not kept share it with all others, because they change the
+/// same repositories; if it can't be created, they have their own.
+fn locks_dir(shared: &Path, data: &Path) -> PathBuf {
+    let locks = shared.join("locks");
+    let create = || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&locks);
+    if data == shared || create().is_ok() { locks } else { data.join("locks") }
 }
 
 fn egress_rules(loaded: &ResolvedConfig) -> Result<forge_types::EgressRules, Error> {

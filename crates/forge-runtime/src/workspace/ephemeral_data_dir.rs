@@ -18,13 +18,14 @@ pub(crate) struct EphemeralDataDir {
 }
 
 impl EphemeralDataDir {
-    /// Creates a directory that only its owner can read; first removes those of dead processes.
-    pub(crate) fn create() -> Result<Self, Error> {
+    /// Creates a directory that only its owner can read; first removes those of dead processes. `kept_data` is the data
+    /// directory of runs that are kept.
+    pub(crate) fn create(kept_data: &Path) -> Result<Self, Error> {
         let memory = Path::new(MEMORY_DIR);
         if !memory.is_dir() {
             return Err(Error::NoMemory { place: MEMORY_DIR.to_owned() });
         }
-        remove_stale();
+        remove_stale(kept_data);
         let name = format!("{}-", forge_files::owned_temp_name(DIR_KIND));
         let closed = std::fs::Permissions::from_mode(0o700);
         let make =
@@ -44,15 +45,24 @@ impl EphemeralDataDir {
     }
 }
 
-/// Removes the directories of dead processes, except those of other users. Returns the removed paths.
-pub(crate) fn remove_stale() -> Vec<PathBuf> {
+/// Removes the directories of dead processes, except those of other users. Returns the removed paths. An apply that was
+/// interrupted is undone first; where that fails, the directory stays.
+pub(crate) fn remove_stale(kept_data: &Path) -> Vec<PathBuf> {
     let memory = Path::new(MEMORY_DIR);
-    let mut removed = forge_files::remove_stale(&PrivateDir::user_path(memory), &[DIR_KIND]);
-    let mut shared = forge_files::find_stale(memory, &[DIR_KIND]);
-    shared.retain(|folder| {
-        forge_files::remove_own_tree(folder);
-        folder.symlink_metadata().is_err()
+    let mut stale = forge_files::find_stale(&PrivateDir::user_path(memory), &[DIR_KIND]);
+    stale.extend(forge_files::find_stale(memory, &[DIR_KIND]));
+    stale.retain(|directory| {
+        let runs = directory.join("runs");
+        match forge_sandbox::undo_applies_before_removal(&runs, &kept_data.join("locks")) {
+            Ok(notes) => notes.iter().for_each(|note| tracing::warn!("{note}")),
+            Err(error) => {
+                let directory = directory.display();
+                tracing::warn!(%directory, %error, "a repository contains a part of a run's result");
+                return false;
+            }
+        }
+        forge_files::remove_own_tree(directory);
+        directory.symlink_metadata().is_err()
     });
-    removed.extend(shared);
-    removed
+    stale
 }

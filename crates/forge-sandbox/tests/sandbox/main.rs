@@ -19,6 +19,7 @@ mod engine;
 mod exchanged;
 mod git_repositories;
 mod host_git;
+mod interrupted;
 mod isolation;
 mod limits;
 mod once;
