@@ -165,7 +165,7 @@ impl Stage {
         let call = ToolCall {
             id: "call_1".to_owned(),
             name: "read_file".to_owned(),
-            arguments: r#"{"path":"notes.txt"}"#.to_owned(),
+            arguments: r#"{"path":"notes.txt"}"#.into(),
         };
         let result = ToolResultPart {
             call_id: "call_1".to_owned(),

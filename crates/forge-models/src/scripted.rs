@@ -120,7 +120,11 @@ impl ScriptReply {
                 Value::String(raw) => raw.clone(),
                 object => object.to_string(),
             };
-            MessagePart::call(ToolCall { id: call.id.clone(), name: call.name.clone(), arguments })
+            MessagePart::call(ToolCall {
+                id: call.id.clone(),
+                name: call.name.clone(),
+                arguments: arguments.into(),
+            })
         }));
         let natural = if self.tool_calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
         ModelReply {

@@ -159,7 +159,7 @@ pub fn cut_message(message: &mut Message) {
                 }
             }
             PartKind::Call(call) if call.arguments.chars().count() > level => {
-                call.arguments = cut_arguments(&call.arguments, level);
+                call.arguments = cut_arguments(&call.arguments, level).into();
             }
             _ => {}
         }
@@ -232,12 +232,13 @@ mod tests {
         cut_message(&mut said);
         assert_eq!(said, Message::user(long.clone()));
         let arguments = serde_json::json!({"path": "a.txt", "content": long}).to_string();
-        let call = forge_types::ToolCall { id: "1".into(), name: "write_file".into(), arguments };
+        let call =
+            forge_types::ToolCall { id: "1".into(), name: "write_file".into(), arguments: arguments.into() };
         let mut called = Message::assistant("I write it.");
         called.parts.push(MessagePart::call(call));
         cut_message(&mut called);
         let call = called.tool_calls().next().unwrap();
-        let arguments = call.parse_arguments().unwrap();
+        let arguments = call.arguments.parsed().unwrap();
         assert_eq!(arguments["path"], "a.txt");
         let content = arguments["content"].as_str().unwrap();
         assert!(content.ends_with("[OUTPUT TRUNCATED - original length: 80000 chars]"));

@@ -9,7 +9,8 @@ use forge_types::{
     ApplyConflict, ApplyOutcome, ChildEnd, ChildRun, Compaction, ConversationSummary, Effect, EgressRecord,
     ErrorInfo, EventKind, FinishReason, Message, MessagePart, ModelCall, ModelReply, NextStep, OpaqueState,
     Outcome, PartKind, Payload, RejectedCandidate, RunCommand, RunCreation, SandboxLayer, SandboxLayerState,
-    SandboxReport, SummaryCost, ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
+    SandboxReport, SummaryCost, ToolArguments, ToolCall, ToolOutput, ToolResultPart, ToolRun,
+    WorkspaceChange,
 };
 
 /// Prefix, before a number, of the ID that replaces a call ID containing a secret. Providers accept only letters,
@@ -66,6 +67,13 @@ impl<'a> EventRedactor<'a> {
     fn redact_texts<'t>(&self, texts: impl IntoIterator<Item = &'t mut String>) {
         for text in texts {
             self.redact_text(text);
+        }
+    }
+
+    /// Redacts arguments; those without a secret keep what was parsed.
+    fn redact_arguments(&self, arguments: &mut ToolArguments) {
+        if let Some(clean) = self.known.redact_text(arguments, false) {
+            *arguments = clean.into();
         }
     }
 
@@ -168,7 +176,8 @@ impl<'a> EventRedactor<'a> {
                 let ToolRun { call, access: _, attempt: _, not_before: _ } = run;
                 // The ID comes from the state, as in `ToolCallRejected`.
                 let ToolCall { id: _, name, arguments } = call;
-                self.redact_texts([name, arguments]);
+                self.redact_text(name);
+                self.redact_arguments(arguments);
             }
             Effect::Compact(compaction) => {
                 let Compaction { gone: _, cause: _, attempt: _, ask: _, room: _, most: _, note } = compaction;
@@ -284,7 +293,8 @@ impl<'a> EventRedactor<'a> {
                 PartKind::Text { text } | PartKind::Reasoning { text } => self.redact_payload(text),
                 PartKind::Call(ToolCall { id, name, arguments }) => {
                     self.redact_call_id(id);
-                    self.redact_texts([name, arguments]);
+                    self.redact_text(name);
+                    self.redact_arguments(arguments);
                 }
                 PartKind::Result(ToolResultPart { call_id, name, content, ok: _ }) => {
                     self.redact_call_id(call_id);

@@ -33,11 +33,7 @@ fn thought(text: &str, state: Option<&str>) -> MessagePart {
 }
 
 fn called(id: &str) -> MessagePart {
-    MessagePart::call(ToolCall {
-        id: id.to_owned(),
-        name: "read_file".to_owned(),
-        arguments: "{}".to_owned(),
-    })
+    MessagePart::call(ToolCall { id: id.to_owned(), name: "read_file".to_owned(), arguments: "{}".into() })
 }
 
 fn reply(parts: Vec<MessagePart>, finish: FinishReason) -> ModelReply {
@@ -75,7 +71,7 @@ fn error() -> ErrorInfo {
 
 /// A call whose id is as it stands in a state.
 fn marked_call(id: String) -> ToolCall {
-    ToolCall { id, name: marked(), arguments: marked() }
+    ToolCall { id, name: marked(), arguments: marked().into() }
 }
 
 /// Parts of every kind.
@@ -267,6 +263,22 @@ fn a_state_that_holds_a_key_goes_and_another_stays_as_it_was() {
     let parts = journalled(vec![thought("", Some(&held)), thought("", Some("\"kept\""))]);
     assert_eq!(parts[0].opaque, None);
     assert_eq!(parts[1].opaque.as_ref().unwrap().data, "\"kept\"");
+}
+
+#[test]
+fn what_was_parsed_of_arguments_is_kept_unless_it_held_a_key() {
+    for (text, kept) in [("no key", true), (KEY, false)] {
+        let arguments = serde_json::json!({ "path": text }).to_string().into();
+        let call = ToolCall { arguments, ..marked_call("c".into()) };
+        let parsed = std::ptr::from_ref(call.arguments.parsed().unwrap());
+        let before = call.clone();
+        let parts = journalled(vec![MessagePart::call(call)]);
+        let PartKind::Call(after) = &parts[0].kind else { panic!("it was a call") };
+        let path = &after.arguments.parsed().unwrap()["path"];
+        assert_eq!(path, if kept { text } else { REDACTED });
+        assert_eq!(std::ptr::eq(after.arguments.parsed().unwrap(), parsed), kept);
+        assert_eq!(after.arguments == before.arguments, kept);
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod state;
 mod status;
 mod time;
 mod tool;
+mod tool_arguments;
 mod usage;
 
 pub use child::{ChildEnd, ChildRun, ParentRun};
@@ -74,4 +75,5 @@ pub use state::{
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;
 pub use tool::{ParamSpec, ParamType, ParameterSchema, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
+pub use tool_arguments::ToolArguments;
 pub use usage::Usage;

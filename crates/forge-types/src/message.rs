@@ -1,6 +1,6 @@
 //! Messages of a conversation, independent of any provider's wire format.
 
-use crate::Digest;
+use crate::{Digest, ToolArguments};
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of characters of a model's or tool's message in a request (MEM-3).
@@ -105,25 +105,8 @@ pub struct ToolCall {
     pub id: String,
     /// The tool's name as the model wrote it.
     pub name: String,
-    /// The arguments as JSON text, exactly as the model wrote them; may be malformed.
-    pub arguments: String,
-}
-
-impl ToolCall {
-    /// Parses the arguments as a JSON object; absent arguments give an empty object.
-    ///
-    /// # Errors
-    /// Returns a message for the model that explains why the text is not a JSON object.
-    pub fn parse_arguments(&self) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-        if self.arguments.trim().is_empty() {
-            return Ok(serde_json::Map::new());
-        }
-        match serde_json::from_str(&self.arguments) {
-            Ok(serde_json::Value::Object(map)) => Ok(map),
-            Ok(_) => Err("the arguments are not a JSON object".to_owned()),
-            Err(error) => Err(format!("the arguments are not valid JSON: {error}")),
-        }
-    }
+    /// The arguments.
+    pub arguments: ToolArguments,
 }
 
 /// The outcome of a tool call as the model sees it.
@@ -298,19 +281,6 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arguments_must_be_a_json_object() {
-        let call = |arguments: &str| ToolCall {
-            id: "1".into(),
-            name: "read_file".into(),
-            arguments: arguments.into(),
-        };
-        assert!(call("").parse_arguments().unwrap().is_empty());
-        assert_eq!(call(r#"{"path":"a"}"#).parse_arguments().unwrap()["path"], "a");
-        assert!(call(r#"{"path":"#).parse_arguments().unwrap_err().contains("not valid JSON"));
-        assert!(call("[1]").parse_arguments().unwrap_err().contains("not a JSON object"));
-    }
 
     #[test]
     fn messages_round_trip_with_opaque_state() {

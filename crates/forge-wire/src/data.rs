@@ -3,7 +3,7 @@
 use super::WireKind;
 use forge_types::{
     ErrorInfo, FinishReason, LimitKind, Payload, RejectedCandidate, RouteStage, RunSource, RunStatus,
-    TaskKind, Tier, Timestamp, Usage, WaitingFor,
+    TaskKind, Tier, Timestamp, ToolArguments, Usage, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -418,6 +418,11 @@ pub struct BudgetChanged {
     pub limit: f64,
     /// The level.
     pub level: BudgetLevel,
+}
+
+/// Returns the arguments as JSON; a text if they are not a JSON object.
+pub(crate) fn arguments_value(arguments: &ToolArguments) -> Value {
+    arguments.parsed().map_or_else(|_| Value::String(arguments.to_string()), |map| Value::Object(map.clone()))
 }
 
 /// Returns the text, or a reference to it if stored. Callers that need the full text load payloads before

@@ -13,16 +13,15 @@ mod project;
 pub mod record;
 mod trace;
 
-pub(crate) use data::payload_text;
 pub use data::{
     BudgetChanged, BudgetKind, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
     IterationStarted, ModelCompleted, ModelFailed, ModelRequested, ModelRouted, RunChanged, RunCreated,
     RunFinished, RunStarted, SandboxChanged, TokenTotals, ToolCalled, ToolCompleted, WaitRequested,
     WaitResolved, WireData,
 };
+pub(crate) use data::{arguments_value, payload_text};
 pub use kind::WireKind;
 pub use live::{LiveFrame, OutputStream};
-
 pub use project::{PlanFacts, Projector};
 
 use forge_types::{RunId, Timestamp};

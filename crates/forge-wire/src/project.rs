@@ -3,12 +3,11 @@
 use super::budget::BudgetWatch;
 use super::choice::follow_up;
 use super::compaction;
-use super::payload_text;
 use super::trace::trace_id;
 use super::{
     ExecCompleted, ExecStarted, GuardChecked, IterationCompleted, IterationStarted, ModelCompleted,
     ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished, RunStarted, SandboxChanged, ToolCalled,
-    ToolCompleted, WaitRequested, WaitResolved, WireData, WireEvent,
+    ToolCompleted, WaitRequested, WaitResolved, WireData, WireEvent, arguments_value, payload_text,
 };
 use forge_types::{
     Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply, ModelRoute,
@@ -16,7 +15,6 @@ use forge_types::{
     SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Maximum number of characters of an error's text in an event.
 const MAX_DETAIL_CHARS: usize = 200;
@@ -520,14 +518,10 @@ fn egress_recorded(record: &EgressRecord) -> WireData {
 }
 
 fn tool_called(call: &ToolCall, iteration: u32) -> WireData {
-    let arguments = match call.parse_arguments() {
-        Ok(map) => Value::Object(map),
-        Err(_) => Value::String(call.arguments.clone()),
-    };
     WireData::ToolCalled(ToolCalled {
         call_id: call.id.clone(),
         tool: call.name.clone(),
-        arguments,
+        arguments: arguments_value(&call.arguments),
         iteration,
     })
 }
@@ -576,8 +570,8 @@ fn error_detail(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<Strin
 }
 
 fn command_of(call: &ToolCall) -> String {
-    let arguments = call.parse_arguments().unwrap_or_default();
-    arguments.get("command").and_then(Value::as_str).unwrap_or(&call.name).to_owned()
+    let line = call.arguments.parsed().ok().and_then(|arguments| arguments.get("command")?.as_str());
+    line.unwrap_or(&call.name).to_owned()
 }
 
 fn reply_text(reply: &ModelReply) -> String {

@@ -4,7 +4,7 @@
 //! text loads it into the events and the state first.
 
 use crate::data::is_zero;
-use crate::{PlanFacts, Projector, TokenTotals, WireEvent, payload_text};
+use crate::{PlanFacts, Projector, TokenTotals, WireEvent, arguments_value, payload_text};
 use forge_types::{
     ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, LimitKind, Message,
     MessagePart, NetworkPolicy, Outcome, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
@@ -154,7 +154,7 @@ fn refused_call(state: &RunState, event: &Event) -> Option<ToolCall> {
 fn new_invocation(call: &ToolCall, iteration: u32, timestamp: Timestamp) -> ToolInvocation {
     ToolInvocation {
         tool: call.name.clone(),
-        arguments: parsed_arguments(call),
+        arguments: arguments_value(&call.arguments),
         result: String::new(),
         iteration,
         timestamp,
@@ -175,10 +175,6 @@ fn settle_invocation(entry: &mut ToolInvocation, outcome: &Outcome) {
         Outcome::Unknown { why } => entry.result = format!("outcome unknown: {why}"),
         _ => "cancelled".clone_into(&mut entry.result),
     }
-}
-
-fn parsed_arguments(call: &ToolCall) -> Value {
-    call.parse_arguments().map_or_else(|_| Value::String(call.arguments.clone()), Value::Object)
 }
 
 /// A tool call in a line of `messages.jsonl`.
@@ -262,7 +258,7 @@ fn message_call(call: &ToolCall, part: &MessagePart) -> MessageCall {
     MessageCall {
         id: call.id.clone(),
         name: call.name.clone(),
-        arguments: parsed_arguments(call),
+        arguments: arguments_value(&call.arguments),
         thought_signature: part.opaque.as_ref().map(|opaque| opaque.data.clone()),
     }
 }

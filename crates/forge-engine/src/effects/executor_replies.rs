@@ -74,7 +74,7 @@ pub(super) fn subprocess_call(plan: AgentPlanRef<'_>, request: &ModelRequest) ->
         // The oldest messages matter least.
         history.drain(..history.len().div_ceil(4));
     };
-    let arguments = json!({ REQUEST_PARAMETER: text }).to_string();
+    let arguments = json!({ REQUEST_PARAMETER: text }).to_string().into();
     let call = ToolCall { id: String::new(), name: PROGRAM_TOOL.to_owned(), arguments };
     synthetic_reply(vec![MessagePart::call(call)], FinishReason::ToolCalls, plan)
 }

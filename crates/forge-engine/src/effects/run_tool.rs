@@ -7,8 +7,7 @@ use crate::program_tool::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Workspace, sandbox};
 use forge_types::{
-    AgentPlanRef, Effect, ErrorInfo, ErrorKind, Executor, Outcome, ToolAccess, ToolCall, ToolLayer,
-    ToolOutput, ToolRun,
+    AgentPlanRef, Effect, ErrorInfo, ErrorKind, Executor, Outcome, ToolAccess, ToolLayer, ToolOutput, ToolRun,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -46,9 +45,12 @@ impl EffectExecutor {
                 Err(error) => return Outcome::SandboxLost { why: error.message },
             }
         };
-        let arguments = match parse_arguments(&run.call) {
+        let arguments = match run.call.arguments.parsed() {
             Ok(arguments) => arguments,
-            Err(output) => return Outcome::ToolDone { output },
+            Err(why) => {
+                let output = ToolOutput::failed(ErrorKind::BadArguments, why);
+                return Outcome::ToolDone { output };
+            }
         };
         let max_timeout = Duration::from_millis(plan.shared.sandbox.limits.command_ms);
         let output = Arc::new(LiveOutput::new(self.live.clone(), self.parts.redactor.clone()));
@@ -69,7 +71,7 @@ impl EffectExecutor {
                     arguments.get(REQUEST_PARAMETER).and_then(|text| text.as_str()).unwrap_or_default();
                 executor_replies::run_program(argv, passthrough, request, &env).await
             }
-            (_, Some(tool)) => tool.run(&arguments, &env).await,
+            (_, Some(tool)) => tool.run(arguments, &env).await,
             (_, None) => {
                 let text = format!("the tool `{}` is not part of this version of forge", run.call.name);
                 Ok(ToolOutput::failed(ErrorKind::UnknownTool, text))
@@ -111,8 +113,4 @@ impl EffectExecutor {
             }
         }
     }
-}
-
-fn parse_arguments(call: &ToolCall) -> Result<serde_json::Map<String, serde_json::Value>, ToolOutput> {
-    call.parse_arguments().map_err(|why| ToolOutput::failed(ErrorKind::BadArguments, why))
 }

@@ -406,7 +406,7 @@ impl ResponsesDecoder {
                 if let (Some(call), Some(whole)) =
                     (place.and_then(|place| reply.call_at(place)), item.arguments)
                 {
-                    call.arguments = whole;
+                    call.arguments = whole.into();
                 }
             }
             "reasoning" => {

@@ -100,11 +100,11 @@ fn judge<'p>(
         return refuse(ToolCallVerdict::Limit, ErrorKind::BudgetExceeded, text);
     }
     let tool = find_tool(plan, call)?;
-    let arguments = call.parse_arguments().or_else(|why| {
+    let arguments = call.arguments.parsed().or_else(|why| {
         let text = format!("not executed: {why}. Send the call again with {}", tool.prompt_signature());
         refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text)
     })?;
-    if let Err(why) = tool.check_arguments(&arguments) {
+    if let Err(why) = tool.check_arguments(arguments) {
         let text = format!("not executed: {why}. The tool is {}", tool.prompt_signature());
         return refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text);
     }

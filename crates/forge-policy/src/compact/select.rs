@@ -137,10 +137,10 @@ fn open_failures(state: &RunState) -> Vec<u32> {
 
 /// Returns the subject of a call: its file or command, else all its arguments.
 fn call_subject(call: &ToolCall) -> String {
-    let arguments = call.parse_arguments().unwrap_or_default();
+    let arguments = call.arguments.parsed().ok();
     let named =
-        SUBJECT_ARGUMENTS.iter().find_map(|name| arguments.get(*name)).and_then(|value| value.as_str());
-    named.unwrap_or(&call.arguments).to_owned()
+        arguments.and_then(|arguments| SUBJECT_ARGUMENTS.iter().find_map(|name| arguments.get(*name)));
+    named.and_then(|value| value.as_str()).unwrap_or(&call.arguments).to_owned()
 }
 
 fn tool_results(message: &Arc<Message>) -> impl Iterator<Item = &ToolResultPart> {

@@ -168,7 +168,7 @@ pub(super) fn pieces_of(message: &Message) -> Vec<MessagePiece> {
             PartKind::Call(call) => {
                 all.push(MessagePiece {
                     who: format!("call of {}", call.name),
-                    text: call.arguments.clone(),
+                    text: call.arguments.to_string(),
                 });
             }
             PartKind::Result(result) => {

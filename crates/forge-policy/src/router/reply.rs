@@ -94,7 +94,7 @@ fn decision_call(decision: &RouterDecision, tools: &[ToolSpec]) -> MessagePart {
     let call = ToolCall {
         id: String::new(),
         name: decision.tool.clone(),
-        arguments: Value::Object(arguments).to_string(),
+        arguments: Value::Object(arguments).to_string().into(),
     };
     let opaque = decision.more.then(|| OpaqueState {
         provider: ROUTER_PROVIDER.to_owned(),
@@ -117,7 +117,7 @@ fn as_text(call: &ToolCall) -> String {
             Some(other) => other.to_string(),
             None => String::new(),
         },
-        Value::Null => call.arguments.clone(),
+        Value::Null => call.arguments.to_string(),
         other => other.to_string(),
     };
     serde_json::json!({"tool": call.name, "content": content}).to_string()

@@ -292,7 +292,11 @@ fn reply(text: &str, finish: FinishReason) -> Outcome {
             Some(raw) => raw.to_owned(),
             None => serde_json::json!({ param: argument }).to_string(),
         };
-        parts.push(MessagePart::call(ToolCall { id: id.replace("none", ""), name: name.into(), arguments }));
+        parts.push(MessagePart::call(ToolCall {
+            id: id.replace("none", ""),
+            name: name.into(),
+            arguments: arguments.into(),
+        }));
     }
     let usage = Usage { input: 100, output: 10, known: true, ..Usage::default() };
     let reply = ModelReply { parts, usage, model: "m".into(), finish, latency_ms: 1 };

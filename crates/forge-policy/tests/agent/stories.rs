@@ -312,3 +312,14 @@ fn an_empty_reply_is_asked_again_once() {
     "#]],
     );
 }
+
+#[test]
+fn the_arguments_of_a_call_are_parsed_once() {
+    let world = tell(plan(), "begin\nmodel: !read a");
+    let judged = world.state.calls[0].call.arguments.parsed().expect("an object");
+    let runs = world.state.open.values().find_map(|open| match &open.what {
+        Effect::RunTool(run) => run.call.arguments.parsed().ok(),
+        _ => None,
+    });
+    assert!(std::ptr::eq(runs.expect("the call runs"), judged));
+}

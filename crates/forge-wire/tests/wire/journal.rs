@@ -103,7 +103,7 @@ impl Writer {
 
     pub(crate) fn call(&mut self, id: &str, tool: &str, access: ToolAccess, attempt: u32) -> EffectId {
         let found = self.state.calls.iter().find(|pending| pending.call.id == id);
-        let arguments = found.map_or_else(|| "{}".to_owned(), |pending| pending.call.arguments.clone());
+        let arguments = found.map_or_else(|| "{}".into(), |pending| pending.call.arguments.clone());
         let call = ToolCall { id: id.into(), name: tool.into(), arguments };
         self.intend(Effect::RunTool(ToolRun { call, access, attempt, not_before: None }))
     }

@@ -25,7 +25,7 @@ pub async fn parallel_tool_calls(fixture: &dyn Fixture) {
     assert_eq!(calls.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), ids);
     let arguments: Value = serde_json::from_str(&calls[0].arguments).expect("JSON");
     assert_eq!(arguments, json!({"path": "a ü.rs", "deep": {"list": [1, 2.5, null]}}));
-    assert!(calls[1].parse_arguments().expect("an object").is_empty());
+    assert!(calls[1].arguments.parsed().expect("an object").is_empty());
 }
 
 /// Results reach the model behind the calls they answer, in order, failures too.
@@ -107,7 +107,7 @@ pub async fn broken_arguments_are_delivered_as_they_are(fixture: &dyn Fixture) {
             Ok(sent) => assert_eq!(got.expect("JSON stays JSON"), sent),
             Err(_) => assert_eq!(call.arguments, broken),
         }
-        assert!(call.parse_arguments().is_err(), "the caller is told that {broken} can't be used");
+        assert!(call.arguments.parsed().is_err(), "the caller is told that {broken} can't be used");
         let mut messages = hello_messages();
         messages.push(assistant_message(&reply));
         messages.extend(result_messages(&assistant_message(&reply), false));
