@@ -1,21 +1,26 @@
 //! Command-line arguments. Only this crate sees them.
 
 mod chat;
+mod choices;
 mod routing;
 mod secret;
 mod workspace;
 
 pub(crate) use chat::{ChatArgs, ExecutorFlags};
+use choices::choices_of;
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use forge_config::ProjectLanguage;
 pub(crate) use routing::{
     BudgetAction, BudgetArgs, ModelsAction, ModelsArgs, PricesAction, PricesArgs, RouteAction, RouteArgs,
     RouteExplainArgs, RoutingAction, RoutingArgs, WeightRowArgs,
 };
 pub(crate) use secret::{LoginArgs, LogoutArgs, SecretAction, SecretArgs};
 use std::path::PathBuf;
+use workspace::workspace_modes;
 pub(crate) use workspace::{
-    ApplyArgs, ApplyPolicyArg, DiffArgs, GcArgs, ImageKind, NetworkFlags, SandboxAction, SandboxArgs,
-    SandboxBuildArgs, SandboxExecArgs, SandboxVerifyArgs, UndoArgs, WorkspaceModeArg,
+    ApplyArgs, DiffArgs, GcArgs, ImageKind, NetworkFlags, SandboxAction, SandboxArgs, SandboxBuildArgs,
+    SandboxExecArgs, SandboxVerifyArgs, UndoArgs,
 };
 
 /// The command line.
@@ -137,11 +142,15 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Vec<PathBuf>,
     /// Workspace mode
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) workspace: Option<WorkspaceModeArg>,
+    #[arg(long, value_name = "MODE", value_parser = workspace_modes())]
+    pub(crate) workspace: Option<String>,
     /// When to apply the result
-    #[arg(long, value_enum, value_name = "WHEN")]
-    pub(crate) apply: Option<ApplyPolicyArg>,
+    #[arg(long, value_name = "WHEN", value_parser = choices_of("workspace.apply", &[
+        "When the run completes, unless the same paths changed in the repository",
+        "After confirmation",
+        "Only by `forge apply`",
+    ]))]
+    pub(crate) apply: Option<String>,
     #[command(flatten)]
     pub(crate) executor: ExecutorFlags,
     #[command(flatten)]
@@ -327,8 +336,8 @@ pub(crate) struct InitArgs {
     #[arg(short, long, value_name = "NAME", conflicts_with = "words")]
     pub(crate) name: Option<String>,
     /// Project language (default: detected from the files)
-    #[arg(short, long, value_enum, value_name = "LANGUAGE")]
-    pub(crate) language: Option<LanguageArg>,
+    #[arg(short, long, value_name = "LANGUAGE", value_parser = languages())]
+    pub(crate) language: Option<ProjectLanguage>,
     /// Provider to configure (default: chosen by the keys that are set)
     #[arg(long, value_name = "NAME")]
     pub(crate) provider: Option<String>,
@@ -340,15 +349,10 @@ pub(crate) struct InitArgs {
     pub(crate) yes: bool,
 }
 
-/// Languages of projects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LanguageArg {
-    /// Rust
-    Rust,
-    /// Python
-    Python,
-    /// JavaScript or TypeScript
-    Node,
+/// Returns the parser of project languages.
+fn languages() -> impl TypedValueParser<Value = ProjectLanguage> {
+    let names = choices_of("language", &["Rust", "Python", "JavaScript or TypeScript"]);
+    names.try_map(|name| ProjectLanguage::from_name(&name).ok_or("not a language of a project"))
 }
 
 /// Formats of configuration files.

@@ -6,7 +6,6 @@ use crate::args::{
 use crate::error::{CliError, io_error_text};
 use crate::logging::LogTarget;
 use crate::session::{ConfigOverrides, Session};
-use clap::ValueEnum;
 use forge_config::FlagSetting;
 use forge_config::schema::find_key;
 use forge_files::UserFile;
@@ -76,8 +75,8 @@ impl RunRequest {
         push_limit_flags(&run.limits, &mut flags);
         push_sandbox_flags(&run.sandbox, &mut flags);
         push_executor_flags(&run.executor, &mut flags);
-        push_setting(&mut flags, "workspace.mode", run.workspace.and_then(choice_name));
-        push_setting(&mut flags, "workspace.apply", run.apply.and_then(choice_name));
+        push_setting(&mut flags, "workspace.mode", run.workspace);
+        push_setting(&mut flags, "workspace.apply", run.apply);
         Ok(Self {
             task,
             overlay: ConfigOverrides { flags, env_file: run.env },
@@ -155,11 +154,6 @@ pub(crate) fn push_flag(flags: &mut Vec<FlagSetting>, key: &str, name: &str, val
     }
 }
 
-/// Returns the name of a choice, which is its name in the configuration too.
-pub(crate) fn choice_name(choice: impl ValueEnum) -> Option<String> {
-    choice.to_possible_value().map(|value| value.get_name().to_owned())
-}
-
 /// Converts the arguments of `forge chat` to settings.
 pub(crate) fn chat_flags(chat: &ChatArgs) -> Vec<FlagSetting> {
     let mut flags = Vec::new();
@@ -171,7 +165,7 @@ pub(crate) fn chat_flags(chat: &ChatArgs) -> Vec<FlagSetting> {
 }
 
 fn push_executor_flags(executor: &ExecutorFlags, flags: &mut Vec<FlagSetting>) {
-    push_setting(flags, "executor", executor.executor.and_then(choice_name));
+    push_setting(flags, "executor", executor.executor.as_ref());
     push_setting(flags, "tools.mock", executor.mock_tools.then_some(true));
 }
 

@@ -1,7 +1,8 @@
 //! Arguments for conversations and executors.
 
+use super::choices::choices_of;
 use super::{LimitFlags, ModelFlags, SandboxFlags};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
 
 /// `forge chat`
@@ -27,22 +28,14 @@ pub(crate) struct ChatArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ExecutorFlags {
     /// Executor: a model with tools, a router, your own program, or canned replies
-    #[arg(long, value_enum, value_name = "NAME")]
-    pub(crate) executor: Option<ExecutorArg>,
+    #[arg(long, value_name = "NAME", value_parser = choices_of("executor", &[
+        "Model that calls tools until it is done",
+        "Model that names one tool per step",
+        "Program set by `entrypoint`, run in the sandbox",
+        "Replies from `agent.stub_replies`",
+    ]))]
+    pub(crate) executor: Option<String>,
     /// Do not run tools; answer each call with its own arguments
     #[arg(long)]
     pub(crate) mock_tools: bool,
-}
-
-/// Executors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExecutorArg {
-    /// Model that calls tools until it is done
-    React,
-    /// Model that names one tool per step
-    Router,
-    /// Program set by `entrypoint`, run in the sandbox
-    Subprocess,
-    /// Replies from `agent.stub_replies`
-    Stub,
 }

@@ -1,5 +1,7 @@
 //! Arguments for workspaces and sandboxes of runs.
 
+use super::choices::choices_of;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -92,8 +94,8 @@ pub(crate) struct SandboxExecArgs {
     #[command(flatten)]
     pub(crate) network: NetworkFlags,
     /// Workspace mode; changes in a private workspace are discarded at the end
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) workspace: Option<WorkspaceModeArg>,
+    #[arg(long, value_name = "MODE", value_parser = workspace_modes())]
+    pub(crate) workspace: Option<String>,
     /// Image that provides the root file system
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
@@ -159,25 +161,14 @@ pub(crate) struct NetworkFlags {
     pub(crate) allow_host: Vec<String>,
 }
 
-/// Workspace modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WorkspaceModeArg {
-    /// Private workspace; the result is applied to the repository
-    Transaction,
-    /// Private workspace; the result becomes a branch
-    #[value(alias = "worktree")]
-    Branch,
-    /// Directly in the repository
-    Inplace,
-}
-
-/// Policies for applying a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ApplyPolicyArg {
-    /// When the run completes, unless the same paths changed in the repository
-    Auto,
-    /// After confirmation
-    Ask,
-    /// Only by `forge apply`
-    Never,
+/// Returns the parser of workspace modes.
+pub(super) fn workspace_modes() -> PossibleValuesParser {
+    choices_of(
+        "workspace.mode",
+        &[
+            "Private workspace; the result is applied to the repository",
+            "Private workspace; the result becomes a branch",
+            "Directly in the repository",
+        ],
+    )
 }

@@ -94,6 +94,14 @@ macro_rules! choices {
                     $(Self::$variant => $text,)+
                 }
             }
+
+            /// Returns the choice with this name or spelling.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($text $(| $spelling)* => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
         }
     };
 }

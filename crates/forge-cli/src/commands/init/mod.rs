@@ -4,7 +4,7 @@ mod scaffold;
 #[cfg(test)]
 mod tests;
 
-use crate::args::{FileFormat, InitArgs, LanguageArg};
+use crate::args::{FileFormat, InitArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;
 use crate::session::{ConfigOverrides, Session};
@@ -25,11 +25,7 @@ pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliErro
     let options = InitOptions {
         dir: session.cwd.clone(),
         name: args.words.or(args.name),
-        language: args.language.map(|language| match language {
-            LanguageArg::Rust => forge_config::ProjectLanguage::Rust,
-            LanguageArg::Python => forge_config::ProjectLanguage::Python,
-            LanguageArg::Node => forge_config::ProjectLanguage::Node,
-        }),
+        language: args.language,
         format: match args.format {
             FileFormat::Yaml => forge_config::ConfigFormat::Yaml,
             FileFormat::Toml => forge_config::ConfigFormat::Toml,

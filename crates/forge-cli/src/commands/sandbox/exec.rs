@@ -4,7 +4,7 @@ use crate::args::SandboxExecArgs;
 use crate::commands::diff::diffstat_lines;
 use crate::error::CliError;
 use crate::exit::CliExit;
-use crate::request::{choice_name, push_flag, push_network_flags, push_setting, resolve_repos};
+use crate::request::{push_flag, push_network_flags, push_setting, resolve_repos};
 use crate::session::{ConfigOverrides, Session};
 use forge_config::{FlagSetting, ResolvedConfig};
 use forge_runtime::{
@@ -249,7 +249,7 @@ fn exec_flags(args: &SandboxExecArgs) -> Vec<FlagSetting> {
     let mut flags = Vec::new();
     push_flag(&mut flags, "sandbox.backend", "--backend", args.backend.as_ref());
     push_flag(&mut flags, "sandbox.image", "--image", args.image.as_ref());
-    push_setting(&mut flags, "workspace.mode", args.workspace.and_then(choice_name));
+    push_setting(&mut flags, "workspace.mode", args.workspace.as_ref());
     push_network_flags(&args.network, &mut flags);
     flags
 }
