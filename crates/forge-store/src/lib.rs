@@ -20,6 +20,7 @@ mod routing_state;
 mod routing_tables;
 mod runs;
 mod schema;
+mod wal_preallocate;
 mod watchers;
 mod write;
 mod writer;

@@ -4,11 +4,11 @@
 use crate::fault;
 use crate::notify::ChangeNotifier;
 use crate::reserve::DiskReserve;
+use crate::wal_preallocate::WalPreallocation;
 use crate::watchers::RunChange;
 use crate::write::{WriteError, WriteOp};
 use forge_ports::journal::Error;
 use rusqlite::Connection;
-use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,26 +21,12 @@ const MAX_GROUP_WRITES: usize = 256;
 const IDLE_CHECKPOINT_PAGES: usize = 1_000;
 /// The size of the log, in pages, at which it is copied even while changes are pending.
 const MAX_LOG_PAGES: usize = 6_000;
-/// Bytes of zeros that are appended to the log at a time. A sync then writes only the new data, not also the
-/// file's new size and its newly allocated blocks. SQLite ignores everything after the last complete entry.
-const PREALLOCATION_BYTES: u64 = 1 << 20;
-/// A block of zeros to write.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The size of a log page with its header, in bytes.
 const LOG_PAGE_BYTES: usize = 4_096 + 24;
 /// The approximate number of pages that a change touches: run, its indices, events, feed, ledger.
 const PAGES_PER_WRITE: usize = 7;
 /// The number of full waits for the database's lock before the writer gives up.
 const MAX_BUSY_RETRIES: u32 = 3;
-
-/// Preallocated space in the log's file.
-#[derive(Debug, Default)]
-struct WalPreallocation {
-    /// The approximate number of bytes that this process has written since the log was last copied.
-    used_bytes: usize,
-    /// The size of the file.
-    allocated_bytes: usize,
-}
 
 /// A change and the channel for its outcome.
 #[derive(Debug)]
@@ -67,8 +53,9 @@ impl StoreWriter {
             socket.set_nonblocking(true)?;
             Ok(socket)
         });
-        let mut log = self.count_log_pages();
-        let mut room = WalPreallocation::default();
+        let mut room = WalPreallocation::new(&self.path);
+        // An estimate: the file may exceed its content.
+        let mut log = usize::try_from(room.file_bytes()).unwrap_or(usize::MAX) / LOG_PAGE_BYTES;
         let mut reserved = false;
         let mut next = jobs.recv().ok();
         while let Some(first) = next {
@@ -78,7 +65,7 @@ impl StoreWriter {
                 .map(|job| PAGES_PER_WRITE + job.write.log_bytes() / LOG_PAGE_BYTES)
                 .sum::<usize>();
             log += pages;
-            room.used_bytes += pages * LOG_PAGE_BYTES;
+            room.used_bytes += (pages * LOG_PAGE_BYTES) as u64;
             let changes = self.process_group(group);
             if let Ok(teller) = &teller {
                 self.notifier.notify_processes(teller, &changes);
@@ -93,50 +80,19 @@ impl StoreWriter {
                 log = 0;
                 room.used_bytes = 0;
             }
-            if next.is_none() && room.used_bytes >= room.allocated_bytes {
+            if next.is_none() && room.is_used_up() {
                 self.preallocate(&mut room);
             }
             next = next.or_else(|| jobs.recv().ok());
         }
     }
 
-    /// Preallocates space for the log. Errors are ignored: if the disk is full, the next write reports it.
+    /// Preallocates space for the log while no process writes to it.
     fn preallocate(&self, room: &mut WalPreallocation) {
-        // Appends only, and only while no process writes to the log.
-        if self.begin_immediate().is_err() {
-            return;
+        if self.begin_immediate().is_ok() {
+            room.extend();
+            let _ = self.run_cached("ROLLBACK");
         }
-        let taken = self.extend_log(room.allocated_bytes > 0);
-        let _ = self.run_cached("ROLLBACK");
-        room.allocated_bytes = taken.map_or(usize::MAX, |taken| usize::try_from(taken).unwrap_or(usize::MAX));
-    }
-
-    /// Appends zeros to the log if it is short or `more` is set; returns its new length.
-    fn extend_log(&self, more: bool) -> std::io::Result<u64> {
-        let log = std::fs::OpenOptions::new().write(true).open(self.log_path())?;
-        let size = log.metadata()?.len();
-        // The space that earlier processes preallocated may be used or not; once this one has filled as much,
-        // more is needed.
-        let wanted = if more { size + PREALLOCATION_BYTES } else { PREALLOCATION_BYTES };
-        let mut at = size;
-        while at < wanted {
-            let some = ZEROS.len().min(usize::try_from(wanted - at).unwrap_or(usize::MAX));
-            log.write_all_at(&ZEROS[..some], at)?;
-            at += some as u64;
-        }
-        Ok(at)
-    }
-
-    fn log_path(&self) -> std::ffi::OsString {
-        let mut name = self.path.clone().into_os_string();
-        name.push("-wal");
-        name
-    }
-
-    /// Estimates the number of pages in the log from its size, which may exceed its content.
-    fn count_log_pages(&self) -> usize {
-        let bytes = std::fs::metadata(self.log_path()).map_or(0, |file| file.len());
-        usize::try_from(bytes).unwrap_or(usize::MAX) / LOG_PAGE_BYTES
     }
 
     fn checkpoint_log(&self) {
