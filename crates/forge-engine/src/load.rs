@@ -31,7 +31,7 @@ pub async fn load_run_state(journal: &dyn Journal, run: RunId) -> Result<(Plan, 
         Some(projector) => projector.state().created.as_ref().map(|created| created.plan),
         None => pages.events.first().and_then(plan_digest),
     };
-    let digest = digest.ok_or(Error::NoSuchRun { run })?;
+    let digest = digest.ok_or(Error::NoSuchRun { id: run.to_string() })?;
     let plan = Plan::from_json(&journal.read_blob(digest).await?)
         .map_err(|error| damaged(format!("its plan can't be read: {error}")))?;
     let mut projector = known.unwrap_or_else(|| Projector::new(run, Some(PlanFacts::from(&plan))));

@@ -7,18 +7,9 @@ use forge_types::{ErrorClass, NextStep, RunId, RunStatus};
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The journal could not be read or written.
+    /// The journal, the queue or the engine failed, or there is no such run.
     #[error(transparent)]
-    Journal(#[from] journal::Error),
-    /// The run could not be claimed.
-    #[error(transparent)]
-    Claim(#[from] ClaimError),
-    /// There is no run with this id.
-    #[error("there is no run {id}")]
-    NoSuchRun {
-        /// The id that was given.
-        id: String,
-    },
+    Engine(#[from] forge_engine::Error),
     /// The beginning of an id matches several runs.
     #[error("`{prefix}` matches several runs: {}", runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Ambiguous {
@@ -26,14 +17,6 @@ pub enum Error {
         prefix: String,
         /// Some of the matching runs.
         runs: Vec<RunId>,
-    },
-    /// The journal of the run is damaged.
-    #[error("the journal of run {run} is damaged: {damage}")]
-    Damaged {
-        /// The run.
-        run: RunId,
-        /// A description of the damage.
-        damage: String,
     },
     /// The request is invalid.
     #[error("{what}")]
@@ -117,25 +100,25 @@ pub enum Error {
         /// The reason that the system gives.
         why: String,
     },
-    /// A bug in forge itself.
-    #[error("internal error in forge: {what}")]
-    Internal {
-        /// A description of the bug.
-        what: String,
-    },
 }
 
 impl Error {
+    /// Reports that no run has this id or an id that begins with it.
+    pub(crate) const fn no_such_run(id: String) -> Self {
+        Self::Engine(forge_engine::Error::NoSuchRun { id })
+    }
+
+    /// Reports a bug in forge itself.
+    pub(crate) fn internal(what: impl ToString) -> Self {
+        Self::Engine(forge_engine::Error::Internal { what: what.to_string() })
+    }
+
     /// Returns the class of the error, which determines how to react to it.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Journal(error) => error.class(),
-            Self::Claim(ClaimError::Store(error)) => error.class(),
+            Self::Engine(error) => error.class(),
             Self::Sandbox(error) => error.class(),
-            Self::Claim(ClaimError::Held { .. }) => ErrorClass::Denied,
-            Self::Claim(ClaimError::Lock { .. }) => ErrorClass::Unavailable,
-            Self::NoSuchRun { .. }
-            | Self::Ambiguous { .. }
+            Self::Ambiguous { .. }
             | Self::Invalid { .. }
             | Self::EmptyTask
             | Self::Repository { .. }
@@ -146,19 +129,16 @@ impl Error {
             | Self::Interrupted { .. }
             | Self::WrongState { .. }
             | Self::Route(_) => ErrorClass::Invalid,
-            Self::Damaged { .. } | Self::Output { .. } | Self::Internal { .. } => ErrorClass::Fatal,
+            Self::Output { .. } => ErrorClass::Fatal,
         }
     }
 
     /// Returns the steps that the user can take.
     pub fn next_steps(&self) -> Vec<NextStep> {
         match self {
-            Self::Journal(error) => error.next_steps(),
-            Self::Claim(error) => error.next_steps(),
+            Self::Engine(error) => error.next_steps(),
             Self::Sandbox(error) => error.next_steps(),
             Self::Route(error) => error.next_steps(),
-            Self::NoSuchRun { .. } => vec![NextStep::ListRuns],
-            Self::Damaged { run, .. } => vec![NextStep::ShowRun { run: *run }],
             Self::EmptyTask => vec![NextStep::DescribeTask],
             Self::Repository { .. } => vec![NextStep::ChooseRepository],
             Self::Untrusted { file, .. } => vec![NextStep::Trust { file: Some(file.clone()) }],
@@ -168,23 +148,21 @@ impl Error {
             Self::Interrupted { run, .. } => {
                 vec![NextStep::Resume { run: Some(*run) }, NextStep::Cancel { run: *run }]
             }
-            Self::Ambiguous { .. }
-            | Self::Invalid { .. }
-            | Self::WrongState { .. }
-            | Self::Output { .. }
-            | Self::Internal { .. } => Vec::new(),
+            Self::Ambiguous { .. } | Self::Invalid { .. } | Self::WrongState { .. } | Self::Output { .. } => {
+                Vec::new()
+            }
         }
     }
 }
 
-impl From<forge_engine::Error> for Error {
-    fn from(error: forge_engine::Error) -> Self {
-        match error {
-            forge_engine::Error::Journal(error) => Self::Journal(error),
-            forge_engine::Error::Claim(error) => Self::Claim(error),
-            forge_engine::Error::NoSuchRun { run } => Self::NoSuchRun { id: run.to_string() },
-            forge_engine::Error::Damaged { run, damage } => Self::Damaged { run, damage },
-            forge_engine::Error::Internal { what } => Self::Internal { what },
-        }
+impl From<journal::Error> for Error {
+    fn from(error: journal::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<ClaimError> for Error {
+    fn from(error: ClaimError) -> Self {
+        Self::Engine(error.into())
     }
 }

@@ -135,7 +135,7 @@ impl Forge {
         };
         let rows = self.journal.list_runs(query).await?;
         match rows.as_slice() {
-            [] => Err(Error::NoSuchRun { id: text }),
+            [] => Err(Error::no_such_run(text)),
             [row] => Ok(row.run),
             _ => Err(Error::Ambiguous { prefix: text, runs: rows.iter().map(|row| row.run).collect() }),
         }
@@ -156,7 +156,7 @@ impl Forge {
     pub async fn run_details(&self, run: RunId) -> Result<RunDetails, Error> {
         let read = run_directory::read_run(&self.journal, run).await?;
         if read.events.is_empty() && read.damage.is_none() {
-            return Err(Error::NoSuchRun { id: run.to_string() });
+            return Err(Error::no_such_run(run.to_string()));
         }
         let now = forge_ports::Clock::now(self.clock.as_ref());
         let holder = self.queue.holder(run).await?;

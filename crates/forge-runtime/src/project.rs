@@ -243,9 +243,10 @@ impl Project {
         }
         match self.drive(run, Arc::new(())).await {
             Ok(shown) => Ok(Delivery::Applied { status: shown.state.status }),
-            Err(Error::Claim(forge_ports::queue::ClaimError::Held { holder, .. })) => {
-                Ok(Delivery::Sent { holder })
-            }
+            Err(Error::Engine(forge_engine::Error::Claim(forge_ports::queue::ClaimError::Held {
+                holder,
+                ..
+            }))) => Ok(Delivery::Sent { holder }),
             Err(error) => Err(error),
         }
     }

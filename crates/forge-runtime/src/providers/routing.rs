@@ -108,9 +108,7 @@ impl Project {
             organization: one.organization,
         };
         let mut targets = choice.targets.into_iter().map(target);
-        let first = targets
-            .next()
-            .ok_or_else(|| Error::Internal { what: "a routing decision without a model".into() })?;
+        let first = targets.next().ok_or_else(|| Error::internal("a routing decision without a model"))?;
         let fallbacks = targets.collect();
         Ok(PlannedRoute {
             first,

@@ -32,9 +32,7 @@ pub(crate) async fn write_run_directory(
 ) -> Result<(), Error> {
     let read = read_run(journal, run).await?;
     let folder = run_directory_path(data, run);
-    tokio::task::spawn_blocking(move || write_files(&folder, &read, now))
-        .await
-        .map_err(|error| Error::Internal { what: error.to_string() })?
+    tokio::task::spawn_blocking(move || write_files(&folder, &read, now)).await.map_err(Error::internal)?
 }
 
 /// Returns whether a run has ended but its directory is incomplete; the file checked is the last one written.
@@ -129,7 +127,7 @@ fn write_long_results(folder: &Path, state: &RunState) -> Result<(), Error> {
 }
 
 fn to_pretty_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| json_error(&e))?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(Error::internal)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -137,7 +135,7 @@ fn to_pretty_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 fn to_json_lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     for value in values {
-        serde_json::to_writer(&mut bytes, value).map_err(|e| json_error(&e))?;
+        serde_json::to_writer(&mut bytes, value).map_err(Error::internal)?;
         bytes.push(b'\n');
     }
     Ok(bytes)
@@ -155,8 +153,4 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
 
 fn output_error(path: &Path, error: &std::io::Error) -> Error {
     Error::Output { path: path.display().to_string(), why: error.to_string() }
-}
-
-fn json_error(error: &serde_json::Error) -> Error {
-    Error::Internal { what: error.to_string() }
 }
