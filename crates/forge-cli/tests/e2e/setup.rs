@@ -64,6 +64,10 @@ fn init_makes_a_project_that_is_valid_and_trusted_and_overwrites_nothing() {
     let toml = World::new();
     toml.forge(&["init", "--yes", "--format", "toml", "-l", "node"]).exits(0);
     assert!(toml.read("forge.toml").contains("node"));
+    // Spelled as the setting may be spelled.
+    let spelled = World::new();
+    spelled.forge(&["init", "--yes", "--format", "toml", "-l", "typescript"]).exits(0);
+    assert!(spelled.read("forge.toml").contains("node") && !spelled.read("forge.toml").contains("typescript"));
 }
 
 #[test]
