@@ -4,7 +4,7 @@ use crate::live_hub::LiveHub;
 use crate::{Error, RunEngine, load_run_state};
 use forge_ports::async_trait;
 use forge_ports::journal::WatchScope;
-use forge_ports::queue::{ClaimError, Lease, NextClaim, QueueScope};
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, NextClaim, QueueScope};
 use forge_ports::{Clock, Journal, Queue};
 use forge_types::{RunId, RunState, Timestamp};
 use std::future::Future;
@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 
 /// The longest time between two looks at the queue: no message says that the process of another worker died.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The time without claims after a bug of the program or an error of the queue.
+/// The time until a run is claimed again after its project could not be opened, and the time without claims after a bug of
+/// the program or an error of the queue.
 const FAILURE_DELAY: Duration = Duration::from_secs(10);
 
 /// The engines of a process: each works on the runs of one project.
@@ -95,6 +96,9 @@ impl Workers {
     pub async fn work_on(&self, run: RunId) -> Result<RunState, Error> {
         let engine = self.engines.engine_for(run).await?;
         let mut state = engine.drive(run, self.parts.live.publisher(run)).await?;
+        if !state.waits_for_children() {
+            return Ok(state);
+        }
         let mut pool = WorkerPool::new(self, QueueScope::Tree(run));
         while state.waits_for_children() {
             match pool.next().await {
@@ -108,9 +112,7 @@ impl Workers {
         }
         Ok(state)
     }
-}
 
-impl Workers {
     /// Returns the present state of a run on which no worker works; otherwise the given one.
     async fn reload(&self, known: RunState) -> Result<RunState, Error> {
         if self.parts.queue.holder(known.run).await?.is_some() {
@@ -194,9 +196,17 @@ impl<'a> WorkerPool<'a> {
     fn start(&mut self, lease: Box<dyn Lease>) {
         let engines = Arc::clone(&self.workers.engines);
         let sink = self.workers.parts.live.publisher(lease.run_id());
+        let (queue, clock) = (Arc::clone(&self.workers.parts.queue), Arc::clone(&self.workers.parts.clock));
         self.working.spawn(async move {
-            let engine = engines.engine_for(lease.run_id()).await?;
-            engine.drive_claimed(lease, sink).await
+            match engines.engine_for(lease.run_id()).await {
+                Ok(engine) => engine.drive_claimed(lease, sink).await,
+                Err(error) => {
+                    // It would probably fail again at once.
+                    let until = Some(clock.now().after(FAILURE_DELAY));
+                    queue.finish(lease, ItemStatus::Parked { until }).await?;
+                    Err(error)
+                }
+            }
         });
     }
 

@@ -47,6 +47,23 @@ pub struct ToolRun {
     pub not_before: Option<Timestamp>,
 }
 
+impl ToolRun {
+    /// Returns whether the tool acts on something outside of the run's workspace, which cannot be undone.
+    pub fn is_outside(&self) -> bool {
+        self.access == ToolAccess::Network
+    }
+
+    /// Returns the key by which a server recognises that a request is a repetition of an earlier one, if the tool acts
+    /// [outside](Self::is_outside). All attempts at one tool call have the same key, and no other call of any run has it.
+    pub fn idempotency_key(&self, run: RunId) -> Option<String> {
+        const KEY_DIGITS: usize = 32;
+        self.is_outside().then(|| {
+            let digest = Digest::of_bytes(format!("{run}/{}", self.call.id).as_bytes()).to_string();
+            digest[..KEY_DIGITS].to_owned()
+        })
+    }
+}
+
 /// An action of a run that reaches outside of its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
@@ -64,16 +81,15 @@ pub enum Effect {
 impl Effect {
     /// Returns whether the effect acts on something outside of the run's workspace and cannot be undone.
     pub fn is_outside(&self) -> bool {
-        matches!(self, Self::RunTool(run) if run.access == ToolAccess::Network)
+        matches!(self, Self::RunTool(run) if run.is_outside())
     }
 
-    /// Returns the key by which a server recognises that a request is a repetition of an earlier one, if the effect is
-    /// [outside](Self::is_outside). All attempts at one tool call have the same key, and no other call of any run has it.
+    /// Returns the [idempotency key](ToolRun::idempotency_key) of a tool run.
     pub fn idempotency_key(&self, run: RunId) -> Option<String> {
-        const KEY_DIGITS: usize = 32;
-        let Self::RunTool(ToolRun { call, .. }) = self else { return None };
-        let digest = Digest::of_bytes(format!("{run}/{}", call.id).as_bytes()).to_string();
-        self.is_outside().then(|| digest[..KEY_DIGITS].to_owned())
+        match self {
+            Self::RunTool(tool) => tool.idempotency_key(run),
+            Self::CallModel(_) | Self::Compact(_) | Self::StartRun(_) => None,
+        }
     }
 
     /// Returns the earliest time at which the effect may start.

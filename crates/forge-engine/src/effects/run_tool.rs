@@ -7,7 +7,7 @@ use crate::program_tool::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Workspace, sandbox};
 use forge_types::{
-    AgentPlanRef, Effect, ErrorInfo, ErrorKind, Executor, Outcome, ToolAccess, ToolLayer, ToolOutput, ToolRun,
+    AgentPlanRef, ErrorInfo, ErrorKind, Executor, Outcome, ToolAccess, ToolLayer, ToolOutput, ToolRun,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl EffectExecutor {
             pull_requests: plan.shared.pull_requests.clone(),
             past: Some(Arc::new(self.transcript())),
             output: output.clone(),
-            idempotency_key: Effect::RunTool(run.clone()).idempotency_key(self.run),
+            idempotency_key: run.idempotency_key(self.run),
             default_timeout: Duration::from_millis(plan.shared.command_ms).min(max_timeout),
             max_timeout,
         };

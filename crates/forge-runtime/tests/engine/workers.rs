@@ -4,7 +4,8 @@ use crate::children::{decider, pipeline};
 use crate::harness::{World, plan};
 use crate::model::{Brain, say};
 use forge_ports::model::{DeltaSink, Error};
-use forge_ports::{Model, Queue as _, async_trait};
+use forge_ports::{Clock as _, Model, Queue as _, async_trait};
+use forge_runtime::{EngineSource, RunEngine};
 use forge_testkit::memory::MemoryStore;
 use forge_types::*;
 use std::num::NonZeroUsize;
@@ -148,6 +149,40 @@ async fn a_run_that_is_abandoned_after_the_grace_is_continued_by_others() {
         until(&world, &[run], RunStatus::Completed).await;
         stop.notify_one();
     });
+}
+
+/// Finds the engine of a project that can't be opened at first.
+struct OpensLater {
+    engine: RunEngine,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl EngineSource for OpensLater {
+    async fn engine_for(&self, run: RunId) -> Result<RunEngine, forge_engine::Error> {
+        match self.asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(forge_engine::Error::NoSuchRun { id: run.to_string() }),
+            _ => Ok(self.engine.clone()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_a_project_that_can_not_be_opened_is_tried_again_later() {
+    let world = World::new();
+    let project = world.project(&world.store, Arc::new(Brain::new(|_, _| Ok(say("done")))));
+    let run = world.create(&project, &small(&world)).await;
+    let engine = RunEngine::new(project.parts().clone(), "test:1".to_owned());
+    let engines = Arc::new(OpensLater { engine, asked: AtomicUsize::new(0) });
+    let begun = world.clock.now();
+    let workers = project.forge().workers(engines.clone(), places(1));
+    let stop = Notify::new();
+    tokio::join!(workers.run(stop.notified(), GRACE), async {
+        until(&world, &[run], RunStatus::Completed).await;
+        stop.notify_one();
+    });
+    assert_eq!(engines.asked.load(Ordering::SeqCst), 2);
+    assert!(world.clock.now() >= begun.after(Duration::from_secs(10)), "not at once");
 }
 
 #[tokio::test]
