@@ -67,7 +67,9 @@ fn init_makes_a_project_that_is_valid_and_trusted_and_overwrites_nothing() {
     // Spelled as the setting may be spelled.
     let spelled = World::new();
     spelled.forge(&["init", "--yes", "--format", "toml", "-l", "typescript"]).exits(0);
-    assert!(spelled.read("forge.toml").contains("node") && !spelled.read("forge.toml").contains("typescript"));
+    assert!(
+        spelled.read("forge.toml").contains("node") && !spelled.read("forge.toml").contains("typescript")
+    );
 }
 
 #[test]
